@@ -1,0 +1,97 @@
+"""Every default of v2l, in frozen dataclasses; change one with `dataclasses.replace`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INTERNALIZE = "Internalize this video for later captioning."
+"""The text of the user message while a video is internalized (METHOD section 3)."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Which frames of a video are looked at, and how large (METHOD section 2)."""
+
+    frames: int = 12
+    """At most this many frames."""
+    fps: float = 1.0
+    """Frames wanted per second of video."""
+    skip: float = 1.0
+    """Seconds left out at either end of a video longer than the frames cover."""
+    resolution: int = 384
+    """Longest edge of a frame in pixels."""
+    start: float | None = None
+    """Seconds; look only at what comes from here on."""
+    end: float | None = None
+    """Seconds; look only at what comes before."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How an answer is generated (METHOD section 7)."""
+
+    max_new_tokens: int = 128
+    temperature: float = 0.0
+    """0 takes the likeliest token; above, tokens are drawn."""
+    seed: int = 0
+    """Of the draws, so that the same call gives the same answer."""
+
+
+@dataclass(frozen=True)
+class HypernetConfig:
+    """Sizes of a hypernetwork (METHOD section 5); defaults are the released ones."""
+
+    num_layers: int
+    """Decoder layers of the base, each with an adapter of its own."""
+    hidden_size: int
+    """Width of the base's hidden states."""
+    d_in: int
+    """Input width of the adapted projection."""
+    d_out: int
+    """Output width of the adapted projection."""
+    rank: int = 16
+    latent_size: int = 512
+    num_queries: int = 8
+    num_blocks: int = 9
+    num_heads: int = 16
+    num_kv_heads: int = 4
+    head_dim: int = 128
+    scale: float | None = None
+    """What B^T A x is multiplied with: lora_alpha itself. None means 2 * rank**1.5 (METHOD section 6)."""
+    target_module: str = "down_proj"
+    base: str = ""
+    """Name of the base model it was trained for."""
+
+    @property
+    def adapter_scale(self) -> float:
+        return 2 * self.rank**1.5 if self.scale is None else self.scale
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A model known by a short name."""
+
+    name: str
+    base: str
+    """Hub id of the base; empty for the model that ships with the package."""
+    checkpoints: tuple[str, ...]
+    """Hub ids that hold the hypernetwork, tried in order."""
+    checkpoint_file: str
+    resolution: int
+    """Longest edge its hypernetwork was trained at, in pixels."""
+    about: str
+
+
+_RELEASED = ("MananSuri27/Frames2LoRA-SmolVLM-ckpts", "MananSuri27/Video2LoRA-SmolVLM-ckpts")
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset("tiny", "", (), "", 64, "shipped with v2l; knows only the small synthetic world it was trained on"),
+        Preset("500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", _RELEASED,
+               "frames2lora-smolvlm2-500m-best-ce.pt", 384, "SmolVLM2 500M with the released Frames2LoRA hypernetwork"),
+        Preset("2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", _RELEASED,
+               "frames2lora-smolvlm2-2.2b-best-ce.pt", 384, "SmolVLM2 2.2B with the released Frames2LoRA hypernetwork"),
+    )
+}
+DEFAULT_MODEL = "tiny"

@@ -1,0 +1,29 @@
+"""The errors v2l raises on purpose: one sentence that says what was wrong, with which file, and the way out."""
+
+
+class V2LError(Exception):
+    """Some input failed. The command line prints the message and exits with `exit_status`."""
+
+    exit_status = 1
+
+
+class UsageError(V2LError):
+    """The call itself is wrong: options that contradict each other, a question without an adapter."""
+
+    exit_status = 2
+
+
+class VideoError(V2LError):
+    """A video that cannot be read: missing, not a video, truncated, without frames."""
+
+
+class AdapterError(V2LError):
+    """A `.v2lora` file that is damaged, or that does not fit the model or its companions."""
+
+
+class ModelError(V2LError):
+    """A base model or hypernetwork that is missing, damaged, or does not fit its partner."""
+
+
+class OutputError(V2LError):
+    """A place that cannot be written."""
