@@ -1,0 +1,113 @@
+"""Adapter and question -> streamed text, with no pixels anywhere (METHOD section 7)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from v2l.adapter import Adapter
+from v2l.base import Base
+from v2l.config import Decoding
+from v2l.prompt import question_prompt
+from v2l.text import Cache, LayerAdapter
+
+END = "<end_of_utterance>"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One finished answer and what it cost; times in seconds from the moment the question was put to the model."""
+
+    text: str
+    ids: list[int]
+    """The new tokens, without the one that ends the answer."""
+    prompt_tokens: int
+    visual_tokens: int
+    ttft_s: float
+    """Time to the first token."""
+    total_s: float
+
+
+def bind(adapter: Adapter, device: torch.device) -> list[LayerAdapter]:
+    """The adapter as the text stack applies it: per layer [A_1; ..; A_k; bias_A] and the same of B, in float32."""
+    parts = {name: torch.from_numpy(array).to(device) for name, array in adapter.float32().items()}
+    A, B = torch.cat([parts["A"], parts["bias_A"]], 1), torch.cat([parts["B"], parts["bias_B"]], 1)
+    return [LayerAdapter(a, b, adapter.scale) for a, b in zip(A, B, strict=True)]
+
+
+class Reply:
+    """An answer being made: iterate for pieces of text as they come, then read `answer`."""
+
+    def __init__(self, base: Base, embeddings: Tensor, decoding: Decoding, *, adapter: list[LayerAdapter] | None = None,
+                 cache: Cache | None = None, prompt_tokens: int, visual_tokens: int, started: float) -> None:
+        self._started = started
+        self._base, self._embeddings, self._decoding, self._adapter = base, embeddings, decoding, adapter
+        room = embeddings.shape[1] + decoding.max_new_tokens
+        self._cache = cache or Cache(base.text_config, 1, room, base.device, base.dtype)
+        self._counts = {"prompt_tokens": prompt_tokens, "visual_tokens": visual_tokens}
+        self.answer: Answer | None = None
+
+    def __iter__(self) -> Iterator[str]:
+        first = 0.0
+        ids: list[int] = []
+        shown = ""
+        for token in self._tokens():
+            first = first or time.perf_counter() - self._started
+            ids.append(token)
+            text = self._base.tokenizer.decode(ids, skip_special_tokens=True).lstrip()
+            # A character may span tokens, and trailing space may turn out to be the end: both wait for the next token.
+            ready = text.rstrip("\ufffd").rstrip()
+            if len(ready) > len(shown) and ready.startswith(shown):
+                yield ready[len(shown):]
+                shown = ready
+        total = time.perf_counter() - self._started
+        text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
+        if text[len(shown):]:
+            yield text[len(shown):]
+        self.answer = Answer(text, ids, ttft_s=first or total, total_s=total, **self._counts)
+
+    def finish(self) -> Answer:
+        """Runs to the end and returns the answer."""
+        for _ in self:
+            pass
+        assert self.answer is not None
+        return self.answer
+
+    @torch.inference_mode()
+    def _tokens(self) -> Iterator[int]:
+        base, decoding = self._base, self._decoding
+        end = base.token(END)
+        draws = torch.Generator(device="cpu").manual_seed(decoding.seed)
+        embeddings = self._embeddings
+        for _ in range(decoding.max_new_tokens):
+            logits = base.text(embeddings, self._cache, self._adapter)[0]
+            token = choose(logits, decoding.temperature, draws)
+            if token == end:
+                return
+            yield token
+            embeddings = base.embed([token])
+
+
+def choose(logits: Tensor, temperature: float, draws: torch.Generator) -> int:
+    """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them."""
+    if temperature == 0:
+        return int(logits.argmax())
+    return int(torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=draws))
+
+
+def ask(base: Base, adapter: list[LayerAdapter] | None, question: str, decoding: Decoding) -> Reply:
+    """Puts a question to an adapter from `bind` (None asks the bare base)."""
+    started = time.perf_counter()
+    ids = base.encode(question_prompt(question))
+    return Reply(base, base.embed(ids), decoding, adapter=adapter, prompt_tokens=len(ids), visual_tokens=0, started=started)
+
+
+@torch.inference_mode()
+def next_logits(base: Base, adapter: list[LayerAdapter] | None, ids: Sequence[int]) -> Tensor:
+    """Logits [vocabulary] of the token after the prompt `ids`."""
+    cache = Cache(base.text_config, 1, len(ids), base.device, base.dtype)
+    return base.text(base.embed(ids), cache, adapter)[0]

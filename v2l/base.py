@@ -1,0 +1,181 @@
+"""The frozen SmolVLM2: what of it is needed is loaded, and its context features come out layer by layer (METHOD section 4)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from v2l.errors import ModelError
+from v2l.prompt import normalize
+from v2l.text import TextConfig, TextStack
+from v2l.weights import fingerprint, load_into, text_name, vision_name
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TILES_AT_ONCE = 4
+"""Tiles that go through the vision tower together: bounds memory; more is not faster on a CPU."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, or the best there is: cuda, mps, cpu."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+    return device
+
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it fast, else float32."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(DTYPES)}.")
+        return DTYPES[name]
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported()
+    elif device.type == "cpu":
+        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+class Vision(nn.Module):
+    """Vision tower and connector: tiles [n, 3, tile, tile] -> image tokens [n, image_seq_len, h]."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from transformers import SmolVLMConfig
+        from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
+
+        super().__init__()
+        smolvlm = SmolVLMConfig(**{k: v for k, v in config.items() if k in ("text_config", "vision_config", "scale_factor")})
+        smolvlm.vision_config._attn_implementation = "sdpa"
+        self.vision_model = SmolVLMVisionTransformer(smolvlm.vision_config)
+        self.connector = SmolVLMConnector(smolvlm)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        image: Tensor = self.connector(self.vision_model(pixel_values=tiles).last_hidden_state)
+        return image
+
+
+class Base:
+    """A SmolVLM2 folder. Nothing heavy is read before it is used.
+
+    `tile` is the edge of a tile in pixels, `image_seq_len` the tokens a tile costs.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder, self.device, self.dtype = folder, device, dtype
+        self.config: dict[str, Any] = self._json("config.json")
+        self.text_config = TextConfig.from_json(self.config)
+        vision = self.config["vision_config"]
+        image_size = vision.get("image_size", 224)  # the defaults are those of transformers' configurations
+        per_edge = image_size // vision.get("patch_size", 32) // self.config.get("scale_factor", 2)
+        processor, preprocessor = self._json("processor_config.json", {}), self._json("preprocessor_config.json", {})
+        self.tile: int = preprocessor.get("max_image_size", {}).get("longest_edge", image_size)
+        self.image_seq_len: int = processor.get("image_seq_len", per_edge**2)
+
+    def _json(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
+        file = self.folder / name
+        if default is not None and not file.exists():
+            return default
+        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        return content
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.folder)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+
+        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; nothing is added."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def token(self, text: str) -> int:
+        """Id of a special token."""
+        found = self.tokenizer.token_to_id(text)
+        if found is None:
+            raise ModelError(f"The tokenizer in {self.folder} has no token {text}; this is not a SmolVLM2 folder.")
+        return int(found)
+
+    @cached_property
+    def text(self) -> TextStack:
+        """The whole text stack: what answering needs."""
+        return self._load_text(None)
+
+    @cached_property
+    def _body(self) -> TextStack:
+        """The text stack without its last layer, norm and head: all that context features need."""
+        return self.__dict__.get("text") or self._load_text(self.text_config.num_layers - 1)
+
+    def _load_text(self, layers: int | None) -> TextStack:
+        with torch.device("meta"):
+            stack = TextStack(self.text_config, layers)
+        tied = {"lm_head.weight": "embed_tokens.weight"} if self.text_config.tied else None
+        load_into(stack, self.folder, text_name, self.device, self.dtype, tied)
+        return stack
+
+    @cached_property
+    def vision(self) -> Vision:
+        with torch.device("meta"):
+            vision = Vision(self.config)
+        load_into(vision, self.folder, vision_name, self.device, self.dtype)
+        return vision
+
+    @torch.inference_mode()
+    def see(self, tiles: Iterable[np.ndarray]) -> Tensor:
+        """Batches of tiles [n, tile, tile, 3] uint8 -> image tokens [all tiles * image_seq_len, h]."""
+        seen = []
+        for batch in tiles:
+            for i in range(0, len(batch), TILES_AT_ONCE):
+                pixels = torch.from_numpy(normalize(batch[i : i + TILES_AT_ONCE])).to(self.device, self.dtype)
+                seen.append(self.vision(pixels).flatten(0, 1))
+        return torch.cat(seen)
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None) -> Tensor:
+        """Token ids -> embeddings [1, t, h], with the image tokens [n, h] in the places of `<image>`."""
+        stack = self.__dict__.get("text") or self._body
+        tokens = torch.tensor(ids, device=self.device)
+        embeddings = stack.embed_tokens(tokens)
+        if image_tokens is not None:
+            places = tokens == self.token("<image>")
+            if int(places.sum()) != len(image_tokens):
+                raise ModelError(f"The base in {self.folder} gives {len(image_tokens)} image tokens where its processor "
+                                 f"configuration promises {int(places.sum())}.")
+            embeddings[places] = image_tokens
+        return embeddings[None]
+
+    @torch.inference_mode()
+    def features(self, embeddings: Tensor) -> Iterator[Tensor]:
+        """Embeddings [1, t, h] -> for each decoder layer in turn the hidden states [1, t, h] that enter it.
+
+        Only one layer's are held at a time; the last layer is not run.
+        """
+        stack, x = self._body, embeddings
+        rope = stack.rope(torch.arange(x.shape[1], device=x.device)[None])
+        yield x
+        for layer in stack.layers[: self.text_config.num_layers - 1]:
+            x = layer(x, rope)
+            yield x

@@ -1,0 +1,196 @@
+"""Wires the rooms together: `Engine(model).ingest(video)`, `.ask(adapter, question)`, `.direct(video, question)`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import v2l
+from v2l.adapter import Adapter, single
+from v2l.answer import Reply, ask, bind
+from v2l.base import Base, choose_device, choose_dtype
+from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
+from v2l.config import DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
+from v2l.errors import AdapterError, ModelError
+from v2l.hypernetwork import Hypernetwork
+from v2l.prompt import context_prompt, cut_tiles, tile_grid
+from v2l.text import Cache, LayerAdapter
+from v2l.video import Clip, open_clip, source_record
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done, and of how much."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A video as the base has seen it: image tokens, and what its prompt says of them."""
+
+    image_tokens: Tensor
+    """[tiles * image_seq_len, hidden]"""
+    timestamps: list[float]
+    """Of each frame, index / fps in seconds: what the prompt prints."""
+    times: list[float]
+    """Of each frame, its presentation time in seconds."""
+    grid: tuple[int, int]
+    """Rows and columns of tiles of every frame."""
+    duration: float
+
+    def prompt(self, image_seq_len: int, text: str = INTERNALIZE, generate: bool = False) -> str:
+        return context_prompt(self.timestamps, [self.grid] * len(self.timestamps), self.duration, image_seq_len, text, generate)
+
+
+class Engine:
+    """A base model and its hypernetwork, each loaded when first needed.
+
+    `model` is `tiny`, `500m`, `2.2b`, a folder or a Hub id; `checkpoint` a hypernetwork file or Hub id, by default the
+    model's own; `dtype` one of auto, float32, bfloat16, float16. Errors are V2LError.
+    """
+
+    def __init__(self, model: str = DEFAULT_MODEL, checkpoint: str | None = None, *, device: str | None = None,
+                 dtype: str = "auto", offline: bool = False, progress: Progress | None = None) -> None:
+        self.model, self.checkpoint, self.offline, self.progress = model, checkpoint, offline, progress
+        self.device = choose_device(device)
+        self.dtype = choose_dtype(dtype, self.device)
+
+    @cached_property
+    def files(self) -> ModelFiles:
+        return find_base(self.model, offline=self.offline, progress=self.progress)
+
+    @cached_property
+    def hypernetwork_files(self) -> HypernetFiles:
+        found = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
+        check_fit(json.loads((self.files.folder / "config.json").read_text(encoding="utf-8")), found.config,
+                  base=self.files.name, checkpoint=found.name)
+        return found
+
+    @cached_property
+    def base(self) -> Base:
+        return Base(self.files.folder, self.device, self.dtype)
+
+    @cached_property
+    def hypernetwork(self) -> Hypernetwork:
+        from safetensors.torch import load_file
+
+        files = self.hypernetwork_files
+        with torch.device("meta"):
+            hypernetwork = Hypernetwork(files.config)
+        hypernetwork.load_state_dict(load_file(files.weights, device=str(self.device)), assign=True)
+        hypernetwork.requires_grad_(False).float().eval()
+        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5).
+        hypernetwork.aggregator.to(self.dtype)
+        return hypernetwork
+
+    def sampling(self, **changes: Any) -> Sampling:
+        """The model's default sampling with the changes that are not None."""
+        given = {name: value for name, value in changes.items() if value is not None}
+        return replace(Sampling(resolution=self.files.resolution), **given)
+
+    # -- watching ------------------------------------------------------------------------------------------------
+
+    def see(self, clip: Clip, sampling: Sampling) -> Seen:
+        """Decodes a clip frame by frame and runs the vision tower over its tiles."""
+        times: list[float] = []
+        timestamps: list[float] = []
+        wanted = len(clip.indices)
+
+        def tiles() -> Any:
+            for frame in clip.frames():
+                yield cut_tiles(frame.image, sampling.resolution, self.base.tile)
+                times.append(frame.time)
+                timestamps.append(frame.timestamp)
+                if self.progress:
+                    self.progress(clip.info.path.name, len(times), wanted)
+
+        image_tokens = self.base.see(tiles())
+        grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
+        return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
+
+    @torch.inference_mode()
+    def internalize(self, seen: Seen) -> tuple[Tensor, Tensor]:
+        """What was seen -> A [L, r, d_in] and B [L, r, d_out] in float32, without the bias."""
+        hypernetwork, base = self.hypernetwork, self.base
+        embeddings = base.embed(base.encode(seen.prompt(base.image_seq_len)), seen.image_tokens)
+        pairs = []
+        for layer, features in enumerate(base.features(embeddings)):
+            pairs.append(hypernetwork(features, torch.tensor([layer], device=self.device)))
+        A, B = zip(*pairs, strict=True)
+        return torch.cat(A), torch.cat(B)
+
+    def ingest(self, video: Path, sampling: Sampling | None = None, adapter_dtype: str = "auto") -> Adapter:
+        """Watches a video once. `adapter_dtype` auto stores float32 where computing in it, else float16."""
+        sampling = sampling or self.sampling()
+        clip = open_clip(video, sampling)
+        files, hypernetwork = self.files, self.hypernetwork_files
+        seen = self.see(clip, sampling)
+        A, B = self.internalize(seen)
+        if not (A.isfinite().all() and B.isfinite().all()):
+            raise ModelError(f"The model gave numbers that are not finite for {video}; try --dtype float32.")
+        if adapter_dtype == "auto":
+            adapter_dtype = "float32" if self.dtype == torch.float32 else "float16"
+        target = hypernetwork.config.target_module
+        array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
+        return single(
+            array(A), array(B), array(self.hypernetwork.bias_A[target]), array(self.hypernetwork.bias_B[target]), adapter_dtype,
+            base={"id": files.name, "revision": files.revision, "fingerprint": self.base.fingerprint},
+            hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
+            scale=hypernetwork.config.adapter_scale, source=source_record(clip.info),
+            start=sampling.start or 0.0, end=clip.info.duration if sampling.end is None else min(sampling.end, clip.info.duration),
+            timestamps=seen.times, sampling=asdict(sampling), compute={"dtype": str(self.dtype).removeprefix("torch."),
+                                                                       "device": self.device.type},
+            prompt=INTERNALIZE, version=v2l.__version__)
+
+    # -- answering -----------------------------------------------------------------------------------------------
+
+    def bind(self, adapter: Adapter) -> list[LayerAdapter]:
+        """Checks that an adapter was made for this base and readies it for `ask`."""
+        made_for, mine = adapter.record["base"], self.base.fingerprint
+        if made_for["fingerprint"] != mine:
+            raise AdapterError(f"The adapter was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
+                               f"and {self.files.name} ({mine[:19]}) is another; name the right one with --model.")
+        return bind(adapter, self.device)
+
+    def ask(self, adapter: list[LayerAdapter] | Adapter | None, question: str, decoding: Decoding | None = None) -> Reply:
+        """A question to an adapter (None: to the bare base). Iterate the reply for text as it comes."""
+        bound = self.bind(adapter) if isinstance(adapter, Adapter) else adapter
+        return ask(self.base, bound, question, decoding or Decoding())
+
+    def direct(self, video: Path | Seen, question: str, sampling: Sampling | None = None,
+               decoding: Decoding | None = None, generate: bool = True) -> Reply:
+        """The baseline: the question with the whole video in the prompt; `generate` ends it with `Assistant:`."""
+        started = time.perf_counter()
+        if isinstance(video, Path):
+            sampling = sampling or self.sampling()
+            video = self.see(open_clip(video, sampling), sampling)
+        base, decoding = self.base, decoding or Decoding()
+        ids = base.encode(video.prompt(base.image_seq_len, question, generate))
+        return Reply(base, base.embed(ids, video.image_tokens), decoding, prompt_tokens=len(ids),
+                     visual_tokens=len(video.image_tokens), started=started)
+
+    def prefix(self, seen: Seen, room: int) -> tuple[Cache, int]:
+        """Keys and values of a video's part of the direct prompt, with room for that many tokens more, and its length."""
+        base = self.base
+        ids = base.encode(seen.prompt(base.image_seq_len, "", generate=True))
+        # A special token ends the frames; what follows it is tokenized the same whatever comes before.
+        last = len(ids) - ids[::-1].index(base.token("<fake_token_around_image>"))
+        cache = Cache(base.text_config, 1, last + room, self.device, self.dtype)
+        with torch.inference_mode():
+            base.text(base.embed(ids[:last], seen.image_tokens), cache)
+        return cache, last
+
+    def direct_cached(self, seen: Seen, prefix: tuple[Cache, int], question: str, decoding: Decoding | None = None) -> Reply:
+        """`direct` with the video's part of the prompt computed before, by `prefix`."""
+        started = time.perf_counter()
+        cache, length = prefix
+        cache.length = length
+        ids = self.base.encode(seen.prompt(self.base.image_seq_len, question, generate=True))
+        return Reply(self.base, self.base.embed(ids[length:]), decoding or Decoding(), cache=cache, prompt_tokens=len(ids),
+                     visual_tokens=len(seen.image_tokens), started=started)

@@ -1,0 +1,93 @@
+"""Tensors out of a base's safetensors files: only the ones asked for, mapped rather than copied where dtypes agree."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from v2l.errors import ModelError
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model folder, by its index if it has one."""
+    index = folder / "model.safetensors.index.json"
+    if index.exists():
+        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
+    return [folder / "model.safetensors"]
+
+
+def load_into(module: nn.Module, folder: Path, rename: Callable[[str], str | None], device: torch.device,
+              dtype: torch.dtype, tied: dict[str, str] | None = None) -> None:
+    """Fills a module built on the meta device.
+
+    `rename` gives the module's name for a stored tensor, or None for one that is not wanted; `tied` names tensors that
+    need not be stored because they are another one. ModelError names every tensor that is missing or has another shape.
+    """
+    from safetensors import safe_open
+
+    wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
+    loaded: dict[str, torch.Tensor] = {}
+    wrong = []
+    for file in weight_files(folder):
+        with safe_open(file, "pt", device="cpu") as stored:
+            for key in stored.keys():  # noqa: SIM118 (not a dict)
+                name = rename(key)
+                if name not in wanted:
+                    continue
+                tensor = stored.get_tensor(key)
+                if tuple(tensor.shape) != wanted[name]:
+                    wrong.append(f"{key} is {list(tensor.shape)}, not {list(wanted[name])}")
+                loaded[name] = tensor.to(device=device, dtype=dtype)
+    for name, same in (tied or {}).items():
+        if name in wanted:
+            loaded.setdefault(name, loaded[same])
+    wrong += [f"{name} is missing" for name in wanted if name not in loaded]
+    if wrong:
+        raise ModelError(f"The base in {folder} does not match its config.json: {'; '.join(wrong)}.")
+    module.load_state_dict(loaded, assign=True)
+    module.requires_grad_(False).eval()
+
+
+def text_name(key: str) -> str | None:
+    """The name within the text stack of a stored tensor, or None where it is not part of it."""
+    return key.removeprefix("model.text_model.") if key.startswith(("model.text_model.", "lm_head.")) else None
+
+
+def vision_name(key: str) -> str | None:
+    """The same for the vision tower and its connector."""
+    return key.removeprefix("model.") if key.startswith(("model.vision_model.", "model.connector.")) else None
+
+
+def _stored(file: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
+    """(name, header entry, offset of its first byte in the file) of every tensor in a safetensors file."""
+    with file.open("rb") as f:
+        size = int.from_bytes(f.read(8), "little")
+        header = json.loads(f.read(size))
+    for name, entry in header.items():
+        if name != "__metadata__":
+            yield name, entry, 8 + size + entry["data_offsets"][0]
+
+
+def fingerprint(folder: Path) -> str:
+    """Identifies a base's text stack: names, dtypes, shapes and 4 kB from four places of every tensor, in a sha256.
+
+    Reading all of it would take longer than answering; two sets of trained weights differ everywhere.
+    """
+    digest = hashlib.sha256()
+    entries = []
+    for file in weight_files(folder):
+        entries += [(name, entry, start, file) for name, entry, start in _stored(file) if text_name(name)]
+    for name, entry, start, file in sorted(entries, key=lambda e: e[0]):
+        digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
+        length = entry["data_offsets"][1] - entry["data_offsets"][0]
+        with file.open("rb") as f:
+            for quarter in range(4):
+                f.seek(start + quarter * length // 4)
+                digest.update(f.read(min(1024, length - quarter * length // 4)))
+    return f"sha256:{digest.hexdigest()}"
