@@ -1,0 +1,355 @@
+"""The `Adapter` value and the `.v2lora` file, version 1 (DESIGN, "The .v2lora file").
+
+A `.v2lora` file is a safetensors file, written and read here by hand: the safetensors library orders metadata at
+random (we want the same bytes for the same input), and checks a file from a stranger less closely. numpy only.
+
+Shapes: L layers, k segments of rank r each, R = k * r.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from v2l.errors import AdapterError
+from v2l.files import replacing
+from v2l.record import Invalid, Record, check, decode, encode
+
+Array = npt.NDArray[Any]
+
+FORMAT, VERSION = "v2lora", "1"
+MAX_HEADER = 8 << 20
+"""Bytes of JSON a file may open with; a thousand segments need about two million."""
+MAP_FROM = 64 << 20
+"""Bytes of tensors from which a file is mapped rather than read."""
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
+"""What an adapter may be stored as, and how numpy holds it: it knows no bfloat16, whose bits are kept as they are."""
+_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # in safetensors
+_EXPONENT = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
+_TENSORS = ("A", "B", "bias_A", "bias_B")
+_ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
+
+
+def to_float32(array: Array, dtype: str) -> npt.NDArray[np.float32]:
+    """Stored values of `dtype` -> float32; exact."""
+    if dtype == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
+
+
+def from_float32(array: npt.NDArray[np.float32], dtype: str) -> Array:
+    """float32 -> stored values of `dtype`, to nearest even. AdapterError where a value does not fit."""
+    values = np.ascontiguousarray(array, np.float32)
+    if not np.isfinite(values).all():
+        raise AdapterError("The adapter came out with values that are not finite; compute it with --dtype float32.")
+    if dtype == "bfloat16":
+        bits = values.view(np.uint32)
+        stored: Array = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
+    else:
+        with np.errstate(over="ignore"):
+            stored = values.astype(DTYPES[dtype])
+    if not _all_finite(stored, dtype):
+        raise AdapterError(f"The adapter has values too large for {dtype}; store it with --adapter-dtype float32.")
+    return stored
+
+
+def _all_finite(array: Array, dtype: str) -> bool:
+    """Whether all stored values are finite, told from their bits a piece at a time (the array may be a mapped file)."""
+    mask, step = _EXPONENT[dtype], 1 << 20
+    bits = np.ascontiguousarray(array).reshape(-1).view("<u4" if dtype == "float32" else "<u2")
+    return not any(((bits[i:i + step] & mask) == mask).any() for i in range(0, bits.size, step))
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What was kept of one or more segments of video, for one base model. Checked on construction (AdapterError).
+
+    For x entering layer l's `down_proj`: y = W x + scale * B^T (A x) over the rows of all segments and, once, the bias
+    pair (METHOD section 6). Arrays hold stored values of `dtype`; treat them and the record as constant.
+    """
+
+    A: Array
+    """[L, R, d_in], segments in time order along R."""
+    B: Array
+    """[L, R, d_out]"""
+    bias_A: Array
+    """[L, r, d_in], the hypernetwork's video-independent pair."""
+    bias_B: Array
+    """[L, r, d_out]"""
+    dtype: str
+    """float32, float16 or bfloat16."""
+    record: Record
+    """See `v2l.record`."""
+    name: str = "The adapter"
+    """How messages call it: the file it was read from."""
+
+    def __post_init__(self) -> None:
+        try:
+            if self.dtype not in DTYPES:
+                raise Invalid(f"{self.dtype} is not a type it can have")
+            if any(array.dtype != DTYPES[self.dtype] for array in self.tensors().values()):
+                raise Invalid(f"its tensors do not hold {self.dtype}")
+            _check_shapes({key: array.shape for key, array in self.tensors().items()}, self.record)
+        except Invalid as error:
+            raise _damaged(self.name, error) from error
+
+    def tensors(self) -> dict[str, Array]:
+        """The four arrays as stored, by the names A, B, bias_A, bias_B."""
+        return {"A": self.A, "B": self.B, "bias_A": self.bias_A, "bias_B": self.bias_B}
+
+    def float32(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The four arrays in float32, by the names A, B, bias_A, bias_B."""
+        return {key: to_float32(array, self.dtype) for key, array in self.tensors().items()}
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.A.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """r, of one segment and of the bias."""
+        return int(self.bias_A.shape[1])
+
+    @property
+    def total_rank(self) -> int:
+        """R = k * r, the bias not counted."""
+        return int(self.A.shape[1])
+
+    @property
+    def scale(self) -> float:
+        return float(self.record["scale"])
+
+    @property
+    def segments(self) -> list[Record]:
+        segments: list[Record] = self.record["segments"]
+        return segments
+
+    @property
+    def sources(self) -> list[Record]:
+        sources: list[Record] = self.record["sources"]
+        return sources
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Seconds from the earliest start to the latest end of its segments."""
+        return min(s["start"] for s in self.segments), max(s["end"] for s in self.segments)
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file `save` writes."""
+        return len(_header(self)) + sum(array.nbytes for array in self.tensors().values())
+
+
+def single(
+    A: npt.NDArray[np.float32], B: npt.NDArray[np.float32], bias_A: npt.NDArray[np.float32],
+    bias_B: npt.NDArray[np.float32], dtype: str, *, base: Record, hypernetwork: Record, scale: float, source: Record,
+    start: float, end: float, timestamps: list[float], sampling: Record, prompt: str, compute: Record, version: str,
+) -> Adapter:
+    """The adapter of one segment of one video, fresh from the hypernetwork.
+
+    A [L, r, d_in], B [L, r, d_out] and the bias pair of the same shapes, float32; start, end and the timestamps of the
+    frames that were seen in seconds; `version` of v2l; the other fields as in `v2l.record`. AdapterError where a value
+    is not finite, or too large for `dtype`.
+    """
+    rank = int(bias_A.shape[1])
+    record = {
+        "base": base, "hypernetwork": hypernetwork, "rank": rank, "scale": scale, "target_modules": ["down_proj"],
+        "sources": [source],
+        "segments": [{"source": 0, "start": start, "end": end, "timestamps": timestamps, "rank": [0, rank]}],
+        "sampling": sampling, "prompt": prompt, "compute": compute, "v2l": version,
+    }
+    return Adapter(from_float32(A, dtype), from_float32(B, dtype), from_float32(bias_A, dtype),
+                   from_float32(bias_B, dtype), dtype, record)
+
+
+# Writing.
+
+
+def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
+    """Write the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
+    header = _header(adapter)
+    for key, array in adapter.tensors().items():
+        if not _all_finite(array, adapter.dtype):
+            raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
+    with replacing(path) as file:
+        file.write(header)
+        for array in adapter.tensors().values():
+            file.write(np.ascontiguousarray(array).data)
+
+
+def _header(adapter: Adapter) -> bytes:
+    record = {key: value for key, value in adapter.record.items() if key != "metadata"}
+    metadata = adapter.record.get("metadata", {})
+    document: Record = {"__metadata__": {**metadata, "format": FORMAT, "version": VERSION, "record": encode(record)}}
+    offset = 0
+    for key, array in adapter.tensors().items():
+        document[f"down_proj.{key}"] = {"dtype": _NAMES[adapter.dtype], "shape": list(array.shape),
+                                        "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = encode(document).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise AdapterError(f"{adapter.name} records more than a file can hold; split it into several files.")
+    return len(text).to_bytes(8, "little") + text
+
+
+# Reading.
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: str
+    shapes: dict[str, tuple[int, ...]]
+    """Of A, B, bias_A, bias_B."""
+    offsets: dict[str, int]
+    """In bytes, of each tensor from `start`."""
+    start: int
+    """Where the tensors begin in the file."""
+    size: int
+    """Bytes of tensors."""
+    record: Record
+
+
+def load(path: str | os.PathLike[str]) -> Adapter:
+    """Read and check a whole file: nothing of it is believed before it was checked. AdapterError."""
+    with _reading(path) as file:
+        header = _read_header(file)
+        data = _read_data(file, header)
+        arrays: dict[str, Array] = {}
+        for key, shape in header.shapes.items():
+            array = np.frombuffer(data, DTYPES[header.dtype], math.prod(shape), header.offsets[key])
+            if not _all_finite(array, header.dtype):
+                raise Invalid(f"{key} holds values that are not finite")
+            arrays[key] = np.require(array, requirements="A").reshape(shape)
+        return Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,
+                       record=header.record, name=os.fspath(path))
+
+
+def load_record(path: str | os.PathLike[str]) -> Record:
+    """What a file says about itself, its tensors' sizes checked and their values not read. AdapterError."""
+    with _reading(path) as file:
+        return _read_header(file).record
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to read; whatever turns out to be wrong with it becomes one AdapterError that names it."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block the open
+            raise AdapterError(f"{path} is not a file; name an adapter, which ends in .v2lora.")
+        with open(path, "rb") as file:
+            yield file
+    except Invalid as error:
+        raise _damaged(os.fspath(path), error) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AdapterError(f"Cannot read the adapter {path}: {reason}.") from error
+
+
+def _damaged(name: str, error: Invalid) -> AdapterError:
+    return AdapterError(f"{name} is not a usable adapter: {error}; ingest the video again, or get the file again.")
+
+
+def _read_header(file: BinaryIO) -> _Header:
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise Invalid("it is cut short, or not a .v2lora file")
+    if not 2 <= length <= MAX_HEADER:
+        raise Invalid("its header has an impossible length")
+    text = file.read(length)
+    if len(text) != length or not text.startswith(b"{"):
+        raise Invalid("it does not begin with a header")
+    document = decode(text)
+    metadata = document.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise Invalid("it is a safetensors file of another kind")
+    if any(not isinstance(value, str) for value in metadata.values()):
+        raise Invalid("its metadata are not strings")
+    _check_version(metadata.get("version", ""), os.fspath(file.name))
+    if "record" not in metadata:
+        raise Invalid("it has no record")
+    record = decode(metadata["record"])
+    others = {key: value for key, value in metadata.items() if key not in ("format", "version", "record")}
+    if not isinstance(record, dict) or "metadata" in record:
+        raise Invalid("its record is not what it should be")
+    header = _layout(document, 8 + length, size - 8 - length, {**record, "metadata": others} if others else record)
+    _check_shapes(header.shapes, header.record)
+    return header
+
+
+def _check_version(version: str, name: str) -> None:
+    if version == VERSION:
+        return
+    if version.isascii() and version.isdigit() and len(version) < 10 and int(version) > int(VERSION):
+        raise AdapterError(f"{name} was made by a newer v2l (format {version}, this one reads {VERSION}); update v2l.")
+    raise Invalid("its format version is unknown")
+
+
+def _layout(document: Record, start: int, size: int, record: Record) -> _Header:
+    """The tensors' entries of the header -> what is where; they must fill the file without gap or overlap."""
+    if document.keys() != {f"down_proj.{key}" for key in _TENSORS}:
+        raise Invalid("it does not hold the four tensors of an adapter")
+    names = {name: dtype for dtype, name in _NAMES.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    offsets, spans, found = {}, [], set()
+    for key in _TENSORS:
+        entry = document[f"down_proj.{key}"]
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise Invalid(f"its header does not describe {key}")
+        dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in names:
+            raise Invalid(f"{key} is not float32, float16 or bfloat16")
+        if not _integers(shape, 3, 1) or not _integers(span, 2, 0):
+            raise Invalid(f"{key} has an impossible shape or place")
+        if span[1] - span[0] != math.prod(shape) * DTYPES[names[dtype]].itemsize:
+            raise Invalid(f"{key} has a shape that is not the size of its data")
+        shapes[key], offsets[key] = tuple(shape), span[0]
+        spans.append(span)
+        found.add(names[dtype])
+    if len(found) != 1:
+        raise Invalid("its tensors have different types")
+    spans.sort()
+    if [0, *(end for _, end in spans)] != [*(begin for begin, _ in spans), size]:
+        raise Invalid("its tensors do not fill the file exactly: it is cut short, or tampered with")
+    return _Header(found.pop(), shapes, offsets, start, size, record)
+
+
+def _integers(value: Any, length: int, least: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(type(x) is int and x >= least for x in value)
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None:
+    """Raises Invalid unless the four shapes agree with each other and with the record."""
+    if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
+        raise Invalid("its tensors have impossible shapes")
+    (L, R, d_in), (_, _, d_out), (_, r, _) = shapes["A"], shapes["B"], shapes["bias_A"]
+    if shapes != {"A": (L, R, d_in), "B": (L, R, d_out), "bias_A": (L, r, d_in), "bias_B": (L, r, d_out)}:
+        raise Invalid("its tensors' shapes do not fit each other")
+    check(record, R, r)
+
+
+def _read_data(file: BinaryIO, header: _Header) -> Array:
+    """The bytes of the tensors, read or, where they are many, mapped.
+
+    Not always mapped, because a mapped file that another program cuts short kills us. Mapped as a private copy, because
+    torch warns of arrays that cannot be written to.
+    """
+    if header.size >= MAP_FROM:
+        whole = mmap.mmap(file.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
+        return np.frombuffer(whole, np.uint8, offset=header.start)
+    data = np.fromfile(file, np.uint8, header.size)
+    if data.size != header.size:
+        raise Invalid("it was cut short while it was read")
+    return data

@@ -1,0 +1,201 @@
+"""Adapters -> adapter: joining segments along the rank axis, and taking them apart again (METHOD section 6).
+
+Nothing is computed: a segment's rows stay the bytes they were. A file keeps the hypernetwork's bias apart from its
+segments, so files that were joined before join like any other and the bias still counts once. `join` is associative,
+and `slice_segments` undoes it: both give the very bytes of the files one would have made directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from v2l.adapter import Adapter, Array, from_float32, to_float32
+from v2l.errors import AdapterError, UsageError
+from v2l.record import Record, combine, encode, singles
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One segment on its way from a file to another."""
+
+    A: Array
+    B: Array
+    record: Record
+    """Of a file that holds this segment alone."""
+    file: str
+
+    @property
+    def source(self) -> Record:
+        source: Record = self.record["sources"][0]
+        return source
+
+    @property
+    def video(self) -> str:
+        """What tells two videos apart; their names need not."""
+        return str(self.source["sha256"])
+
+    @property
+    def start(self) -> float:
+        return float(self.record["segments"][0]["start"])
+
+    @property
+    def end(self) -> float:
+        return float(self.record["segments"][0]["end"])
+
+    def __str__(self) -> str:
+        return f"{self.start:.6g}-{self.end:.6g} s of {self.source['name']}"
+
+
+def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
+    """Adapters of one base and hypernetwork -> one that holds the segments of all, and notes for the user.
+
+    Videos come in the order they are first met, the segments of each by start, then end; what times cannot tell apart
+    stays in the order given. Files of different dtypes become float32, which is exact, where one of them is.
+    AdapterError, naming both files, where they do not fit together or hold the same segment (the same frames of the
+    same video sampled alike, which would count double). UsageError if there are none.
+    """
+    if not adapters:
+        raise UsageError("There is nothing to compose: name at least one adapter.")
+    for other in adapters[1:]:
+        _check_fit(adapters[0], other)
+    adapters, widened = _same_dtype(adapters)
+    bias = _same_bias(adapters)
+    pieces = _in_time_order([piece for adapter in adapters for piece in _pieces(adapter)])
+    _refuse_repeats(pieces)
+    return _assemble(pieces, bias, "The composed adapter"), widened + _notes(pieces)
+
+
+def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:
+    """The adapter of some of its segments, in the order they have in it: the very bytes of the file that was composed.
+
+    UsageError where no index is given or one is out of range.
+    """
+    count = len(adapter.segments)
+    chosen = sorted(set(indices))
+    if not chosen or chosen[0] < 0 or chosen[-1] >= count:
+        raise UsageError(f"{adapter.name} has segments 0 to {count - 1}; name some of these.")
+    pieces = _pieces(adapter)
+    return _assemble([pieces[i] for i in chosen], adapter, adapter.name)
+
+
+def _pieces(adapter: Adapter) -> list[_Piece]:
+    r = adapter.rank
+    return [_Piece(adapter.A[:, i * r:(i + 1) * r], adapter.B[:, i * r:(i + 1) * r], record, adapter.name)
+            for i, record in enumerate(singles(adapter.record))]
+
+
+def _assemble(pieces: Sequence[_Piece], bias: Adapter, name: str) -> Adapter:
+    A = np.concatenate([piece.A for piece in pieces], axis=1)
+    B = np.concatenate([piece.B for piece in pieces], axis=1)
+    return replace(bias, A=A, B=B, record=combine([piece.record for piece in pieces]), name=name)
+
+
+# What fits together.
+
+_MUST_AGREE: tuple[tuple[str, Callable[[Adapter], Any], Callable[[Adapter], Any]], ...] = (
+    ("base model", lambda a: a.record["base"]["fingerprint"],
+     lambda a: f"{a.record['base']['id']} (fingerprint {a.record['base']['fingerprint'][:12]})"),
+    ("hypernetwork", lambda a: a.record["hypernetwork"]["sha256"],
+     lambda a: f"{a.record['hypernetwork']['id']} (sha256 {a.record['hypernetwork']['sha256'][:12]})"),
+    ("rank", lambda a: a.rank, lambda a: a.rank),
+    ("scale", lambda a: a.scale, lambda a: a.scale),
+    ("number of layers", lambda a: a.num_layers, lambda a: a.num_layers),
+    ("layer size", lambda a: (a.A.shape[2], a.B.shape[2]), lambda a: f"{a.A.shape[2]} x {a.B.shape[2]}"),
+)
+"""What it is, the value compared, the value shown. target_modules is one thing in format 1."""
+
+
+def _check_fit(first: Adapter, other: Adapter) -> None:
+    for what, value, shown in _MUST_AGREE:
+        if value(first) != value(other):
+            raise AdapterError(f"{first.name} and {other.name} cannot be composed, since they differ in {what}: "
+                               f"{shown(first)} and {shown(other)}; compose adapters that were made alike.")
+
+
+def _same_dtype(adapters: Sequence[Adapter]) -> tuple[Sequence[Adapter], list[str]]:
+    """All in one dtype, exactly.
+
+    The narrower bias is a rounding of the wider, so the wider must be at hand: float32 joins with either half type,
+    the two half types not with each other.
+    """
+    first = adapters[0]
+    other = next((adapter for adapter in adapters if adapter.dtype != first.dtype), None)
+    if other is None:
+        return adapters, []
+    exact = next((adapter for adapter in adapters if adapter.dtype == "float32"), None)
+    if exact is None:
+        raise AdapterError(f"{first.name} and {other.name} cannot be composed exactly, since one holds {first.dtype} "
+                           f"and the other {other.dtype}; ingest the other again with --adapter-dtype {first.dtype}.")
+    return [_widen(adapter, exact) for adapter in adapters], ["Adapters of different dtypes were composed as float32."]
+
+
+def _widen(adapter: Adapter, exact: Adapter) -> Adapter:
+    if adapter.dtype == "float32":
+        return adapter
+    for wide, narrow in ((exact.bias_A, adapter.bias_A), (exact.bias_B, adapter.bias_B)):
+        if from_float32(wide, adapter.dtype).tobytes() != narrow.tobytes():
+            raise _other_bias(exact, adapter)
+    return replace(adapter, A=to_float32(adapter.A, adapter.dtype), B=to_float32(adapter.B, adapter.dtype),
+                   bias_A=exact.bias_A, bias_B=exact.bias_B, dtype="float32")
+
+
+def _same_bias(adapters: Sequence[Adapter]) -> Adapter:
+    """The adapter whose bias stands for all: one hypernetwork has one bias, to the last bit."""
+    first = adapters[0]
+    bias_A, bias_B = first.bias_A.tobytes(), first.bias_B.tobytes()
+    for other in adapters[1:]:
+        if other.bias_A.tobytes() != bias_A or other.bias_B.tobytes() != bias_B:
+            raise _other_bias(first, other)
+    return first
+
+
+def _other_bias(first: Adapter, other: Adapter) -> AdapterError:
+    return AdapterError(f"{first.name} and {other.name} cannot be composed: they name the same hypernetwork and carry "
+                        "different biases, so one of them was changed; ingest them again.")
+
+
+# Order, repeats and notes.
+
+
+def _in_time_order(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Sorting by video as first met is what keeps `join` associative: a sorted part does not change who comes first."""
+    videos: dict[str, int] = {}
+    for piece in pieces:
+        videos.setdefault(piece.video, len(videos))
+    return sorted(pieces, key=lambda piece: (videos[piece.video], piece.start, piece.end))
+
+
+def _refuse_repeats(pieces: Sequence[_Piece]) -> None:
+    seen: dict[str, _Piece] = {}
+    for piece in pieces:
+        key = encode([piece.video, piece.start, piece.end, piece.record["segments"][0]["timestamps"],
+                      piece.record["sampling"]])
+        twin = seen.setdefault(key, piece)
+        if twin is not piece:
+            raise AdapterError(f"{twin.file} and {piece.file} both hold {piece}, sampled alike, which would count "
+                               "double; give each segment once.")
+
+
+def _notes(pieces: Sequence[_Piece]) -> list[str]:
+    notes = []
+    names: dict[str, str] = {}
+    for piece in pieces:
+        names.setdefault(piece.video, piece.source["name"])
+    if len(names) > 1:
+        listed = [*names.values()][:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
+        notes.append(f"Segments of {len(names)} different videos were composed: {', '.join(listed)}.")
+    overlaps, latest = [], pieces[0]
+    for piece in pieces[1:]:
+        if piece.video == latest.video and piece.start < latest.end:
+            overlaps.append((latest, piece))
+        if piece.video != latest.video or piece.end > latest.end:
+            latest = piece
+    if overlaps:
+        a, b = overlaps[0]
+        more = f" (and {len(overlaps) - 1} more)" if len(overlaps) > 1 else ""
+        notes.append(f"Segments overlap, so what they share counts more than once: {a} and {b}{more}.")
+    return notes

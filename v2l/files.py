@@ -1,0 +1,75 @@
+"""Writing a file so that its name only ever stands for a whole one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from v2l.errors import OutputError
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A binary file to write into, which becomes `path` when the block ends well.
+
+    The bytes go to a hidden file in the same folder, reach the disk, and then take the name in one step, so whatever
+    stood there before survives any failure. A symbolic link is followed. Raises OutputError.
+    """
+    try:
+        final = Path(os.path.realpath(path))
+        if final.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "")
+        if final.exists() and not (final.is_file() and os.access(final, os.W_OK)):
+            raise PermissionError(errno.EACCES, "")  # a device or a pipe must not be replaced, nor a protected file
+        # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
+        temporary = final.with_name(f".v2l-{secrets.token_hex(8)}.tmp")
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        handle = os.open(temporary, flags, 0o666)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, final)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(final.parent)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise OutputError(f"Cannot write {path}: {_reason(error, Path(path))}.") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself durable. The file is whole already, and some mounts refuse this: not an error."""
+    if os.name == "nt":
+        return
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _reason(error: OSError | ValueError, path: Path) -> str:
+    """What went wrong and the way out, as the end of a sentence."""
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
+        return "no space is left there; free some, or choose another place"
+    if code in (errno.EACCES, errno.EPERM):
+        return "permission denied; choose another place"
+    if code == errno.EROFS:
+        return "that disk is read-only; choose another place"
+    if code == errno.EISDIR:
+        return "it is a folder; name a file in it"
+    if code == errno.ENOENT:
+        return f"the folder {path.parent} does not exist; create it first"
+    if code in (errno.ENOTDIR, errno.EEXIST):
+        return f"{path.parent} is not a folder; choose another place"
+    return f"{(isinstance(error, OSError) and error.strerror) or error}; choose another place"
