@@ -1,0 +1,268 @@
+"""A released hypernetwork pickle -> safetensors and JSON in our cache, without ever running code from the file.
+
+Two guards, one after the other: the pickle's opcodes are listed (which executes nothing) and every global that is not
+on the list below is refused by name; what is left is read by torch's own restricted unpickler, to which the classes of
+the released training code are given as stand-ins that only hold what was stored (METHOD section 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import pickle
+import pickletools
+import re
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from v2l.config import HypernetConfig
+from v2l.errors import ModelError
+from v2l.verify import (
+    Shapes,
+    cache_dir,
+    check_hypernetwork,
+    differences,
+    hypernetwork_shapes,
+    read_hypernet_config,
+    read_json,
+    replacing,
+    sha256_of,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+"""Raised when conversion changes, so that what an older v2l converted is not used."""
+
+_PEFT = {"peft.tuners.lora.config.LoraConfig", "peft.tuners.lora.config.LoraRuntimeConfig",
+         "peft.utils.peft_types.PeftType", "peft.utils.peft_types.TaskType"}
+_PLAIN = {"collections.OrderedDict", "builtins.set", "__builtin__.set",
+          "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
+_STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z]\w*Storage")
+_RESEARCH = re.compile(r"ctx_to_lora(\.\w+)+")
+_OPCODES_TORCH_LACKS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+_PERCEIVER = "aggregator.perceiver."
+_UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError,
+               AttributeError, AssertionError, OverflowError, OSError, zipfile.BadZipFile, NotImplementedError)
+"""What reading a damaged or hostile file may raise."""
+
+
+class Record:
+    """Stands in for an instance of any class of the released code: state in `__dict__`, an enum's value in `args`."""
+
+    def __init__(self, *args: object) -> None:
+        self.args = args
+
+
+def _get(record: object, name: str) -> Any:
+    """A field of a pickled record, None where it is absent; an enum's member gives its value."""
+    value = vars(record).get(name) if isinstance(record, Record) else None
+    return value.args[0] if isinstance(value, Record) and vars(value).get("args") else value
+
+
+def globals_in(file: Path) -> set[str]:
+    """Dotted names of the globals a torch zip refers to; ModelError if one is not allowed or it is no torch zip."""
+    if not zipfile.is_zipfile(file):
+        raise ModelError(f"{file} is not a checkpoint in torch's zip format (older pickles are not read, because they "
+                         "cannot be checked before they run); save it again with torch 1.6 or newer.")
+    with zipfile.ZipFile(file) as archive:
+        names = [info.filename for info in archive.infolist()]
+        pickles = [name for name in names if name.endswith(".pkl")]
+        if len(pickles) != 1 or not pickles[0].endswith("/data.pkl") or len(set(names)) != len(names):
+            raise ModelError(f"{file} is a zip file, but not a checkpoint saved by torch.")
+        if archive.getinfo(pickles[0]).file_size > 1 << 26:
+            raise ModelError(f"{file} is no hypernetwork: the list of its tensors alone is over 64 MB.")
+        found, refused, text = set(), set(), ["?", "?"]
+        for opcode, argument, _ in pickletools.genops(io.BytesIO(archive.read(pickles[0]))):
+            if opcode.name == "GLOBAL":
+                found.add(str(argument).replace(" ", "."))
+            elif opcode.name in _OPCODES_TORCH_LACKS:
+                name = {"STACK_GLOBAL": ".".join(text), "INST": str(argument).replace(" ", ".")}.get(opcode.name, "")
+                refused.add(f"{name} (opcode {opcode.name})".lstrip())
+            elif isinstance(argument, str):
+                text = [text[1], argument]
+    allowed = _PEFT | _PLAIN
+    refused |= {name for name in found
+                if name not in allowed and not _STORAGE.fullmatch(name) and not _RESEARCH.fullmatch(name)}
+    if refused:
+        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {', '.join(sorted(refused))}, "
+                         "which no Frames2LoRA checkpoint needs; get the file from its publisher.")
+    return found
+
+
+def read_pickle(file: Path) -> dict[str, Any]:
+    """What a released `.pt` holds: tensors mapped from the file, on the CPU, and records as `Record`."""
+    import torch
+
+    try:
+        needed = {name for name in globals_in(file) if name in _PEFT or _RESEARCH.fullmatch(name)}
+        # A class each: torch tells allowed classes apart by identity.
+        stand_ins: list[Any] = [(type(name.rsplit(".", 1)[1], (Record,), {}), name) for name in sorted(needed)]
+        with torch.serialization.safe_globals(stand_ins):
+            content = torch.load(str(file), weights_only=True, mmap=True, map_location="cpu")
+    except FileNotFoundError:
+        raise ModelError(f"There is no file {file}.") from None
+    except _UNREADABLE as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise ModelError(f"{file} cannot be read as a checkpoint ({reason[0]}); download it again.") from None
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ModelError(f"{file} holds no named tensors; it is not a Frames2LoRA hypernetwork.")
+    return content
+
+
+def _sizes_in_tensors(shapes: Mapping[str, tuple[int, ...]], target: str) -> dict[str, int]:
+    """The sizes of METHOD section 5 that the tensors themselves tell."""
+    sources = {
+        "num_layers": ("head.weight", 0, 3), "latent_size": ("head.weight", 1, 3),
+        "hidden_size": (f"{_PERCEIVER}modality_projection.gate_proj.weight", 1, 2),
+        "rank": (f"bias_A.{target}", 1, 3), "d_in": (f"bias_A.{target}", 2, 3), "d_out": (f"bias_B.{target}", 2, 3),
+        "num_queries": (f"{_PERCEIVER}encoder.latents_q", 0, 2),
+    }
+    sizes = {size: shapes[name][axis] for size, (name, axis, axes) in sources.items()
+             if len(shapes.get(name, ())) == axes}
+    block = re.compile(rf"{re.escape(_PERCEIVER)}encoder\.layers\.(\d{{1,4}})\.")
+    blocks = [int(found[1]) for name in shapes if (found := block.match(name))]
+    return sizes | ({"num_blocks": max(blocks) + 1} if blocks else {})
+
+
+def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
+    """The same sizes as the pickled records tell them; what is absent there is absent here."""
+    import torch
+
+    aggregator, lora = _get(hypernet, "aggregator_config"), _get(hypernet, "lora_config")
+    features, layers = _get(hypernet, "feature_sizes"), _get(hypernet, "layer_indices")
+    layers = layers.tolist() if isinstance(layers, torch.Tensor) else layers
+    sizes = {
+        "num_layers": len(layers) if isinstance(layers, list) else _get(aggregator, "num_layers"),
+        "latent_size": _get(hypernet, "latent_size"), "hidden_size": _get(hypernet, "base_hidden_size"),
+        "rank": _get(lora, "r"), "num_queries": _get(aggregator, "n_latent_queries"),
+        "num_blocks": _get(aggregator, "num_blocks"),
+    }
+    if isinstance(features, (tuple, list)) and len(features) == 2 and all(isinstance(side, dict) for side in features):
+        sizes |= {"d_in": features[0].get(target), "d_out": features[1].get(target)}
+    if isinstance(layers, list) and layers != list(range(len(layers))):
+        raise ModelError(f"it adapts only the decoder layers {layers}, and v2l needs every one of them")
+    return {name: size for name, size in sizes.items() if type(size) is int and 0 < size <= 1 << 24}
+
+
+def _scale(hypernet: object) -> float:
+    """lora_alpha, which is the factor itself (METHOD section 6)."""
+    alpha = _get(_get(hypernet, "lora_config"), "lora_alpha")
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha) or alpha <= 0:
+        raise ModelError("its records give no lora_alpha, without which the adapter's scale is unknown")
+    return float(alpha)
+
+
+def _target(shapes: Shapes) -> str:
+    """The one kind of module the tensors are for."""
+    per_kind = ("bias_A.", "bias_B.", "scaler_A.", "scaler_B.")
+    kinds = sorted({name.split(".", 1)[1] for name in shapes if name.startswith(per_kind)})
+    if kinds not in ([], ["down_proj"]) or len(shapes.get("head.weight", ())) == 4:
+        raise ModelError(f"it adapts {', '.join(kinds) or 'several kinds of modules'}; v2l supports down_proj alone")
+    return "down_proj"
+
+
+def describe(content: Mapping[str, Any], shapes: Shapes) -> HypernetConfig:
+    """The configuration of a released checkpoint, from its tensors and its records.
+
+    Raises ModelError (a clause, which the caller completes) with all that disagrees.
+    """
+    hypernet, encoder = content.get("hypernet_config"), content.get("ctx_encoder_args")
+    if not isinstance(hypernet, Record):
+        raise ModelError("it has no hypernet_config, so it is not a Frames2LoRA hypernetwork")
+    kind = _get(encoder, "ctx_encoder_type")
+    if kind not in (None, "per_layer_activations"):
+        raise ModelError(f"it was trained on context features of the kind {kind!r}; v2l computes per_layer_activations")
+    target, base = _target(shapes), content.get("base_model_name_or_path")
+    told, seen = _sizes_in_records(hypernet, target), _sizes_in_tensors(shapes, target)
+    common: dict[str, Any] = dict.fromkeys(("num_layers", "hidden_size", "d_in", "d_out"), 1)
+    common |= {"scale": _scale(hypernet), "target_module": target, "base": base if isinstance(base, str) else ""}
+    by_tensors, by_records = HypernetConfig(**{**common, **told, **seen}), HypernetConfig(**{**common, **seen, **told})
+    # Where the tensors agree among themselves, it is the records that are wrong.
+    problems = differences(shapes, hypernetwork_shapes(by_tensors))
+    if not problems:
+        problems = [f"its records say {name} {told[name]} where its tensors have {size}"
+                    for name, size in seen.items() if told.get(name, size) != size]
+    elif by_records != by_tensors:
+        problems = differences(shapes, hypernetwork_shapes(by_records)) or problems
+    if problems:
+        raise ModelError("; ".join(problems))
+    return by_tensors
+
+
+def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
+    """Tensors (mapped, released names) and configuration of a released `.pt`. One ModelError names every fault."""
+    import torch
+
+    content, doubled = read_pickle(file), []
+    tensors: dict[str, Tensor] = {}
+    for key, value in content.items():
+        if isinstance(value, torch.Tensor):
+            name = key.replace("_orig_mod.", "")  # left there by torch.compile
+            doubled += [name] if name in tensors else []
+            tensors[name] = value
+    if doubled:
+        raise ModelError(f"{file} cannot be used: it holds {', '.join(doubled)} more than once.")
+    try:
+        config = describe(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+    except ModelError as error:
+        raise ModelError(f"{file} cannot be used; {error}.") from None
+    if sum(t.numel() * t.element_size() for t in tensors.values()) > file.stat().st_size:
+        raise ModelError(f"{file} cannot be used: its tensors claim more bytes than the file has.")
+    if bad := [name for name, t in tensors.items()
+               if not (t.is_floating_point() and t.layout == torch.strided and bool(torch.isfinite(t).all()))]:
+        raise ModelError(f"{file} cannot be used: {', '.join(bad)} has values that are not finite real numbers.")
+    return tensors, config
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> str:
+    """Writes float32 tensors, one at a time; the same tensors give the same bytes. Returns their sha256."""
+    names, header, offset = sorted(tensors), {}, 0
+    for name in names:
+        end = offset + 4 * tensors[name].numel()
+        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
+        offset = end
+    head = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)  # so that the data begins where a float32 may
+    digest = hashlib.sha256()
+    with replacing(path) as f:
+        blocks: Iterator[Any] = (tensors[name].detach().float().contiguous().numpy().astype("<f4", copy=False)
+                                 for name in names)
+        for block in chain((len(head).to_bytes(8, "little"), head), blocks):
+            f.write(block)
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
+    """A released `.pt` as (safetensors file in our cache, configuration, sha256 of the safetensors); converted once.
+
+    Processes that convert the same file at the same time write the same bytes, and each file takes its place whole; the
+    JSON, written last, marks a finished conversion.
+    """
+    source = sha256_of(file)
+    weights = cache_dir() / "hypernetworks" / source / "hypernetwork.safetensors"
+    described = weights.with_suffix(".json")
+    if described.exists():
+        try:
+            record = read_json(described)
+            if record.get("format") == FORMAT and record.get("size") == weights.stat().st_size:
+                config = read_hypernet_config(described)
+                check_hypernetwork(weights, config)
+                return weights, config, str(record["sha256"])
+        except (ModelError, OSError, KeyError):
+            pass  # a damaged cache is made anew
+    tensors, config = read_released(file)
+    digest = write_safetensors(tensors, weights)
+    with replacing(described) as f:
+        record = {"format": FORMAT, **asdict(config), "source_sha256": source,
+                  "sha256": digest, "size": weights.stat().st_size}
+        f.write(json.dumps(record, indent=1).encode())
+    return weights, config, digest
