@@ -125,28 +125,48 @@ class Engine:
         A, B = zip(*pairs, strict=True)
         return torch.cat(A), torch.cat(B)
 
-    def ingest(self, video: Path, sampling: Sampling | None = None, adapter_dtype: str = "auto") -> Adapter:
-        """Watches a video once. `adapter_dtype` auto stores float32 where computing in it, else float16."""
+    def ingest(self, video: Path | Clip, sampling: Sampling | None = None, adapter_dtype: str = "auto") -> Adapter:
+        """Watches a video once (a clip must have been opened with this sampling). `adapter_dtype` auto stores float32
+        where computing in it, else float16."""
         sampling = sampling or self.sampling()
-        clip = open_clip(video, sampling)
+        clip = open_clip(video, sampling) if isinstance(video, Path) else video
         files, hypernetwork = self.files, self.hypernetwork_files
         seen = self.see(clip, sampling)
         A, B = self.internalize(seen)
         if not (A.isfinite().all() and B.isfinite().all()):
-            raise ModelError(f"The model gave numbers that are not finite for {video}; try --dtype float32.")
-        if adapter_dtype == "auto":
-            adapter_dtype = "float32" if self.dtype == torch.float32 else "float16"
+            raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
-            array(A), array(B), array(self.hypernetwork.bias_A[target]), array(self.hypernetwork.bias_B[target]), adapter_dtype,
+            array(A), array(B), array(self.hypernetwork.bias_A[target]), array(self.hypernetwork.bias_B[target]),
+            self._stored_dtype(adapter_dtype),
             base={"id": files.name, "revision": files.revision, "fingerprint": self.base.fingerprint},
             hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
             scale=hypernetwork.config.adapter_scale, source=source_record(clip.info),
             start=sampling.start or 0.0, end=clip.info.duration if sampling.end is None else min(sampling.end, clip.info.duration),
-            timestamps=seen.times, sampling=asdict(sampling), compute={"dtype": str(self.dtype).removeprefix("torch."),
-                                                                       "device": self.device.type},
+            timestamps=seen.times, sampling=asdict(sampling),
+            compute={"dtype": self._dtype_name, "device": self.device.type,
+                     "tokens": len(self.base.encode(seen.prompt(self.base.image_seq_len)))},
             prompt=INTERNALIZE, version=v2l.__version__)
+
+    def is_current(self, adapter: Adapter, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
+        """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
+        record = adapter.record
+        return (len(adapter.segments) == 1 and adapter.dtype == self._stored_dtype(adapter_dtype)
+                and record["base"]["fingerprint"] == self.base.fingerprint
+                and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
+                and record["sampling"] == asdict(sampling) and record["prompt"] == INTERNALIZE
+                and record["compute"]["dtype"] == self._dtype_name
+                and record["sources"][0]["sha256"] == source_record(clip.info)["sha256"])
+
+    @property
+    def _dtype_name(self) -> str:
+        return str(self.dtype).removeprefix("torch.")
+
+    def _stored_dtype(self, adapter_dtype: str) -> str:
+        if adapter_dtype == "auto":
+            return "float32" if self.dtype == torch.float32 else "float16"
+        return adapter_dtype
 
     # -- answering -----------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Measuring: an adapter against the video in the prompt."""
