@@ -1,0 +1,194 @@
+"""What the command line shows: results on stdout, the rest on stderr, and nothing that a terminal trips over."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from v2l.errors import OutputError, V2LError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+INTERRUPTED, PIPE_CLOSED = 130, 141
+"""Exit statuses, as the shell gives them to what SIGINT and SIGPIPE end."""
+
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters but newline and tab, and the marks that reorder text."""
+
+
+def clean(text: str) -> str:
+    """Text of a file or a model, made harmless to a terminal."""
+    return _UNSAFE.sub("\ufffd", text)
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`. Raises typer.BadParameter."""
+    match = re.fullmatch(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", text, re.ASCII)
+    if not match:
+        raise typer.BadParameter(f"{text!r} is not a time; write seconds, MM:SS or H:MM:SS.")
+    hours, minutes, seconds = match.groups(default="0")
+    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def debugging() -> bool:
+    return os.environ.get("V2L_DEBUG", "") not in ("", "0")
+
+
+def ready_streams() -> None:
+    """No character can fail to print, and the bytes of a file name reach a pipe as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            bytewise = not is_terminal(stream) and stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if bytewise else "backslashreplace")
+
+
+# Results.
+
+
+def write(text: str, end: str = "\n") -> None:
+    """A piece of a result to stdout, at once. OutputError where stdout cannot take it."""
+    try:
+        print(clean(text) if is_terminal(sys.stdout) else text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _abandon(sys.stdout)
+        raise OutputError(f"Cannot write to stdout: {error.strerror or error}.") from error
+
+
+def write_json(value: Any) -> None:
+    """One line of JSON, in ASCII so that any locale takes it."""
+    write(json.dumps(value))
+
+
+# Everything else.
+
+
+class Console:
+    """Notes and progress of one command on stderr; `quiet` leaves only errors."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._bar: Progress | None = None
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            _tell(text)
+
+    def warn(self, text: str) -> None:
+        self.note(f"Note: {text}")
+
+    @contextmanager
+    def working(self, what: str, prefix: str = "") -> Iterator[None]:
+        """Shows `what` as going on, until the block ends or `stop`; then what `progress` reports, after `prefix`."""
+        if self.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") in ("dumb", "unknown"):
+            yield
+            return
+        from rich.console import Console as RichConsole
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+        from rich.table import Column
+
+        self._prefix = prefix
+        name = TextColumn("{task.description}", markup=False,
+                          table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        # What is written meanwhile goes to the streams as they are: results must not pass through the bar's stderr.
+        self._bar = RichProgress(
+            name, BarColumn(bar_width=12), MofNCompleteColumn(), console=RichConsole(stderr=True), transient=True,
+            redirect_stdout=False, redirect_stderr=False)
+        self._task = self._bar.add_task(clean(prefix + what), total=None)
+        try:
+            with self._bar:
+                yield
+        finally:
+            self._bar = None
+
+    def stop(self) -> None:
+        """Takes the bar away before its block ends."""
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """What the engine reports; see `v2l.engine.Progress`."""
+        if self._bar:
+            self._bar.update(self._task, description=clean(self._prefix + what), completed=done, total=total)
+
+
+def _tell(text: str) -> None:
+    # A reader of messages that went away stops no work.
+    with suppress(BrokenPipeError):
+        print(clean(text), file=sys.stderr, flush=True)
+
+
+def report(error: Exception, subject: str = "") -> None:
+    """One sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it."""
+    if debugging():
+        _tell("".join(traceback.format_exception(error)))
+    if isinstance(error, V2LError):
+        text = str(error)
+    elif _is_memory(error):
+        text = f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
+    else:
+        text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
+                "set V2L_DEBUG=1 to see where it happened.")
+    _tell(f"Error: {text}")
+
+
+def _is_memory(error: Exception) -> bool:
+    # torch tells a full GPU by a class of its own and a full machine by its words; torch may not be imported here.
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
+
+
+class Boundary(TyperGroup):
+    """The group of all commands, where every error becomes one sentence and an exit status."""
+
+    def invoke(self, ctx: Any) -> Any:
+        ready_streams()
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            _tell("Interrupted.")
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:
+            raise typer.Exit(PIPE_CLOSED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if hasattr(error, "format_message"):  # wrong usage, which Typer tells by itself
+                raise
+            report(error)
+            raise typer.Exit(error.exit_status if isinstance(error, V2LError) else 1) from None
+        finally:
+            _flush()
+
+
+def _flush() -> None:
+    """What could not be written is dropped now, so that the interpreter does not complain of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            _abandon(stream)
+
+
+def _abandon(stream: TextIO) -> None:
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
