@@ -20,11 +20,19 @@ def engine(reference: Path) -> Engine:
 
 def test_compare_counts_tokens_and_answers_the_same_question(engine: Engine, reference: Path) -> None:
     video, question = reference / "videos" / "clip.mp4", "What happens?"
-    found = compare(engine, video, question=question, sampling=engine.sampling(resolution=64), repeats=1,
-                    decoding=Decoding(max_new_tokens=8))
+    found = compare(
+        engine,
+        video,
+        question=question,
+        sampling=engine.sampling(resolution=64),
+        repeats=1,
+        decoding=Decoding(max_new_tokens=8),
+    )
     assert (found.adapter.visual_tokens, found.direct.visual_tokens, found.cached.visual_tokens) == (0, 32, 32)
     assert found.frames == 8
-    assert found.adapter.prompt_tokens == len(engine.base.encode(f"<|im_start|>User: {question}<end_of_utterance>\nAssistant:"))
+    assert found.adapter.prompt_tokens == len(
+        engine.base.encode(f"<|im_start|>User: {question}<end_of_utterance>\nAssistant:")
+    )
     assert found.direct.prompt_tokens == found.cached.prompt_tokens > found.adapter.prompt_tokens + 32
     assert found.direct.answer == found.cached.answer != found.adapter.answer
     assert all(0 < way.ttft_s <= way.total_s for way in found.ways)
@@ -36,7 +44,9 @@ def test_compare_counts_tokens_and_answers_the_same_question(engine: Engine, ref
 @pytest.mark.parametrize("setup", [0.0, 0.4, 1.0, 7.33])
 @pytest.mark.parametrize("mine", [0.1, 0.5, 2.0])
 @pytest.mark.parametrize("theirs", [(0.0, 0.5), (0.0, 0.1), (3.0, 0.2), (0.6, 1.0)])
-def test_pays_after_is_the_first_question_that_is_cheaper(setup: float, mine: float, theirs: tuple[float, float]) -> None:
+def test_pays_after_is_the_first_question_that_is_cheaper(
+    setup: float, mine: float, theirs: tuple[float, float]
+) -> None:
     way = Way("adapter", setup, 10, 0, mine, mine, 1, "")
     baseline = replace(way, name="direct", setup_s=theirs[0], ttft_s=theirs[1])
     comparison = Comparison("m", "v", "cpu", "float32", 1, 1, 64, "q", 1, way, baseline, baseline)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from v2l.adapter import Adapter, save
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.errors import AdapterError, ModelError, V2LError
+from v2l.errors import AdapterError, V2LError
 
 
 def make(folder: Path, reference: Path, **options: str) -> Engine:
@@ -51,7 +51,9 @@ def test_asking_uses_no_vision_tower(reference: Path, adapter: Adapter, tmp_path
     assert "vision" not in vars(whole.base) and "_body" not in vars(whole.base)
 
 
-def test_watching_needs_neither_the_last_layer_nor_the_head(reference: Path, adapter: Adapter, clip: Path, tmp_path: Path) -> None:
+def test_watching_needs_neither_the_last_layer_nor_the_head(
+    reference: Path, adapter: Adapter, clip: Path, tmp_path: Path
+) -> None:
     folder = poisoned(reference, tmp_path / "short", "model.text_model.layers.4.", "model.text_model.norm.", "lm_head.")
     engine = make(folder, reference)
     seen = engine.ingest(clip, engine.sampling(resolution=64))
@@ -98,7 +100,9 @@ def test_an_adapter_of_another_base_is_refused(reference: Path, adapter: Adapter
         make(folder, reference).ask(adapter, "What?")
 
 
-def test_a_hypernetwork_that_does_not_fit_is_refused_before_any_work(reference: Path, clip: Path, tmp_path: Path) -> None:
+def test_a_hypernetwork_that_does_not_fit_is_refused_before_any_work(
+    reference: Path, clip: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "wide"
     shutil.copytree(reference / "tiny-vlm", folder)
     config = json.loads((folder / "config.json").read_text())

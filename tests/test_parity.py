@@ -52,9 +52,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
 @pytest.fixture(scope="module")
 def adapters(engine: Engine) -> dict[str, Adapter]:
     """Every case, ingested."""
-    return {tag: engine.ingest(REFERENCE / "videos" / case["video"],
-                               engine.sampling(frames=case["max_frames"], resolution=case["longest_edge"]))
-            for tag, case in CASES.items()}
+    return {
+        tag: engine.ingest(
+            REFERENCE / "videos" / case["video"],
+            engine.sampling(frames=case["max_frames"], resolution=case["longest_edge"]),
+        )
+        for tag, case in CASES.items()
+    }
 
 
 @pytest.mark.parametrize("tag", CASES)
@@ -83,7 +87,7 @@ def test_features_and_perceiver(engine: Engine, tag: str, golden: dict[str, torc
     case, base = CASES[tag], engine.base
     sampling = engine.sampling(frames=case["max_frames"], resolution=case["longest_edge"])
     seen = engine.see(open_clip(REFERENCE / "videos" / case["video"], sampling), sampling)
-    features = list(base.features(base.embed(base.encode(seen.prompt(base.image_seq_len)), seen.image_tokens)))
+    features = list(base.features(base.encode(seen.prompt(base.image_seq_len)), seen.image_tokens))
     assert distance(torch.cat(features), golden[f"{tag}/context_features"]) < 1e-4
     with torch.inference_mode():
         latents = torch.stack([engine.hypernetwork.perceive(x) for x in features])
@@ -91,7 +95,9 @@ def test_features_and_perceiver(engine: Engine, tag: str, golden: dict[str, torc
 
 
 @pytest.mark.parametrize("tag", CASES)
-def test_adapter_logits_and_answer(engine: Engine, adapters: dict[str, Adapter], tag: str, golden: dict[str, torch.Tensor]) -> None:
+def test_adapter_logits_and_answer(
+    engine: Engine, adapters: dict[str, Adapter], tag: str, golden: dict[str, torch.Tensor]
+) -> None:
     case, adapter = CASES[tag], adapters[tag]
     assert adapter.dtype == "float32"
     for name, key in (("A", f"{tag}/A"), ("B", f"{tag}/B"), ("bias_A", "bias/A"), ("bias_B", "bias/B")):
@@ -104,8 +110,9 @@ def test_adapter_logits_and_answer(engine: Engine, adapters: dict[str, Adapter],
 
 
 @pytest.mark.parametrize("composition", GOLDEN["compositions"], ids=lambda c: "+".join(c["members"]))
-def test_compositions_in_any_order(engine: Engine, adapters: dict[str, Adapter], composition: dict[str, Any],
-                                   golden: dict[str, torch.Tensor]) -> None:
+def test_compositions_in_any_order(
+    engine: Engine, adapters: dict[str, Adapter], composition: dict[str, Any], golden: dict[str, torch.Tensor]
+) -> None:
     tag = f"compose/{'+'.join(composition['members'])}"
     question = CASES[composition["members"][0]]
     for members in permutations(composition["members"]):
@@ -140,4 +147,4 @@ def test_direct_baseline(engine: Engine, tag: str) -> None:
 def test_numbers_in_words() -> None:
     num2words = pytest.importorskip("num2words").num2words
     assert [in_words(n) for n in range(5000)] == [num2words(n) for n in range(5000)]
-    assert INTERNALIZE == GOLDEN["internalization_prompt"]
+    assert GOLDEN["internalization_prompt"] == INTERNALIZE

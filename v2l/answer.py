@@ -42,8 +42,18 @@ def bind(adapter: Adapter, device: torch.device) -> list[LayerAdapter]:
 class Reply:
     """An answer being made: iterate for pieces of text as they come, then read `answer`."""
 
-    def __init__(self, base: Base, embeddings: Tensor, decoding: Decoding, *, adapter: list[LayerAdapter] | None = None,
-                 cache: Cache | None = None, prompt_tokens: int, visual_tokens: int, started: float) -> None:
+    def __init__(
+        self,
+        base: Base,
+        embeddings: Tensor,
+        decoding: Decoding,
+        *,
+        adapter: list[LayerAdapter] | None = None,
+        cache: Cache | None = None,
+        prompt_tokens: int,
+        visual_tokens: int,
+        started: float,
+    ) -> None:
         self._started = started
         self._base, self._embeddings, self._decoding, self._adapter = base, embeddings, decoding, adapter
         room = embeddings.shape[1] + decoding.max_new_tokens
@@ -62,12 +72,12 @@ class Reply:
             # A character may span tokens, and trailing space may turn out to be the end: both wait for the next token.
             ready = text.rstrip("\ufffd").rstrip()
             if len(ready) > len(shown) and ready.startswith(shown):
-                yield ready[len(shown):]
+                yield ready[len(shown) :]
                 shown = ready
         total = time.perf_counter() - self._started
         text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        if text[len(shown):]:
-            yield text[len(shown):]
+        if text[len(shown) :]:
+            yield text[len(shown) :]
         self.answer = Answer(text, ids, ttft_s=first or total, total_s=total, **self._counts)
 
     def finish(self) -> Answer:
@@ -103,7 +113,9 @@ def ask(base: Base, adapter: list[LayerAdapter] | None, question: str, decoding:
     """Puts a question to an adapter from `bind` (None asks the bare base)."""
     started = time.perf_counter()
     ids = base.encode(question_prompt(question))
-    return Reply(base, base.embed(ids), decoding, adapter=adapter, prompt_tokens=len(ids), visual_tokens=0, started=started)
+    return Reply(
+        base, base.embed(ids), decoding, adapter=adapter, prompt_tokens=len(ids), visual_tokens=0, started=started
+    )
 
 
 @torch.inference_mode()

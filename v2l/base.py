@@ -1,4 +1,4 @@
-"""The frozen SmolVLM2: what of it is needed is loaded, and its context features come out layer by layer (METHOD section 4)."""
+"""The frozen SmolVLM2: only what is needed of it is loaded; context features come out layer by layer (METHOD 4)."""
 
 from __future__ import annotations
 
@@ -63,9 +63,11 @@ class Vision(nn.Module):
         from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
 
         super().__init__()
-        smolvlm = SmolVLMConfig(**{k: v for k, v in config.items() if k in ("text_config", "vision_config", "scale_factor")})
-        smolvlm.vision_config._attn_implementation = "sdpa"
-        self.vision_model = SmolVLMVisionTransformer(smolvlm.vision_config)
+        parts = ("text_config", "vision_config", "scale_factor")
+        smolvlm = SmolVLMConfig(**{name: config[name] for name in parts if name in config})
+        tower: Any = smolvlm.vision_config
+        tower._attn_implementation = "sdpa"
+        self.vision_model = SmolVLMVisionTransformer(tower)
         self.connector = SmolVLMConnector(smolvlm)
 
     def forward(self, tiles: Tensor) -> Tensor:
@@ -154,26 +156,28 @@ class Base:
         return torch.cat(seen)
 
     @torch.inference_mode()
-    def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None) -> Tensor:
+    def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None, stack: TextStack | None = None) -> Tensor:
         """Token ids -> embeddings [1, t, h], with the image tokens [n, h] in the places of `<image>`."""
-        stack = self.__dict__.get("text") or self._body
         tokens = torch.tensor(ids, device=self.device)
-        embeddings = stack.embed_tokens(tokens)
+        embeddings: Tensor = (stack or self.text).embed_tokens(tokens)
         if image_tokens is not None:
             places = tokens == self.token("<image>")
             if int(places.sum()) != len(image_tokens):
-                raise ModelError(f"The base in {self.folder} gives {len(image_tokens)} image tokens where its processor "
-                                 f"configuration promises {int(places.sum())}.")
+                raise ModelError(
+                    f"The base in {self.folder} gives {len(image_tokens)} image tokens where its processor "
+                    f"configuration promises {int(places.sum())}."
+                )
             embeddings[places] = image_tokens
         return embeddings[None]
 
     @torch.inference_mode()
-    def features(self, embeddings: Tensor) -> Iterator[Tensor]:
-        """Embeddings [1, t, h] -> for each decoder layer in turn the hidden states [1, t, h] that enter it.
+    def features(self, ids: Sequence[int], image_tokens: Tensor | None) -> Iterator[Tensor]:
+        """A prompt and its image tokens [n, h] -> the hidden states [1, t, h] entering each decoder layer.
 
         Only one layer's are held at a time; the last layer is not run.
         """
-        stack, x = self._body, embeddings
+        stack = self._body
+        x = self.embed(ids, image_tokens, stack)
         rope = stack.rope(torch.arange(x.shape[1], device=x.device)[None])
         yield x
         for layer in stack.layers[: self.text_config.num_layers - 1]:

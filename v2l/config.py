@@ -88,10 +88,22 @@ PRESETS = {
     preset.name: preset
     for preset in (
         Preset("tiny", "", (), "", 64, "shipped with v2l; knows only the small synthetic world it was trained on"),
-        Preset("500m", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", _RELEASED,
-               "frames2lora-smolvlm2-500m-best-ce.pt", 384, "SmolVLM2 500M with the released Frames2LoRA hypernetwork"),
-        Preset("2.2b", "HuggingFaceTB/SmolVLM2-2.2B-Instruct", _RELEASED,
-               "frames2lora-smolvlm2-2.2b-best-ce.pt", 384, "SmolVLM2 2.2B with the released Frames2LoRA hypernetwork"),
+        Preset(
+            "500m",
+            "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
+            _RELEASED,
+            "frames2lora-smolvlm2-500m-best-ce.pt",
+            384,
+            "SmolVLM2 500M with the released Frames2LoRA hypernetwork",
+        ),
+        Preset(
+            "2.2b",
+            "HuggingFaceTB/SmolVLM2-2.2B-Instruct",
+            _RELEASED,
+            "frames2lora-smolvlm2-2.2b-best-ce.pt",
+            384,
+            "SmolVLM2 2.2B with the released Frames2LoRA hypernetwork",
+        ),
     )
 }
 DEFAULT_MODEL = "tiny"

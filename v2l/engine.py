@@ -26,8 +26,8 @@ from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.text import Cache, LayerAdapter
 from v2l.video import Clip, open_clip, source_record
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much is done, and of how much."""
+Progress = Callable[[str, int, int | None], None]
+"""Called with what is being done, how much is done, and of how much (None: not known)."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,9 @@ class Seen:
     duration: float
 
     def prompt(self, image_seq_len: int, text: str = INTERNALIZE, generate: bool = False) -> str:
-        return context_prompt(self.timestamps, [self.grid] * len(self.timestamps), self.duration, image_seq_len, text, generate)
+        return context_prompt(
+            self.timestamps, [self.grid] * len(self.timestamps), self.duration, image_seq_len, text, generate
+        )
 
 
 class Engine:
@@ -55,8 +57,16 @@ class Engine:
     model's own; `dtype` one of auto, float32, bfloat16, float16. Errors are V2LError.
     """
 
-    def __init__(self, model: str = DEFAULT_MODEL, checkpoint: str | None = None, *, device: str | None = None,
-                 dtype: str = "auto", offline: bool = False, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        checkpoint: str | None = None,
+        *,
+        device: str | None = None,
+        dtype: str = "auto",
+        offline: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
         self.model, self.checkpoint, self.offline, self.progress = model, checkpoint, offline, progress
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
@@ -68,8 +78,12 @@ class Engine:
     @cached_property
     def hypernetwork_files(self) -> HypernetFiles:
         found = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
-        check_fit(json.loads((self.files.folder / "config.json").read_text(encoding="utf-8")), found.config,
-                  base=self.files.name, checkpoint=found.name)
+        check_fit(
+            json.loads((self.files.folder / "config.json").read_text(encoding="utf-8")),
+            found.config,
+            base=self.files.name,
+            checkpoint=found.name,
+        )
         return found
 
     @cached_property
@@ -118,11 +132,14 @@ class Engine:
     def internalize(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """What was seen -> A [L, r, d_in] and B [L, r, d_out] in float32, without the bias."""
         hypernetwork, base = self.hypernetwork, self.base
-        embeddings = base.embed(base.encode(seen.prompt(base.image_seq_len)), seen.image_tokens)
-        pairs = []
-        for layer, features in enumerate(base.features(embeddings)):
-            pairs.append(hypernetwork(features, torch.tensor([layer], device=self.device)))
-        A, B = zip(*pairs, strict=True)
+        ids = base.encode(seen.prompt(base.image_seq_len))
+        A, B = zip(
+            *(
+                hypernetwork(features, torch.tensor([layer], device=self.device))
+                for layer, features in enumerate(base.features(ids, seen.image_tokens))
+            ),
+            strict=True,
+        )
         return torch.cat(A), torch.cat(B)
 
     def ingest(self, video: Path | Clip, sampling: Sampling | None = None, adapter_dtype: str = "auto") -> Adapter:
@@ -138,26 +155,41 @@ class Engine:
         target = hypernetwork.config.target_module
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
-            array(A), array(B), array(self.hypernetwork.bias_A[target]), array(self.hypernetwork.bias_B[target]),
+            array(A),
+            array(B),
+            array(self.hypernetwork.bias_A[target]),
+            array(self.hypernetwork.bias_B[target]),
             self._stored_dtype(adapter_dtype),
             base={"id": files.name, "revision": files.revision, "fingerprint": self.base.fingerprint},
             hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
-            scale=hypernetwork.config.adapter_scale, source=source_record(clip.info),
-            start=sampling.start or 0.0, end=clip.info.duration if sampling.end is None else min(sampling.end, clip.info.duration),
-            timestamps=seen.times, sampling=asdict(sampling),
-            compute={"dtype": self._dtype_name, "device": self.device.type,
-                     "tokens": len(self.base.encode(seen.prompt(self.base.image_seq_len)))},
-            prompt=INTERNALIZE, version=v2l.__version__)
+            scale=hypernetwork.config.adapter_scale,
+            source=source_record(clip.info),
+            start=sampling.start or 0.0,
+            end=clip.info.duration if sampling.end is None else min(sampling.end, clip.info.duration),
+            timestamps=seen.times,
+            sampling=asdict(sampling),
+            compute={
+                "dtype": self._dtype_name,
+                "device": self.device.type,
+                "tokens": len(self.base.encode(seen.prompt(self.base.image_seq_len))),
+            },
+            prompt=INTERNALIZE,
+            version=v2l.__version__,
+        )
 
     def is_current(self, adapter: Adapter, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
         """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
         record = adapter.record
-        return (len(adapter.segments) == 1 and adapter.dtype == self._stored_dtype(adapter_dtype)
-                and record["base"]["fingerprint"] == self.base.fingerprint
-                and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
-                and record["sampling"] == asdict(sampling) and record["prompt"] == INTERNALIZE
-                and record["compute"]["dtype"] == self._dtype_name
-                and record["sources"][0]["sha256"] == source_record(clip.info)["sha256"])
+        return (
+            len(adapter.segments) == 1
+            and adapter.dtype == self._stored_dtype(adapter_dtype)
+            and record["base"]["fingerprint"] == self.base.fingerprint
+            and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
+            and record["sampling"] == asdict(sampling)
+            and record["prompt"] == INTERNALIZE
+            and record["compute"]["dtype"] == self._dtype_name
+            and record["sources"][0]["sha256"] == source_record(clip.info)["sha256"]
+        )
 
     @property
     def _dtype_name(self) -> str:
@@ -174,17 +206,27 @@ class Engine:
         """Checks that an adapter was made for this base and readies it for `ask`."""
         made_for, mine = adapter.record["base"], self.base.fingerprint
         if made_for["fingerprint"] != mine:
-            raise AdapterError(f"The adapter was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
-                               f"and {self.files.name} ({mine[:19]}) is another; name the right one with --model.")
+            raise AdapterError(
+                f"The adapter was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
+                f"and {self.files.name} ({mine[:19]}) is another; name the right one with --model."
+            )
         return bind(adapter, self.device)
 
-    def ask(self, adapter: list[LayerAdapter] | Adapter | None, question: str, decoding: Decoding | None = None) -> Reply:
+    def ask(
+        self, adapter: list[LayerAdapter] | Adapter | None, question: str, decoding: Decoding | None = None
+    ) -> Reply:
         """A question to an adapter (None: to the bare base). Iterate the reply for text as it comes."""
         bound = self.bind(adapter) if isinstance(adapter, Adapter) else adapter
         return ask(self.base, bound, question, decoding or Decoding())
 
-    def direct(self, video: Path | Seen, question: str, sampling: Sampling | None = None,
-               decoding: Decoding | None = None, generate: bool = True) -> Reply:
+    def direct(
+        self,
+        video: Path | Seen,
+        question: str,
+        sampling: Sampling | None = None,
+        decoding: Decoding | None = None,
+        generate: bool = True,
+    ) -> Reply:
         """The baseline: the question with the whole video in the prompt; `generate` ends it with `Assistant:`."""
         started = time.perf_counter()
         if isinstance(video, Path):
@@ -192,11 +234,17 @@ class Engine:
             video = self.see(open_clip(video, sampling), sampling)
         base, decoding = self.base, decoding or Decoding()
         ids = base.encode(video.prompt(base.image_seq_len, question, generate))
-        return Reply(base, base.embed(ids, video.image_tokens), decoding, prompt_tokens=len(ids),
-                     visual_tokens=len(video.image_tokens), started=started)
+        return Reply(
+            base,
+            base.embed(ids, video.image_tokens),
+            decoding,
+            prompt_tokens=len(ids),
+            visual_tokens=len(video.image_tokens),
+            started=started,
+        )
 
     def prefix(self, seen: Seen, room: int) -> tuple[Cache, int]:
-        """Keys and values of a video's part of the direct prompt, with room for that many tokens more, and its length."""
+        """Keys and values of a video's part of the direct prompt, with room for that many more, and its length."""
         base = self.base
         ids = base.encode(seen.prompt(base.image_seq_len, "", generate=True))
         # A special token ends the frames; what follows it is tokenized the same whatever comes before.
@@ -206,11 +254,20 @@ class Engine:
             base.text(base.embed(ids[:last], seen.image_tokens), cache)
         return cache, last
 
-    def direct_cached(self, seen: Seen, prefix: tuple[Cache, int], question: str, decoding: Decoding | None = None) -> Reply:
+    def direct_cached(
+        self, seen: Seen, prefix: tuple[Cache, int], question: str, decoding: Decoding | None = None
+    ) -> Reply:
         """`direct` with the video's part of the prompt computed before, by `prefix`."""
         started = time.perf_counter()
         cache, length = prefix
         cache.length = length
         ids = self.base.encode(seen.prompt(self.base.image_seq_len, question, generate=True))
-        return Reply(self.base, self.base.embed(ids[length:]), decoding or Decoding(), cache=cache, prompt_tokens=len(ids),
-                     visual_tokens=len(seen.image_tokens), started=started)
+        return Reply(
+            self.base,
+            self.base.embed(ids[length:]),
+            decoding or Decoding(),
+            cache=cache,
+            prompt_tokens=len(ids),
+            visual_tokens=len(seen.image_tokens),
+            started=started,
+        )

@@ -131,7 +131,8 @@ class ResidualMLP(nn.Module):
         super().__init__()
         # The released Sequential has dropouts at 3 and 4 which do nothing at inference; the indices are its names.
         self.mlp = nn.ModuleDict(
-            {"0": nn.LayerNorm(z), "2": nn.Linear(z, 4 * z), "5": nn.Linear(4 * z, z), "6": nn.LayerNorm(z)})
+            {"0": nn.LayerNorm(z), "2": nn.Linear(z, 4 * z), "5": nn.Linear(4 * z, z), "6": nn.LayerNorm(z)}
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         m = self.mlp

@@ -43,7 +43,7 @@ def tile_grid(width: int, height: int, longest_edge: int, tile: int) -> tuple[in
 
 
 def cut_tiles(frame: np.ndarray, longest_edge: int, tile: int) -> np.ndarray:
-    """RGB frame [h, w, 3] uint8 -> tiles [n, tile, tile, 3] uint8, row by row; the whole frame comes last if it was cut."""
+    """RGB frame [h, w, 3] uint8 -> tiles [n, tile, tile, 3] uint8, row by row, the whole frame last if it was cut."""
     image = Image.fromarray(frame)
     image = image.resize(resized_size(*image.size, longest_edge), Image.Resampling.LANCZOS)
     image = image.resize(tiled_size(*image.size, tile), Image.Resampling.LANCZOS)
@@ -62,9 +62,11 @@ def normalize(tiles: np.ndarray) -> np.ndarray:
     return (values / np.float32(255) - np.float32(0.5)) / np.float32(0.5)
 
 
-_ONES = ("zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-         "seventeen eighteen nineteen").split()
-_TENS = "- - twenty thirty forty fifty sixty seventy eighty ninety".split()
+# fmt: off
+_ONES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+         "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"]
+# fmt: on
+_TENS = ["-", "-", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
 
 
 def in_words(n: int) -> str:
@@ -86,7 +88,8 @@ def _tiles_text(rows: int, columns: int, image_seq_len: int) -> str:
     if rows == columns == 1:
         return whole
     cut = "".join(
-        "".join(f"{fake}<row_{r}_col_{c}>{image}" for c in range(1, columns + 1)) + "\n" for r in range(1, rows + 1))
+        "".join(f"{fake}<row_{r}_col_{c}>{image}" for c in range(1, columns + 1)) + "\n" for r in range(1, rows + 1)
+    )
     return f"{cut}\n{whole}"
 
 
@@ -94,15 +97,23 @@ def _user(message: str, generate: bool) -> str:
     return f"<|im_start|>User: {message}<end_of_utterance>\n" + ("Assistant:" if generate else "")
 
 
-def context_prompt(timestamps: Sequence[float], grids: Sequence[tuple[int, int]], duration: float, image_seq_len: int,
-                   text: str = INTERNALIZE, generate: bool = False) -> str:
-    """The prompt that shows frames: `timestamps` in seconds, `grids` their (rows, columns) of tiles, `duration` in seconds.
+def context_prompt(
+    timestamps: Sequence[float],
+    grids: Sequence[tuple[int, int]],
+    duration: float,
+    image_seq_len: int,
+    text: str = INTERNALIZE,
+    generate: bool = False,
+) -> str:
+    """The prompt that shows frames: `timestamps` and `duration` in seconds, `grids` the (rows, columns) of their tiles.
 
     With the defaults it is what a video is internalized with; with a question and `generate` it is the baseline that
     answers with the video in the prompt.
     """
-    message = (f"You are provided the following series of {in_words(len(timestamps))} frames "
-               f"from a {timedelta(seconds=int(duration))} [H:MM:SS] video.\n")
+    message = (
+        f"You are provided the following series of {in_words(len(timestamps))} frames "
+        f"from a {timedelta(seconds=int(duration))} [H:MM:SS] video.\n"
+    )
     for time, (rows, columns) in zip(timestamps, grids, strict=True):
         minutes, seconds = divmod(int(time), 60)
         message += f"\nFrame from {minutes:02d}:{seconds:02d}:{_tiles_text(rows, columns, image_seq_len)}"

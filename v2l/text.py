@@ -90,7 +90,7 @@ class Cache:
         """Puts k, v [b, kv heads, t, d] after what is held; returns all keys and values so far."""
         end = self.length + k.shape[2]
         held = self.store[layer]
-        held[0, :, :, self.length:end], held[1, :, :, self.length:end] = k, v
+        held[0, :, :, self.length : end], held[1, :, :, self.length : end] = k, v
         return held[0, :, :, :end], held[1, :, :, :end]
 
 
@@ -125,7 +125,9 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(config.num_heads * self.head_dim, h, bias=False)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, layer: int) -> Tensor:
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, layer: int
+    ) -> Tensor:
         split = lambda y: y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
         q, k, v = rotate(split(self.q_proj(x)), rope), rotate(split(self.k_proj(x)), rope), split(self.v_proj(x))
         if cache is not None:
@@ -163,14 +165,21 @@ class Layer(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None = None, cache: Cache | None = None,
-                layer: int = 0, adapter: LayerAdapter | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+        adapter: LayerAdapter | None = None,
+    ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x), adapter)
 
 
 class TextStack(nn.Module):
-    """Embeddings, decoder layers, final norm and output matrix. `layers` fewer than the config's leaves out the rest."""
+    """Embeddings, decoder layers, final norm and output matrix; with `layers`, embeddings and that many layers only."""
 
     def __init__(self, config: TextConfig, layers: int | None = None) -> None:
         super().__init__()
@@ -196,8 +205,13 @@ class TextStack(nn.Module):
         angles = (positions[:, None, :, None].float() * frequencies).repeat(1, 1, 1, 2)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
 
-    def forward(self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None = None,
-                padding: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        cache: Cache,
+        adapters: list[LayerAdapter] | None = None,
+        padding: Tensor | None = None,
+    ) -> Tensor:
         """Embeddings [b, t, h] of the tokens after those in `cache` -> logits [b, vocabulary] after the last one.
 
         `padding` [b] counts the meaningless tokens each row begins with, counted from the start of the cache.
@@ -209,7 +223,10 @@ class TextStack(nn.Module):
         if padding is not None:
             positions = (positions - padding[:, None]).clamp(min=0)
         if padding is not None or (start and t > 1):
-            keys, queries = torch.arange(end, device=embeddings.device), torch.arange(start, end, device=embeddings.device)
+            keys, queries = (
+                torch.arange(end, device=embeddings.device),
+                torch.arange(start, end, device=embeddings.device),
+            )
             mask = (keys[None] <= queries[:, None])[None]
             if padding is not None:
                 # A padding token sees itself, so that no row of the softmax is empty.

@@ -22,8 +22,14 @@ def weight_files(folder: Path) -> list[Path]:
     return [folder / "model.safetensors"]
 
 
-def load_into(module: nn.Module, folder: Path, rename: Callable[[str], str | None], device: torch.device,
-              dtype: torch.dtype, tied: dict[str, str] | None = None) -> None:
+def load_into(
+    module: nn.Module,
+    folder: Path,
+    rename: Callable[[str], str | None],
+    device: torch.device,
+    dtype: torch.dtype,
+    tied: dict[str, str] | None = None,
+) -> None:
     """Fills a module built on the meta device.
 
     `rename` gives the module's name for a stored tensor, or None for one that is not wanted; `tied` names tensors that

@@ -92,12 +92,27 @@ def measure(name: str, setup_s: float, reply: Callable[[], Reply], repeats: int)
     """Answers `repeats` times after one warm-up."""
     answers: list[Answer] = [reply().finish() for _ in range(repeats + 1)][1:]
     last = answers[-1]
-    return Way(name, setup_s, last.prompt_tokens, last.visual_tokens, statistics.median(a.ttft_s for a in answers),
-               statistics.median(a.total_s for a in answers), len(last.ids), last.text)
+    return Way(
+        name,
+        setup_s,
+        last.prompt_tokens,
+        last.visual_tokens,
+        statistics.median(a.ttft_s for a in answers),
+        statistics.median(a.total_s for a in answers),
+        len(last.ids),
+        last.text,
+    )
 
 
-def compare(engine: Engine, video: Path, *, question: str = QUESTION, sampling: Sampling | None = None, repeats: int = 3,
-            decoding: Decoding | None = None) -> Comparison:
+def compare(
+    engine: Engine,
+    video: Path,
+    *,
+    question: str = QUESTION,
+    sampling: Sampling | None = None,
+    repeats: int = 3,
+    decoding: Decoding | None = None,
+) -> Comparison:
     """Measures all three ways in one run, on any model. `repeats` timed answers a way, after a warm-up."""
     sampling, decoding = sampling or engine.sampling(), decoding or Decoding()
     engine.ingest(video, sampling)  # loads and warms everything
@@ -107,10 +122,24 @@ def compare(engine: Engine, video: Path, *, question: str = QUESTION, sampling: 
     direct = measure("direct", 0.0, lambda: engine.direct(video, question, sampling, decoding), repeats)
 
     seen, see_s = timed(lambda: engine.see(open_clip(video, sampling), sampling))
-    room = len(engine.base.encode(question)) + decoding.max_new_tokens + 32  # the question, its answer, the template around
+    room = (
+        len(engine.base.encode(question)) + decoding.max_new_tokens + 32
+    )  # the question, its answer, the template around
     prefix, prefix_s = timed(lambda: engine.prefix(seen, room))
-    cached = measure("direct, cached", see_s + prefix_s, lambda: engine.direct_cached(seen, prefix, question, decoding), repeats)
+    cached = measure(
+        "direct, cached", see_s + prefix_s, lambda: engine.direct_cached(seen, prefix, question, decoding), repeats
+    )
     return Comparison(
-        model=engine.files.name, video=video.name, device=engine.device.type, dtype=str(engine.dtype).removeprefix("torch."),
-        threads=torch.get_num_threads(), frames=len(seen.timestamps), resolution=sampling.resolution, question=question,
-        repeats=repeats, adapter=by_adapter, direct=direct, cached=cached)
+        model=engine.files.name,
+        video=video.name,
+        device=engine.device.type,
+        dtype=str(engine.dtype).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        frames=len(seen.timestamps),
+        resolution=sampling.resolution,
+        question=question,
+        repeats=repeats,
+        adapter=by_adapter,
+        direct=direct,
+        cached=cached,
+    )
