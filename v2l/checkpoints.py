@@ -262,12 +262,13 @@ def _first_there(repos: list[Repo], file: str, offline: bool, progress: Progress
                 return found
     if offline:
         raise hub.offline_error(f"{repos[0]}:{file}")
-    for repo in repos[:-1]:
+    absent: list[NotOnHub] = []
+    for repo in repos:
         try:
             return hub.download(repo, file, progress)
-        except NotOnHub:
-            continue
-    return hub.download(repos[-1], file, progress)
+        except NotOnHub as error:
+            absent.append(error)
+    raise absent[0]
 
 
 def _cached(repo: Repo, file: str) -> Path | None:

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from v2l.errors import OutputError, V2LError
+from v2l.show import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -100,7 +101,7 @@ class Console:
             yield
             return
         from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
@@ -109,9 +110,9 @@ class Console:
                           table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
         # What is written meanwhile goes to the streams as they are: results must not pass through the bar's stderr.
         self._bar = RichProgress(
-            name, BarColumn(bar_width=12), MofNCompleteColumn(), console=RichConsole(stderr=True), transient=True,
-            redirect_stdout=False, redirect_stderr=False)
-        self._task = self._bar.add_task(clean(prefix + what), total=None)
+            name, BarColumn(bar_width=12), TextColumn("{task.fields[count]}"), console=RichConsole(stderr=True),
+            transient=True, redirect_stdout=False, redirect_stderr=False)
+        self._task = self._bar.add_task(clean(prefix + what), total=None, count="")
         try:
             with self._bar:
                 yield
@@ -125,9 +126,12 @@ class Console:
             self._bar = None
 
     def progress(self, what: str, done: int, total: int | None) -> None:
-        """What the engine reports; see `v2l.engine.Progress`."""
+        """What the engine reports: frames of a video, or bytes of a file that comes in."""
         if self._bar:
-            self._bar.update(self._task, description=clean(self._prefix + what), completed=done, total=total)
+            large = max(done, total or 0) > 99_999  # bytes; nobody samples as many frames
+            parts = [size_text(n) if large else str(n) for n in (done, total) if n is not None]
+            self._bar.update(self._task, description=clean(self._prefix + what), completed=done, total=total,
+                             count="/".join(parts))
 
 
 def _tell(text: str) -> None:

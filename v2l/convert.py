@@ -15,6 +15,7 @@ import pickle
 import pickletools
 import re
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from itertools import chain
@@ -43,7 +44,7 @@ FORMAT = 1
 
 _PEFT = {"peft.tuners.lora.config.LoraConfig", "peft.tuners.lora.config.LoraRuntimeConfig",
          "peft.utils.peft_types.PeftType", "peft.utils.peft_types.TaskType"}
-_PLAIN = {"collections.OrderedDict", "builtins.set", "__builtin__.set",
+_PLAIN = {"collections.OrderedDict", "builtins.set",
           "torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_parameter"}
 _STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z]\w*Storage")
 _RESEARCH = re.compile(r"ctx_to_lora(\.\w+)+")
@@ -61,10 +62,22 @@ class Record:
         self.args = args
 
 
+def _stand_in(dotted: str) -> type[Record]:
+    """A class of that name; one each, because torch tells allowed classes apart by identity."""
+    module, name = dotted.rsplit(".", 1)
+    return type(name, (Record,), {"__module__": module})
+
+
 def _get(record: object, name: str) -> Any:
     """A field of a pickled record, None where it is absent; an enum's member gives its value."""
     value = vars(record).get(name) if isinstance(record, Record) else None
     return value.args[0] if isinstance(value, Record) and vars(value).get("args") else value
+
+
+def _dotted(module: str, name: str = "") -> str:
+    """A global's name as Python 3 knows it: protocol 2 writes `__builtin__.eval`, and `commands` for `subprocess`."""
+    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+    return f"{module}.{name}"
 
 
 def globals_in(file: Path) -> set[str]:
@@ -82,10 +95,10 @@ def globals_in(file: Path) -> set[str]:
         found, refused, text = set(), set(), ["?", "?"]
         for opcode, argument, _ in pickletools.genops(io.BytesIO(archive.read(pickles[0]))):
             if opcode.name == "GLOBAL":
-                found.add(str(argument).replace(" ", "."))
+                found.add(_dotted(*str(argument).split(" ", 1)))
             elif opcode.name in _OPCODES_TORCH_LACKS:
-                name = {"STACK_GLOBAL": ".".join(text), "INST": str(argument).replace(" ", ".")}.get(opcode.name, "")
-                refused.add(f"{name} (opcode {opcode.name})".lstrip())
+                parts = {"STACK_GLOBAL": text, "INST": str(argument).split(" ", 1)}.get(opcode.name)
+                refused.add((_dotted(*parts) + " " if parts else "") + f"(opcode {opcode.name})")
             elif isinstance(argument, str):
                 text = [text[1], argument]
     allowed = _PEFT | _PLAIN
@@ -103,8 +116,7 @@ def read_pickle(file: Path) -> dict[str, Any]:
 
     try:
         needed = {name for name in globals_in(file) if name in _PEFT or _RESEARCH.fullmatch(name)}
-        # A class each: torch tells allowed classes apart by identity.
-        stand_ins: list[Any] = [(type(name.rsplit(".", 1)[1], (Record,), {}), name) for name in sorted(needed)]
+        stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(needed)]
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(str(file), weights_only=True, mmap=True, map_location="cpu")
     except FileNotFoundError:

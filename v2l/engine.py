@@ -50,6 +50,17 @@ class Seen:
         )
 
 
+def _span(clip: Clip, sampling: Sampling) -> tuple[float, float]:
+    """Seconds of the video that a clip covers."""
+    whole = clip.info.duration
+    return sampling.start or 0.0, whole if sampling.end is None else min(sampling.end, whole)
+
+
+def _recorded(sampling: Sampling) -> dict[str, Any]:
+    """What an adapter records of its sampling; where it starts and ends stands with its segment."""
+    return {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
+
+
 class Engine:
     """A base model and its hypernetwork, each loaded when first needed.
 
@@ -153,6 +164,7 @@ class Engine:
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
+        start, end = _span(clip, sampling)
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
             array(A),
@@ -164,10 +176,10 @@ class Engine:
             hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
             scale=hypernetwork.config.adapter_scale,
             source=source_record(clip.info),
-            start=sampling.start or 0.0,
-            end=clip.info.duration if sampling.end is None else min(sampling.end, clip.info.duration),
+            start=start,
+            end=end,
             timestamps=seen.times,
-            sampling=asdict(sampling),
+            sampling=_recorded(sampling),
             compute={
                 "dtype": self._dtype_name,
                 "device": self.device.type,
@@ -185,7 +197,8 @@ class Engine:
             and adapter.dtype == self._stored_dtype(adapter_dtype)
             and record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
-            and record["sampling"] == asdict(sampling)
+            and record["sampling"] == _recorded(sampling)
+            and adapter.span == _span(clip, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name
             and record["sources"][0]["sha256"] == source_record(clip.info)["sha256"]

@@ -12,11 +12,12 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from v2l.errors import ModelError
 from v2l.verify import hash_of
@@ -25,6 +26,8 @@ Progress = Callable[[str, int, int | None], None]
 """Called with (file name, bytes there, bytes in all or None) while a file comes in."""
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
+TRIES = 5
+"""Times in a row that a connection may bring nothing before a download gives up."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -110,18 +113,17 @@ def download(repo: Repo, name: str, progress: Progress | None = None) -> Path:
     with _explained(repo, f"{repo}:{name}"):
         from huggingface_hub import hf_hub_download
 
-        bar = _bar(name, progress)
         if name.endswith((".safetensors", ".pt")):
-            _fetch_blob(repo, name, bar)  # the client below finds the content in its cache and only gives it its name
+            _fetch_blob(repo, name, progress)  # the client then finds the content in its cache and gives it its name
+        no_bar: Any = _NoBar
         return Path(hf_hub_download(repo.id, name, revision=repo.revision, cache_dir=hub_cache(), endpoint=endpoint(),
-                                    tqdm_class=bar))
+                                    tqdm_class=no_bar))
 
 
-def _fetch_blob(repo: Repo, name: str, bar: type[Any]) -> None:
+def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
     """Puts the content of a file where the client's cache keeps contents: blobs/ETAG."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get
-    from huggingface_hub.utils import WeakFileLock, build_hf_headers  # type: ignore[attr-defined]
+    from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
     if _COMMIT.fullmatch(repo.revision) and (repo.folder / "snapshots" / repo.revision / name).exists():
         return
@@ -139,52 +141,77 @@ def _fetch_blob(repo: Repo, name: str, bar: type[Any]) -> None:
         partial = blob.with_name(f"{blob.name}.v2l.incomplete")
         with partial.open("ab") as f:
             if f.tell() > facts.size:
-                f.truncate(0)
+                f.seek(0)
+                f.truncate()
             if shutil.disk_usage(blob.parent).free < facts.size - f.tell():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # now, not after gigabytes
-            try:
-                http_get(url, f, resume_size=f.tell(), headers=build_hf_headers(), expected_size=facts.size,
-                         tqdm_class=bar)
-            except OSError as error:
-                if error.errno is None and str(error).startswith("Consistency check failed"):
-                    raise _damaged(partial, f"{repo}:{name}", "has another size than the Hub says") from None
-                raise
-            f.flush()
+            _stream(url, f, facts.size, lambda done: progress(name, done, facts.size) if progress else None)
             os.fsync(f.fileno())
         # A large file's ETag is the sha256 of its content.
-        if re.fullmatch(r"[0-9a-f]{64}", facts.etag) and hash_of(partial) != facts.etag:
-            raise _damaged(partial, f"{repo}:{name}", "came in with another content than the Hub says")
+        sizes_differ = partial.stat().st_size != facts.size
+        if sizes_differ or (re.fullmatch(r"[0-9a-f]{64}", facts.etag) and hash_of(partial) != facts.etag):
+            partial.unlink()
+            raise ModelError(f"{repo}:{name} came in with another {'size' if sizes_differ else 'content'} than the Hub "
+                             "says and was thrown away; try again.")
         os.replace(partial, blob)
 
 
-def _damaged(partial: Path, what: str, how: str) -> ModelError:
-    partial.unlink(missing_ok=True)
-    return ModelError(f"{what} {how} and was thrown away; try again.")
+def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> None:
+    """Appends to `f` what it lacks of `size` bytes, writing what arrives as it arrives; a lost connection is taken up
+    again until `TRIES` in a row bring nothing. (The client's own downloader forgets up to 10 MB at every loss.)"""
+    from huggingface_hub import constants, get_session, hf_raise_for_status
+    from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
+
+    tries = TRIES
+    while True:
+        start = f.tell()
+        tell(start)
+        if start >= size:
+            return
+        headers = build_hf_headers() | {"Accept-Encoding": "identity"}  # compressed bytes could not be resumed
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        try:
+            with get_session().stream("GET", url, headers=headers, follow_redirects=True,
+                                      timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
+                hf_raise_for_status(response)
+                if response.status_code != 206:  # a server that knows no ranges begins anew
+                    f.seek(0)
+                    f.truncate()
+                for block in response.iter_bytes():
+                    f.write(block)
+                    tell(f.tell())
+            return
+        except _transport_error() as error:
+            if isinstance(error, OSError):  # a status, not a lost connection
+                raise
+            f.flush()
+            tries = TRIES if f.tell() > start else tries - 1
+            if tries == 0:
+                raise
+            time.sleep(1)
 
 
-def _bar(name: str, progress: Progress | None) -> type[Any]:
-    """What huggingface_hub takes for a tqdm class: prints nothing, tells `progress`."""
+def _transport_error() -> Any:
+    """Base of what the client's connections raise: httpx's in huggingface_hub 1, httpx2's in 2."""
+    from huggingface_hub import errors
 
-    class Bar:
-        def __init__(self, *_: object, total: int | None = None, initial: int = 0, **__: object) -> None:
-            self.total, self.n = total, initial
-            self.update(0)
+    return vars(errors)["HTTPError"]
 
-        def update(self, n: float | None = 1) -> None:
-            self.n += int(n or 0)
-            if progress is not None:
-                progress(name, self.n, self.total)
 
-        def close(self) -> None: ...
+class _NoBar:
+    """What huggingface_hub takes for a tqdm class and shows nothing: the command line is the only room that prints."""
 
-        def refresh(self) -> None: ...
+    def __init__(self, *_: object, **__: object) -> None: ...
 
-        def __enter__(self) -> Bar:
-            return self
+    def update(self, n: float | None = 1) -> None: ...
 
-        def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None: ...
 
-    return Bar
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 @contextmanager
@@ -192,8 +219,6 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
     """Errors of the client as one sentence each; its log stays quiet meanwhile, since these sentences say it all."""
     from huggingface_hub import errors
 
-    # httpx's in 1.x, httpx2's since: the client's errors derive from it.
-    transport: Any = vars(errors)["HTTPError"]
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.CRITICAL)
@@ -220,14 +245,17 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
         status = error.response.status_code
         if status == 404:
             raise NotOnHub(f"{what} does not exist at {endpoint()}; check the name.") from None
-        if status in (401, 403):
-            raise ModelError(f"{endpoint()} refused access to {what} (status {status}); log in with `hf auth login` "
+        if status == 401:  # what the Hub answers for what does not exist, too
+            raise NotOnHub(f"{what} does not exist at {endpoint()}, or it is private; check the name, "
+                           "or log in with `hf auth login` or HF_TOKEN.") from None
+        if status == 403:
+            raise ModelError(f"{endpoint()} refused access to {what} ; log in with `hf auth login` "
                              "or check HF_TOKEN.") from None
         raise ModelError(f"{endpoint()} answered with status {status} for {what}; try again later, "
                          "a download continues where it stopped.") from None
     except errors.HFValidationError:
         raise ModelError(f"{repo.id!r} is no name of a Hub repository; they look like org/name.") from None
-    except transport as error:
+    except _transport_error() as error:
         reason = str(error) or type(error).__name__
         raise ModelError(f"The connection to {endpoint()} failed while fetching {what} ({reason}); "
                          "try again, a download continues where it stopped.") from None
