@@ -1,0 +1,259 @@
+"""What a video file holds, told by reading its packets: how many frames there really are, and when each is shown.
+
+Counts, rates and lengths written in a container's header are promises: a variable-rate mkv says 275 frames and has 80,
+a screen recording says 1000 frames a second. Demuxing gives the truth at a few microseconds a packet, without decoding.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from v2l.errors import VideoError
+
+_MP4, _MATROSKA, _AVI, _FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"
+_PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
+"""Formats that read other files than the one given."""
+_STILLS = ("avif", "heic", "heix", "mif1")
+"""Brands of still pictures that are mp4 files inside."""
+_HDR = (16, 18)
+"""Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
+
+
+@dataclass(frozen=True)
+class Track:
+    """The video track of a file, as far as its packets tell; frames are counted in the order they are shown."""
+
+    name: str
+    """As the user gave it."""
+    path: str
+    """Absolute, so that no name can mean an option, an address or a device to a decoder."""
+    fps: float
+    width: int
+    """As displayed, after rotation; pixels."""
+    height: int
+    times: array[float]
+    """When each frame is shown, seconds from the first one, ascending."""
+    pts: array[int]
+    """The same in the file's own ticks; empty where packets carry none."""
+    keys: tuple[int, ...]
+    """Frames a decoder can start at; empty where seeking is not to be trusted."""
+    hdr: bool
+    stream: int
+    """Which stream of the file it is."""
+    first: bool
+    """Whether it is the first of the video streams, the one OpenCV decodes."""
+
+    @property
+    def frames(self) -> int:
+        return len(self.times)
+
+    def key_before(self, index: int) -> int:
+        """The last key frame at or before `index`; 0 if there is none."""
+        place = bisect_right(self.keys, index)
+        return self.keys[place - 1] if place else 0
+
+
+@dataclass
+class _Packets:
+    """What one pass over a file's packets found."""
+
+    pts: array[int]
+    key_pts: array[int]
+    count: int = 0
+    """Packets that hold a frame to be shown."""
+    cut: bool = False
+    """One ended before its length."""
+    unstamped: bool = False
+    """One had no presentation time."""
+    last_duration: int = 0
+    end: float = 0.0
+    """When the last frame goes, seconds on the file's clock."""
+    file_end: float = 0.0
+    """When the last packet of any track ends."""
+    picture: Any = None
+    """The first frame, decoded."""
+
+
+def read_track(path: Path) -> Track:
+    """Reads a video file's packets and its first frame.
+
+    Errors: `VideoError` for what is missing, unreadable, not a video, without frames, or truncated.
+    """
+    _check_file(path)
+    import av
+
+    # Absolute and local: a playlist that got this far may not fetch anything.
+    options = {"protocol_whitelist": "file"}
+    try:
+        with av.open(os.path.abspath(path), options=options) as container:
+            stream = _video_stream(container, path)
+            found = _read_packets(container, stream)
+            _check_whole(container, stream, found, path)
+            return _track(container, stream, found, path)
+    except (av.FFmpegError, ValueError, UnicodeError, MemoryError) as error:
+        raise VideoError(f"{path} is not a video that can be read, or it is truncated.") from error
+
+
+def _check_file(path: Path) -> None:
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder, not a video.")
+        if not path.exists():
+            raise VideoError(f"{path}: no such file.")
+        if not path.is_file():
+            raise VideoError(f"{path} is not a regular file; save the video to a file first.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VideoError(f"{path} is empty.")
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read; check its permissions.") from error
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{path} cannot be read ({error}).") from error
+
+
+def _video_stream(container: Any, path: Path) -> Any:
+    from av.stream import Disposition
+
+    name = container.format.name
+    if name in _PLAYLISTS:
+        raise VideoError(f"{path} is a playlist, not a video; give the video files themselves.")
+    if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in _STILLS:
+        raise VideoError(f"{path} is a picture, not a video.")
+    if name == "gif" and not _ends_as_gif(path):
+        raise VideoError(f"{path} is truncated; copy or download it again.")
+    for stream in container.streams.video:
+        if Disposition.attached_pic not in stream.disposition:  # the cover of a song is a video stream too
+            if stream.codec_context is None:
+                raise VideoError(f"{path} is coded in a way that cannot be decoded; convert it, to H.264 for example.")
+            return stream
+    kind = "only audio, " if container.streams.audio else ""
+    raise VideoError(f"{path} holds {kind}no video stream.")
+
+
+def _ends_as_gif(path: Path) -> bool:
+    """Whether the last block is closed and the trailer is there; some programs write a little after it."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        return b"\x00;" in file.read()
+
+
+def _packets(container: Any) -> Iterator[Any]:
+    """Packets of all tracks with content, until the end or until the file is broken."""
+    import av
+
+    try:
+        for packet in container.demux():
+            if packet.size and packet.time_base:
+                yield packet
+    except av.FFmpegError:
+        return
+
+
+def _read_packets(container: Any, stream: Any) -> _Packets:
+    found = _Packets(array("q"), array("q"))
+    vp8 = stream.codec_context.name in ("vp8", "libvpx")
+    waiting = array("q")
+    for packet in _packets(container):
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
+            found.file_end = max(found.file_end, float((stamp + (packet.duration or 0)) * packet.time_base))
+        if packet.stream_index != stream.index:
+            continue
+        found.cut = found.cut or packet.is_corrupt
+        if found.picture is None:
+            found.picture = _decoded(packet)
+        # Left out by the file's edit list; or a VP8 picture others are predicted from, that is itself not shown.
+        if packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
+            continue
+        found.count += 1
+        found.last_duration = packet.duration or found.last_duration
+        if packet.pts is None:
+            found.unstamped = True
+            continue
+        if packet.is_keyframe:
+            found.key_pts.append(packet.pts)
+        (found.pts if found.key_pts else waiting).append(packet.pts)
+    if found.key_pts:
+        found.count -= len(waiting)  # a broadcast cut mid-way: nothing before its first key frame can be decoded
+    else:
+        found.pts = waiting
+    if found.picture is None:
+        found.picture = next(iter(stream.codec_context.decode(None)), None)
+    if found.pts:
+        found.end = float((max(found.pts) + found.last_duration) * stream.time_base)
+    return found
+
+
+def _decoded(packet: Any) -> Any:
+    import av
+
+    try:
+        return next(iter(packet.decode()), None)
+    except av.FFmpegError:
+        return None
+
+
+def _promised(container: Any, stream: Any, found: _Packets) -> tuple[float, float]:
+    """(seconds the header promises, seconds found); (0, 0) for formats whose header promises nothing."""
+    name, start = container.format.name, min(found.pts, default=0) * stream.time_base
+    if name == _MP4:  # the length after edit lists, unlike the frame count
+        return float((stream.duration or 0) * stream.time_base), found.end - float(start)
+    if name == _AVI and stream.average_rate:  # the length is guessed from the file's size, the count is the header's
+        return float(stream.frames / stream.average_rate), found.end - float(start)
+    if name in (_MATROSKA, _FLV):  # one length for all tracks
+        return (container.duration or 0) / 1e6, found.file_end - min(0.0, (container.start_time or 0) / 1e6)
+    return 0.0, 0.0
+
+
+def _check_whole(container: Any, stream: Any, found: _Packets, path: Path) -> None:
+    """Refuses a file that ends before its header says. A few frames more or less are every container's habit."""
+    if found.count == 0 or found.picture is None:
+        raise VideoError(f"{path} holds no frame that can be decoded.")
+    promised, seen = _promised(container, stream, found)
+    ordered = sorted(found.pts)
+    gap = float(max((b - a for a, b in pairwise(ordered)), default=0) * stream.time_base)
+    mean = seen / found.count
+    missing = promised - seen > 0.01 * promised + max(gap, 2 * mean)
+    if missing or (promised and found.cut):
+        wanted = max(stream.frames, round(found.count * promised / seen) if seen > 0 else 0, found.count + 1)
+        raise VideoError(f"{path} is truncated: {found.count - found.cut} of about {wanted} frames could be read; "
+                         "copy or download it again.")
+
+
+def _track(container: Any, stream: Any, found: _Packets, path: Path) -> Track:
+    pts = array("q") if found.unstamped else array("q", sorted(found.pts))
+    fps = _rate(stream, pts, found)
+    tick = float(stream.time_base)
+    times = array("d", ((p - pts[0]) * tick for p in pts) if pts else (i / fps for i in range(found.count)))
+    keys: tuple[int, ...] = ()
+    # These have an index that leads to key frames; and a frame must be known by its time.
+    if container.format.name in (_MP4, _MATROSKA) and all(a < b for a, b in pairwise(pts)):
+        keys = tuple(bisect_left(pts, p) for p in sorted(found.key_pts))
+    picture = found.picture
+    width, height = picture.width, picture.height
+    if picture.rotation % 180:
+        width, height = height, width
+    hdr = stream.codec_context.color_trc in _HDR
+    first = stream.index == container.streams.video[0].index
+    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, keys, hdr, stream.index, first)
+
+
+def _rate(stream: Any, pts: array[int], found: _Packets) -> float:
+    """Frames a second: the container's where the timestamps bear it out (what OpenCV says too), else theirs."""
+    said = float(stream.average_rate or 0)
+    said = said if math.isfinite(said) and said > 0 else 0.0
+    if len(pts) < 2:
+        return said or 25.0
+    gaps = pts[-1] - pts[0]
+    last = found.last_duration or gaps / (len(pts) - 1)
+    real = len(pts) / float((gaps + last) * stream.time_base) if gaps else said
+    # One frame of slack: the last one's duration is a guess in some containers.
+    return said if said and abs(said / real - 1) <= 0.01 + 1 / len(pts) else real or 25.0

@@ -1,0 +1,213 @@
+"""Decodes chosen frames of a track, one at a time: with OpenCV, and with PyAV where OpenCV cannot deliver.
+
+Either may jump to a key frame when the next frame wanted is far away. A jump counts only if the frame it ends at
+carries the expected timestamp; if not, everything still wanted is decoded again without jumps. Nothing is guessed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+
+from v2l.container import Track
+from v2l.errors import VideoError
+
+_LEAP = 48
+"""Frames that must be skipped by a jump for it to be worth it."""
+_EARLY = 16
+"""Frames before the wanted one that OpenCV aims at when it jumps."""
+
+
+class _Missed(Exception):
+    """A decoder did not get to the frame asked for."""
+
+
+class _Reader(Protocol):
+    position: int
+    """Index of the frame that is decoded next."""
+    jumped: bool
+
+    def __init__(self, track: Track, jumps: bool) -> None: ...
+    def read(self, index: int) -> np.ndarray: ...
+    def last(self) -> np.ndarray | None: ...
+    def close(self) -> None: ...
+
+
+def decode(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, RGB uint8 [height, width, 3]) for ascending `indices`; holds one frame at a time.
+
+    A container may count a few more frames than its codec gives back: the last frame there is then stands for the ones
+    past it, under its own index. Errors: `VideoError` if more than those few are missing.
+    """
+    wanted, shown = list(indices), -1
+    end, spare = 0, None
+    failed: list[type[_Reader]] = [] if track.first else [_OpenCV]
+    kinds: tuple[tuple[type[_Reader], bool], ...] = ((_OpenCV, True), (_PyAV, True), (_OpenCV, False), (_PyAV, False))
+    for kind, jumps in kinds:
+        if kind in failed:
+            continue
+        try:
+            reader = kind(track, jumps)
+        except _Missed:
+            failed.append(kind)
+            continue
+        try:
+            while wanted:
+                image = reader.read(wanted[0])
+                shown = wanted.pop(0)
+                yield shown, _fitted(image, track)
+            return
+        except _Missed:
+            if not reader.jumped:  # this is how far it gets
+                failed.append(kind)
+                end, spare = reader.position, reader.last()
+        finally:
+            reader.close()
+    if spare is None or track.frames - end > 3 + track.frames // 100:
+        raise VideoError(f"{track.name} is truncated or damaged: {end} of {track.frames} frames could be decoded; "
+                         "copy or download it again.")
+    if end - 1 > shown:
+        yield end - 1, _fitted(spare, track)
+
+
+def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
+    """The image at the track's size; some recordings change theirs on the way."""
+    if image.shape[:2] == (track.height, track.width):
+        return image
+    import cv2
+
+    return np.asarray(cv2.resize(image, (track.width, track.height), interpolation=cv2.INTER_AREA))
+
+
+class _OpenCV:
+    def __init__(self, track: Track, jumps: bool) -> None:
+        import cv2
+
+        self.track, self.jumps, self.position, self.jumped = track, jumps, 0, False
+        with _quiet_opencv():
+            # FFmpeg by name: other backends take file names for devices, pipelines or numbered pictures.
+            self.capture = cv2.VideoCapture(track.path, cv2.CAP_FFMPEG)
+        if not self.capture.isOpened():
+            raise _Missed
+
+    def read(self, index: int) -> np.ndarray:
+        import cv2
+
+        if self.jumps and self.track.key_before(index - _EARLY) - self.position >= _LEAP:
+            self._jump(index)
+        else:
+            while self.position <= index:
+                self._grab()
+        ok, image = self.capture.retrieve()
+        if not ok or image is None:
+            raise _Missed
+        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+
+    def _grab(self) -> None:
+        if not self.capture.grab():
+            raise _Missed
+        self.position += 1
+
+    def _jump(self, index: int) -> None:
+        import cv2
+
+        self.jumped = True
+        times = self.track.times
+        self.capture.set(cv2.CAP_PROP_POS_FRAMES, index)
+        self.position = index
+        self._grab()
+        neighbours = [times[i] for i in (index - 1, index + 1) if 0 <= i < len(times)]
+        nearest = min(abs(times[index] - t) for t in neighbours)
+        if abs(self.capture.get(cv2.CAP_PROP_POS_MSEC) / 1000 - times[index]) >= min(nearest / 4, 0.02):
+            raise _Missed
+
+    def last(self) -> np.ndarray | None:
+        return None  # gone once the frame after it was asked for
+
+    def close(self) -> None:
+        self.capture.release()
+
+
+class _PyAV:
+    def __init__(self, track: Track, jumps: bool) -> None:
+        self.track, self.jumps, self.position, self.jumped = track, jumps, 0, False
+        self.frame: Any = None
+        self.container = self._open(track)
+        self.stream = self.container.streams[track.stream]
+        self.stream.thread_type = "AUTO"
+        self.frames = self._decode()
+
+    @staticmethod
+    def _open(track: Track) -> Any:
+        import av
+
+        try:
+            return av.open(track.path, options={"protocol_whitelist": "file"})
+        except (av.FFmpegError, ValueError) as error:
+            raise _Missed from error
+
+    def _decode(self) -> Iterator[Any]:
+        import av
+
+        packets = self.container.demux(self.stream)
+        while True:
+            try:
+                packet = next(packets)
+            except (StopIteration, av.FFmpegError):
+                return
+            try:
+                yield from packet.decode()
+            except av.FFmpegError:  # a damaged picture; the ones after it may be well
+                continue
+
+    def read(self, index: int) -> np.ndarray:
+        pts = self.track.pts
+        if self.jumps and self.track.key_before(index) - self.position >= _LEAP:
+            self.jumped = True
+            # Aimed at the key frame itself: the one after may come before the wanted frame in the file.
+            self.container.seek(pts[self.track.key_before(index)], stream=self.stream)
+            self.frames = self._decode()
+            self.frame = next((f for f in self.frames if f.pts is not None and f.pts >= pts[index]), None)
+            if self.frame is None or self.frame.pts != pts[index]:
+                raise _Missed
+            self.position = index + 1
+        while self.position <= index:
+            frame = next(self.frames, None)
+            if frame is None:
+                raise _Missed
+            self.frame = frame
+            self.position += 1
+        return self._image(self.frame)
+
+    @staticmethod
+    def _image(frame: Any) -> np.ndarray:
+        return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), k=frame.rotation // 90))
+
+    def last(self) -> np.ndarray | None:
+        return None if self.frame is None else self._image(self.frame)
+
+    def close(self) -> None:
+        self.container.close()
+
+
+@contextmanager
+def _quiet_opencv() -> Iterator[None]:
+    """OpenCV and the FFmpeg inside it write to stderr what we say as one sentence. FFmpeg's level is read once, from
+    the environment, when the first file is opened; a level the user has set stands."""
+    import cv2
+
+    name, level = "OPENCV_FFMPEG_LOGLEVEL", cv2.utils.logging.getLogLevel()
+    ours = name not in os.environ and "OPENCV_FFMPEG_DEBUG" not in os.environ
+    if ours:
+        os.environ[name] = "-8"
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        yield
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+        if ours:
+            del os.environ[name]
