@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from videos import number, silence, write
+from videos import number, numbered, silence, write
 
 from v2l import decode as decoding
 from v2l.config import Sampling
@@ -51,6 +51,8 @@ FILES = {
     "motion.avi": ("mjpeg", {"pixels": "yuvj420p"}),
     "mpeg2.ts": ("mpeg2video", {}),
     "mpeg2.mpg": ("mpeg2video", {}),
+    "interlaced.mp4": ("libx264", {"options": {"x264-params": "interlaced=1"}}),
+    "interlaced.ts": ("mpeg2video", {"options": {"flags": "+ildct+ilme", "b": "2M"}}),
     "moving.gif": ("gif", {"pixels": "rgb8", "rate": 10}),
     "odd.mkv": ("ffv1", {"pixels": "bgr0", "size": (97, 65)}),
     "odd.mp4": ("libx264", {"pixels": "yuv444p", "size": (97, 65)}),
@@ -186,18 +188,18 @@ def test_one_and_two_frames(tmp_path: Path, name: str, frames: int) -> None:
 @pytest.mark.skipif(not hasattr(av.video.stream.VideoStream, "set_display_rotation"), reason="PyAV cannot write it")
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_rotated_as_a_phone_says(tmp_path: Path, rotation: int) -> None:
-    path = write(tmp_path / "phone.mp4", frames=4, rotation=rotation)
+    upright = write(tmp_path / "upright.mp4", frames=4)
+    path = remux(upright, tmp_path / "phone.mp4", rotation=rotation)
     clip = open_clip(path, ALL)
     track = read_track(path)
     assert (clip.info.width, clip.info.height) == ((96, 64) if rotation == 180 else (64, 96))
-    upright = write(tmp_path / "upright.mp4", frames=4)
     plain = [frame.image for frame in open_clip(upright, ALL).frames()]
     by_pyav = decoding._PyAV(track, False)
     for frame in clip.frames():
         assert frame.image.shape == (clip.info.height, clip.info.width, 3)
         assert np.array_equal(frame.image, by_pyav.read(frame.index))
         turned = [k for k in range(4) if np.array_equal(np.rot90(plain[frame.index], k), frame.image)]
-        assert turned in ([1], [2], [3])
+        assert turned == [rotation // 90]
     by_pyav.close()
 
 
@@ -229,8 +231,8 @@ def test_a_jump_gives_the_very_frame_or_none(tmp_path: Path, monkeypatch: pytest
     for kind in (decoding._OpenCV, decoding._PyAV):
         missed = 0
         for i in range(1, 240, 6):
-            reader = kind(track, True)
             try:
+                reader = kind(track, True)
                 image = reader.read(i)
                 assert np.array_equal(image, straight[i]), (kind, i)
             except decoding._Missed:
@@ -259,20 +261,67 @@ def test_both_decoders_see_the_same(made: Path, reference: Path) -> None:
         assert all(np.array_equal(first.read(i), second.read(i)) for i in range(0, 60, 10))
 
 
+def remux(source: Path, path: Path, *more: Path, shift: int = 0, hide: int = -1, rotation: int = 0) -> Path:
+    """Copies packets, those of further files after the first one's; `shift` in frames at 25 a second. Packet `hide`
+    loses VP8's "show this frame"."""
+    with av.open(str(source)) as first, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(first.streams.video[0])
+        if rotation:
+            stream.set_display_rotation(rotation)
+        for part in (source, *more):
+            with av.open(str(part)) as container:
+                track = container.streams.video[0]
+                frame = round(1 / 25 / track.time_base)
+                for place, packet in enumerate(p for p in container.demux(track) if p.size):
+                    content = bytearray(bytes(packet))
+                    if place == hide:
+                        content[0] &= ~0x10
+                    copy = av.Packet(bytes(content))
+                    copy.pts, copy.dts = packet.pts + shift * frame, packet.dts + shift * frame
+                    copy.time_base, copy.is_keyframe, copy.stream = track.time_base, packet.is_keyframe, stream
+                    output.mux(copy)
+            shift += 60
+    return path
+
+
 def test_pictures_that_are_not_shown_do_not_count(made: Path, tmp_path: Path) -> None:
-    path = tmp_path / "hidden.webm"
-    with av.open(str(make(made, "vp8.webm"))) as source, av.open(str(path), "w") as output:
-        stream = output.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.size:
-                content = bytearray(bytes(packet))
-                if packet.pts == 1200:  # the 31st, at 25 a second
-                    content[0] &= ~0x10  # VP8's "show this frame"
-                copy = av.Packet(bytes(content))
-                copy.pts, copy.dts, copy.time_base = packet.pts, packet.dts, packet.time_base
-                copy.is_keyframe, copy.stream = packet.is_keyframe, stream
-                output.mux(copy)
+    path = remux(make(made, "vp8.webm"), tmp_path / "hidden.webm", hide=30)
     assert seen(path) == [i for i in range(60) if i != 30]
+
+
+def test_what_an_edit_list_leaves_out_does_not_count(made: Path, tmp_path: Path) -> None:
+    path = remux(make(made, "plain.mp4"), tmp_path / "trimmed.mp4", shift=-20)
+    assert cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FRAME_COUNT) == 60
+    assert seen(path) == list(range(20, 60))
+
+
+def test_a_broadcast_cut_in_the_middle(made: Path, tmp_path: Path) -> None:
+    content = make(made, "mpeg2.ts").read_bytes()
+    path = tmp_path / "cut.ts"
+    path.write_bytes(content[len(content) // 188 // 3 * 188 :])
+    numbers = seen(path)
+    assert numbers == list(range(60 - len(numbers), 60))
+    assert len(numbers) > 30
+
+
+def test_a_film_that_is_interlaced_in_part(made: Path, tmp_path: Path) -> None:
+    write(tmp_path / "even.ts", "mpeg2video", options={"b": "2M"})
+    path = remux(tmp_path / "even.ts", tmp_path / "mixed.mkv", make(made, "interlaced.ts"))
+    assert read_track(path).plain
+    assert seen(path) == [*range(60), *range(60)]
+    assert seen(path, Sampling(frames=2, fps=9, skip=0)) == [0, 59]
+    assert seen(path, Sampling(frames=3, fps=9, skip=0)) == [0, 59, 59]
+
+
+def test_a_still_picture_shown_for_long(tmp_path: Path) -> None:
+    path = tmp_path / "slide.mp4"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(60):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(7, 64, 64)).reformat(format="yuv420p")))
+        output.mux(stream.encode(None))
+    assert seen(path) == [7] * 60
 
 
 def test_a_count_a_little_too_high_is_no_error(made: Path) -> None:

@@ -32,14 +32,12 @@ def number(image: np.ndarray) -> int:
 
 def write(path: Path, codec: str = "libx264", *, frames: int = 60, rate: int = 25, size: tuple[int, int] = (96, 64),
           pixels: str = "yuv420p", options: dict[str, str] | None = None, container: dict[str, str] | None = None,
-          stamps_ms: Sequence[int] | None = None, rotation: int = 0, audio_s: float = 0) -> Path:
+          stamps_ms: Sequence[int] | None = None, audio_s: float = 0) -> Path:
     """Encodes `frames` numbered frames; `stamps_ms` makes the rate variable, `audio_s` adds that much silence."""
     base = Fraction(1, 1000) if stamps_ms else Fraction(1, rate)
     with av.open(str(path), "w", options=container or {}) as output:
         stream: Any = output.add_stream(codec, rate=rate, options=options or {})
         stream.width, stream.height, stream.pix_fmt, stream.codec_context.time_base = *size, pixels, base
-        if rotation:
-            stream.set_display_rotation(rotation)
         sound: Any = output.add_stream("aac", rate=8000, layout="mono") if audio_s else None
         for i in range(frames):
             frame = av.VideoFrame.from_ndarray(numbered(i, *size), format="rgb24").reformat(format=pixels)

@@ -48,8 +48,8 @@ class Track:
     hdr: bool
     stream: int
     """Which stream of the file it is."""
-    first: bool
-    """Whether it is the first of the video streams, the one OpenCV decodes."""
+    plain: bool
+    """Whether OpenCV decodes it: the first video stream, not interlaced (of which it makes garbage without a word)."""
 
     @property
     def frames(self) -> int:
@@ -127,6 +127,8 @@ def _video_stream(container: Any, path: Path) -> Any:
         raise VideoError(f"{path} is a playlist, not a video; give the video files themselves.")
     if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in _STILLS:
         raise VideoError(f"{path} is a picture, not a video.")
+    if name == "tty":  # any text, which FFmpeg would draw
+        raise VideoError(f"{path} is text, not a video.")
     if name == "gif" and not _ends_as_gif(path):
         raise VideoError(f"{path} is truncated; copy or download it again.")
     for stream in container.streams.video:
@@ -160,7 +162,8 @@ def _packets(container: Any) -> Iterator[Any]:
 def _read_packets(container: Any, stream: Any) -> _Packets:
     found = _Packets(array("q"), array("q"))
     vp8 = stream.codec_context.name in ("vp8", "libvpx")
-    waiting = array("q")
+    early: array[int] = array("q")
+    started = False
     for packet in _packets(container):
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
@@ -170,6 +173,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         found.cut = found.cut or packet.is_corrupt
         if found.picture is None:
             found.picture = _decoded(packet)
+        started = started or packet.is_keyframe
         # Left out by the file's edit list; or a VP8 picture others are predicted from, that is itself not shown.
         if packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
             continue
@@ -180,11 +184,11 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
             continue
         if packet.is_keyframe:
             found.key_pts.append(packet.pts)
-        (found.pts if found.key_pts else waiting).append(packet.pts)
-    if found.key_pts:
-        found.count -= len(waiting)  # a broadcast cut mid-way: nothing before its first key frame can be decoded
+        (found.pts if started else early).append(packet.pts)
+    if started:
+        found.count -= len(early)  # a broadcast cut mid-way: nothing before its first key frame can be decoded
     else:
-        found.pts = waiting
+        found.pts = early
     if found.picture is None:
         found.picture = next(iter(stream.codec_context.decode(None)), None)
     if found.pts:
@@ -242,8 +246,8 @@ def _track(container: Any, stream: Any, found: _Packets, path: Path) -> Track:
     if picture.rotation % 180:
         width, height = height, width
     hdr = stream.codec_context.color_trc in _HDR
-    first = stream.index == container.streams.video[0].index
-    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, keys, hdr, stream.index, first)
+    plain = stream.index == container.streams.video[0].index and not picture.interlaced_frame
+    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, keys, hdr, stream.index, plain)
 
 
 def _rate(stream: Any, pts: array[int], found: _Packets) -> float:

@@ -45,7 +45,7 @@ def decode(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     """
     wanted, shown = list(indices), -1
     end, spare = 0, None
-    failed: list[type[_Reader]] = [] if track.first else [_OpenCV]
+    failed: list[type[_Reader]] = [] if track.plain else [_OpenCV]
     kinds: tuple[tuple[type[_Reader], bool], ...] = ((_OpenCV, True), (_PyAV, True), (_OpenCV, False), (_PyAV, False))
     for kind, jumps in kinds:
         if kind in failed:
@@ -84,6 +84,9 @@ def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
 
 
 class _OpenCV:
+    """Where OpenCV cannot convert a picture (OpenCV 5, an interlaced one among others) it hands out the one before
+    again and says all is well. So a picture equal to the one before is a miss, and PyAV has a look."""
+
     def __init__(self, track: Track, jumps: bool) -> None:
         import cv2
 
@@ -93,6 +96,8 @@ class _OpenCV:
             self.capture = cv2.VideoCapture(track.path, cv2.CAP_FFMPEG)
         if not self.capture.isOpened():
             raise _Missed
+        self._grab()
+        self.shown = self._retrieve()
 
     def read(self, index: int) -> np.ndarray:
         import cv2
@@ -102,10 +107,17 @@ class _OpenCV:
         else:
             while self.position <= index:
                 self._grab()
+        if index > 0:
+            before, self.shown = self.shown, self._retrieve()
+            if np.array_equal(before, self.shown):
+                raise _Missed
+        return np.asarray(cv2.cvtColor(self.shown, cv2.COLOR_BGR2RGB))
+
+    def _retrieve(self) -> np.ndarray:
         ok, image = self.capture.retrieve()
         if not ok or image is None:
             raise _Missed
-        return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB))
+        return np.asarray(image)
 
     def _grab(self) -> None:
         if not self.capture.grab():
