@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -47,6 +48,12 @@ def _not_negative(value: float) -> float:
     return value
 
 
+def _device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", value, re.ASCII):
+        raise typer.BadParameter(f"{value!r} is not cpu, cuda, cuda:N or mps.")
+    return value
+
+
 def _option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
     """An option; `default` says in words what holds where it is not given."""
     help = f"{help} [{default}]" if default else help
@@ -72,7 +79,7 @@ Fps = Annotated[float | None, _option("F", "Frames a second of video.", f"{Sampl
 Resolution = Annotated[int | None, _option("PIXELS", "Longest edge of a frame.", "the model's own", callback=_positive)]
 Start = Annotated[float | None, _option("TIME", "Look from here on: seconds, MM:SS, H:MM:SS.", parser=parse_time)]
 End = Annotated[float | None, _option("TIME", "Look up to here.", parser=parse_time)]
-Device = Annotated[str | None, _option("NAME", "cpu, cuda or mps.", "the best there is")]
+Device = Annotated[str | None, _option("NAME", "cpu, cuda or mps.", "the best there is", callback=_device)]
 Compute = Annotated[Dtype, _option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]

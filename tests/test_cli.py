@@ -1,0 +1,206 @@
+"""The command line as a whole: help, what is imported when, compose, info, models, bench, and how things end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from adapters import make
+from cli import MAKE, MODEL, REFERENCE, documents, environment, process, refused, run
+
+import v2l
+from v2l.adapter import load, save
+from v2l.console import clean, parse_time
+from v2l.show import size_text, time_text
+
+HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with two adapters of one video and one of another."""
+    monkeypatch.chdir(tmp_path)
+    save(make(0), "a.v2lora")
+    save(make(1, start=10.0, end=20.0), "b.v2lora")
+    save(make(2, source={**make().sources[0], "name": "other.mp4", "sha256": "e" * 64}), "other.v2lora")
+    return tmp_path
+
+
+def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
+    """Exit status of a command, and the heavy modules it imported."""
+    code = ("import sys; from v2l.cli import main\ntry: main()\nexcept SystemExit as end: status = end.code\n"
+            f"print('HEAVY', status, *(m for m in {HEAVY} if m in sys.modules), file=sys.stderr)")
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=cwd, env=environment(), capture_output=True,
+                          text=True, timeout=240)
+    _, status, *modules = done.stderr.splitlines()[-1].split()
+    return int(status), set(modules)
+
+
+@pytest.mark.parametrize(("words", "status"), [
+    ((), 0), (("--help",), 0), (("ingest", "--help"), 0), (("info", "a.v2lora"), 0), (("models",), 0),
+    (("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora"), 0),
+    (("ask", "Why?"), 2), (("ask", "nope.v2lora", "Why?"), 1), (("ingest", "folder"), 1),
+    (("ingest", "a.mp4", "--dtype", "x"), 2), (("ingest", "--start", "x", "a.mp4"), 2),
+], ids=str)
+def test_nothing_heavy_is_imported_before_it_is_needed(here: Path, words: tuple[str, ...], status: int) -> None:
+    Path("folder").mkdir()
+    assert imported(*words, cwd=here) == (status, set())
+
+
+def test_a_video_is_opened_before_torch_is_imported(here: Path) -> None:
+    Path("notes.mp4").write_text("Buy milk.")
+    status, modules = imported("ingest", "notes.mp4", cwd=here)
+    assert status == 1 and not modules & {"torch", "transformers"}
+
+
+def test_help_and_version(here: Path) -> None:
+    assert run().stdout == run("--help").stdout
+    for name in ("ingest", "ask", "compose", "info", "models", "bench"):
+        assert re.search(rf"^  {name} ", run("--help").stdout, re.MULTILINE)
+        text = run(name, "-h").stdout
+        assert text.startswith(f"Usage: v2l {name}") and f"    v2l {name} " in text
+        assert max(map(len, text.splitlines())) <= 80
+    assert run("--version").stdout == f"v2l {v2l.__version__}\n"
+    assert "No such command" in run("inject", status=2).stderr
+
+
+def test_module_and_narrow_terminals(here: Path) -> None:
+    done = process("compose", "--help", cwd=here, COLUMNS="40")
+    assert done.returncode == 0
+    examples = [line for line in done.stdout.splitlines() if line.startswith("    v2l")]
+    assert all(len(line) <= 40 for line in done.stdout.splitlines() if line not in examples)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("0", 0), ("90", 90), ("90.5", 90.5), ("1:30", 90), ("01:05.25", 65.25),
+                                               ("75:00", 4500), ("1:02:03", 3723), ("1:02:03.456", 3723.456)])
+def test_times(text: str, seconds: float) -> None:
+    assert parse_time(text) == seconds
+    assert parse_time(time_text(seconds)) == seconds
+
+
+def test_sizes_and_harmless_text() -> None:
+    assert [size_text(n) for n in (0, 999, 1000, 28_160, 999_600, 8_100_000, 2_000_000_000)] == [
+        "0 bytes", "999 bytes", "1 kB", "28.2 kB", "1 MB", "8.1 MB", "2 GB"]
+    assert clean("a\tb\nc\x1b[2J\r\x9b1m\u202e\x00é🎬") == "a\tb\nc\ufffd[2J\ufffd\ufffd1m\ufffd\ufffdé🎬"
+
+
+def test_compose_joins_in_time_and_notes_what_is_odd(here: Path) -> None:
+    result = run("compose", "b.v2lora", "a.v2lora", "-o", "full.v2lora")
+    assert (result.stdout, result.stderr) == ("full.v2lora\n", "")
+    assert [s["start"] for s in load("full.v2lora").segments] == [0.0, 10.0]
+    assert load("full.v2lora").bias_A.shape[1] == 4
+    odd = run("compose", "-", "-o", "odd.v2lora", "--json", stdin="a.v2lora\nother.v2lora\n")
+    assert odd.stderr == "Note: Segments of 2 different videos were composed: lecture.mp4, other.mp4.\n"
+    assert documents(odd) == [{"output": "odd.v2lora", "segments": 2, "sources": ["lecture.mp4", "other.mp4"],
+                               "rank": 12, "size": os.path.getsize("odd.v2lora"), "skipped": False}]
+    assert run("compose", "a.v2lora", "other.v2lora", "-o", "odd.v2lora", "--quiet", "--force").stderr == ""
+
+
+def test_compose_keeps_what_is_up_to_date(here: Path) -> None:
+    run("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora")
+    os.utime("full.v2lora", (1, 1))
+    kept = run("compose", "b.v2lora", "a.v2lora", "-o", "full.v2lora")
+    assert (kept.stdout, kept.stderr) == ("full.v2lora\n", "full.v2lora is up to date.\n")
+    assert os.path.getmtime("full.v2lora") == 1
+    run("compose", "b.v2lora", "a.v2lora", "-o", "full.v2lora", "--force")
+    assert os.path.getmtime("full.v2lora") > 1
+
+
+def test_compose_refuses(here: Path) -> None:
+    base = {"id": "v2l/other", "revision": None, "fingerprint": "e" * 64}
+    save(replace(make(5), record={**make(5).record, "base": base}), "strange.v2lora")
+    said = refused("compose", "a.v2lora", "strange.v2lora", "-o", "full.v2lora")
+    assert all(word in said for word in ("a.v2lora", "strange.v2lora", "v2l/tiny", "v2l/other"))
+    Path("bad.v2lora").write_bytes(Path("a.v2lora").read_bytes()[:-1])
+    assert "bad.v2lora is not a usable adapter" in refused("compose", "a.v2lora", "bad.v2lora", "-o", "full.v2lora")
+    assert "double" in refused("compose", "a.v2lora", "a.v2lora", "-o", "full.v2lora")
+    content = Path("a.v2lora").read_bytes()
+    assert "one of the adapters to join" in refused("compose", "a.v2lora", "b.v2lora", "-o", "./a.v2lora", status=2)
+    assert Path("a.v2lora").read_bytes() == content
+    assert "does not exist" in refused("compose", "a.v2lora", "b.v2lora", "-o", "no/full.v2lora")
+    assert "nothing to compose" in refused("compose", "-", "-o", "full.v2lora", stdin="", status=2)
+    assert not Path("full.v2lora").exists()
+
+
+def test_info_shows_everything_recorded(here: Path) -> None:
+    run("compose", "a.v2lora", "b.v2lora", "other.v2lora", "-o", "full.v2lora", "--quiet")
+    text = run("info", "full.v2lora").stdout
+    for part in ("v2l/tiny", "f" * 64, "a" * 64, "16: 3 segments and the bias, 4 each", "10 -> 6 of 3 layers, float32",
+                 "lecture.mp4", "other.mp4", "1:00.04, 1501 frames at 25 fps, 320 x 180, 123 kB", "e" * 64,
+                 "0:10 to 0:20, 3 frames, lecture.mp4", "at most 12 frames, 1 fps", "Internalize this.",
+                 "float32 on cpu"):
+        assert part in text
+    (found,) = documents(run("info", "full.v2lora", "--json"))
+    assert found["tensors"]["down_proj.A"] == [3, 12, 10]
+    assert found["segments"] == load("full.v2lora").segments and found["file"] == "full.v2lora"
+
+
+def test_info_of_several_and_a_damaged_one(here: Path) -> None:
+    Path("bad.v2lora").write_text("{}")
+    result = run("info", "a.v2lora", "bad.v2lora", "b.v2lora", "--json", status=1)
+    assert [found["file"] for found in documents(result)] == ["a.v2lora", "b.v2lora"]
+    assert result.stderr.startswith("Error: bad.v2lora is not a usable adapter") and result.stderr.count("\n") == 1
+
+
+def test_models_lists_what_there_is(here: Path) -> None:
+    names = [found["name"] for found in documents(run("models", "--json"))]
+    assert names == ["tiny", "500m", "2.2b"]
+    text = run("models").stdout
+    assert "knows only the small synthetic world" in text and "fetch it with: v2l models pull 500m" in text
+    assert "There is no model" in refused("models", "pull", "nowhere")
+
+
+def test_bench_compares(here: Path) -> None:
+    words = (REFERENCE / "videos/short.mp4", "--question", "What?", "--repeat", 1, *MAKE)
+    text = run("bench", *words).stdout
+    assert re.search(r"^prompt tokens +\d+ +\d+ +\d+$", text, re.MULTILINE)
+    assert re.search(r"^adapter wins at +- +(never|question \d+) +(never|question \d+)$", text, re.MULTILINE)
+    (found,) = documents(run("bench", "compare", *words, "--json"))
+    assert found["direct"]["visual_tokens"] == 12 and found["adapter"]["visual_tokens"] == 0
+    assert "no such file" in refused("bench", "nope.mp4", *MAKE)
+
+
+def test_bench_draws_a_clip_where_none_is_given(here: Path) -> None:
+    (found,) = documents(run("bench", "--json", "--repeat", 1, *MAKE, "--frames", 2))
+    assert found["frames"] == 2
+    assert sorted(os.listdir()) == ["a.v2lora", "b.v2lora", "other.v2lora"]
+
+
+def test_a_bug_says_so_and_shows_itself_on_demand(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v2l.show.adapter_text", lambda adapter: 1 / 0)
+    result = run("info", "a.v2lora", status=1)
+    assert result.stderr == ("Error: This is a bug in v2l (ZeroDivisionError: division by zero); "
+                             "set V2L_DEBUG=1 to see where it happened.\n")
+    monkeypatch.setenv("V2L_DEBUG", "1")
+    assert "Traceback" in run("info", "a.v2lora", status=1).stderr
+
+
+def test_memory_that_does_not_suffice_is_no_bug(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(adapter: object) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
+
+    monkeypatch.setattr("v2l.show.adapter_text", full)
+    assert "The memory did not suffice" in refused("info", "a.v2lora")
+
+
+def test_other_encodings(here: Path) -> None:
+    name = "große 🎬.v2lora"
+    shutil.copy("a.v2lora", name)
+    for encoding, expected in (("utf-8", name), ("ascii", "gro\\xdfe \\U0001f3ac.v2lora")):
+        done = process("info", name, cwd=here, PYTHONIOENCODING=encoding)
+        assert done.returncode == 0 and done.stdout.splitlines()[0] == expected
+    assert json.loads(process("info", name, "--json", cwd=here).stdout)["file"] == name
+
+
+def test_wrong_usage_is_told_in_words(here: Path) -> None:
+    assert "Missing argument 'VIDEO...'" in run("ingest", status=2).stderr
+    assert "Missing option" in run("compose", "a.v2lora", status=2).stderr
+    assert "No such option" in run("info", "--bogus", "a.v2lora", status=2).stderr
+    assert run("ask", *MODEL, status=2).stdout == ""

@@ -1,0 +1,223 @@
+"""`v2l ask`: the released code's answers, from one adapter and from several, however the questions come."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
+
+from v2l.adapter import load, save
+
+GOLDEN = json.loads((REFERENCE / "golden.json").read_text())
+CASES = {case["tag"]: case for case in GOLDEN["cases"]}
+QUESTION = CASES["short.f12.e64"]["question"]
+SHORT = (*MODEL, "--max-new-tokens", "24")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the adapters that the released code composed."""
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("V2L_CACHE", str(tmp_path_factory.mktemp("cache")))
+        videos = [REFERENCE / "videos" / f"{name}.mp4" for name in ("short", "clip", "wide")]
+        run("ingest", *videos, "--output-dir", folder, *MAKE)
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same in a folder to work in."""
+    for file in made.iterdir():
+        shutil.copy(file, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["short", "clip", "wide"])
+def test_the_released_codes_answer(here: Path, name: str) -> None:
+    case = CASES[f"{name}.f12.e64"]
+    result = run("ask", f"{name}.v2lora", QUESTION, "--json", *SHORT)
+    (found,) = documents(result)
+    assert 0 < found.pop("ttft_s") <= found.pop("total_s")
+    assert found == {"question": QUESTION, "answer": case["answer_text"], "prompt_tokens": len(case["prompt_ids"]),
+                     "visual_tokens": 0, "new_tokens": 24, "adapter": f"{name}.v2lora", "model": "tiny-vlm"}
+
+
+@pytest.mark.parametrize("composition", GOLDEN["compositions"], ids=lambda c: "+".join(c["members"]))
+def test_the_released_codes_compositions(here: Path, composition: dict) -> None:
+    parts = [f"{member.split('.')[0]}.v2lora" for member in composition["members"]]
+    written = run("compose", *parts, "-o", "full.v2lora")
+    assert written.stdout == "full.v2lora\n"
+    assert written.stderr.startswith(f"Note: Segments of {len(parts)} different videos")
+    assert load("full.v2lora").total_rank + load("full.v2lora").rank == composition["combined_rank"]
+    (whole,) = documents(run("ask", "full.v2lora", QUESTION, "--json", *SHORT))
+    joined = run("ask", *parts, QUESTION, "--json", *SHORT)
+    (found,) = documents(joined)
+    assert whole["answer"] == found["answer"] == composition["answer_text"]
+    assert found["adapter"] == parts and "different videos" in joined.stderr
+
+
+def test_direct_puts_the_video_in_the_prompt(here: Path) -> None:
+    case = CASES["short.f12.e64"]
+    words = ("--direct", REFERENCE / "videos/short.mp4", QUESTION, "--resolution", 64, "--json", *MODEL,
+             "--max-new-tokens", 12)
+    (found,) = documents(run("ask", *words))
+    assert found["prompt_tokens"] == case["direct_prompt_tokens"] + 5  # the reference's baseline lacks "Assistant:"
+    assert (found["visual_tokens"], found["new_tokens"], found["adapter"]) == (12, 12, None)
+    compared = run("ask", "clip.v2lora", *words)
+    assert documents(compared)[0]["answer"] == found["answer"]
+    assert "the adapter only names the model" in compared.stderr
+
+
+def test_the_answer_is_all_that_stdout_carries(here: Path) -> None:
+    result = run("ask", "short.v2lora", QUESTION, *SHORT)
+    assert result.stdout == CASES["short.f12.e64"]["answer_text"] + "\n"
+    assert result.stderr == ""
+
+
+def test_several_questions(here: Path) -> None:
+    answer = documents(run("ask", "short.v2lora", "Why?", "--json", *SHORT))[0]["answer"]
+    result = run("ask", QUESTION, "short.v2lora", "Why?", *SHORT)
+    assert result.stdout == f"{CASES['short.f12.e64']['answer_text']}\n{answer}\n"
+    assert result.stderr == f"Q: {QUESTION}\nQ: Why?\n"
+    stdin = f"{QUESTION}\r\n\n  \nWhy?".encode() + b"\xff\n"
+    piped = run("ask", "short.v2lora", "-", "--json", "--quiet", *SHORT, stdin=stdin)
+    assert [found["question"] for found in documents(piped)] == [QUESTION, "Why?\ufffd"]
+    assert piped.stderr == ""
+
+
+def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
+    one, other = (run("ask", "short.v2lora", QUESTION, "--temperature", "1.5", *SHORT).stdout for _ in range(2))
+    assert one == other != CASES["short.f12.e64"]["answer_text"] + "\n"
+
+
+@pytest.mark.parametrize(("words", "status", "said"), [
+    (("What is it?",), 2, "a question and no adapter: name a .v2lora file"),
+    (("short.mp4", "What is it?"), 2, "short.mp4 is not one; watch it first"),
+    (("short.v2lora",), 2, "There is no question"),
+    (("short.v2lora", " "), 2, "A question is empty"),
+    (("short.v2lora", "Why?", "--frames", "3"), 2, "--frames needs --direct"),
+    (("nope.v2lora", "Why?"), 1, "nope.v2lora: No such file"),
+    (("cut.v2lora", "Why?"), 1, "cut.v2lora is not a usable adapter"),
+    (("other.v2lora", "Why?"), 1, "made for the base someone/else"),
+    (("short.v2lora", "other.v2lora", "Why?"), 1, "short.v2lora and other.v2lora cannot be composed"),
+    (("--direct", "nope.mp4", "Why?"), 1, "nope.mp4: no such file"),
+    (("--direct", "notes.txt", "Why?"), 1, "notes.txt is not a video"),
+])
+def test_what_makes_no_sense_is_one_sentence(here: Path, words: tuple[str, ...], status: int, said: str) -> None:
+    Path("notes.txt").write_text("Buy milk.\n" * 100)
+    Path("short.mp4").touch()
+    content = Path("short.v2lora").read_bytes()
+    Path("cut.v2lora").write_bytes(content[: len(content) // 2])
+    adapter = load("short.v2lora")
+    base = {"id": "someone/else", "revision": None, "fingerprint": "sha256:" + "0" * 64}
+    save(replace(adapter, record={**adapter.record, "base": base}), "other.v2lora")
+    assert said in refused("ask", *words, *MODEL, status=status)
+
+
+@pytest.mark.parametrize(("base", "said"), [
+    ("tiny-vlm", "made with a base in a folder called tiny-vlm; name that folder with --model"),
+    ("../secret", "made with a base in a folder called ../secret"),
+    ("a/folder", "made with a base in a folder called a/folder"),
+    ("/etc", "made with a base in a folder called /etc"),
+])
+def test_a_name_in_a_file_never_becomes_a_path(here: Path, base: str, said: str) -> None:
+    shutil.copytree(REFERENCE / "tiny-vlm", "a/folder")
+    shutil.copytree(REFERENCE / "tiny-vlm", "tiny-vlm")
+    adapter = load("short.v2lora")
+    save(replace(adapter, record={**adapter.record, "base": {**adapter.record["base"], "id": base}}), "named.v2lora")
+    assert said in refused("ask", "named.v2lora", "Why?", "--offline", status=2)
+
+
+def test_the_base_an_adapter_names_is_used(here: Path) -> None:
+    adapter = load("short.v2lora")
+    for name in ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "someone/else"):
+        base = {**adapter.record["base"], "id": name}
+        save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
+        said = refused("ask", "named.v2lora", "Why?", "--offline")
+        assert name in said and "offline" in said
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(here: Path) -> None:
+    questions = [f"Question {i}?" for i in range(200)]
+    with subprocess.Popen(command("ask", "short.v2lora", *questions, "--quiet", *SHORT), env=environment(),
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None and running.stderr is not None
+        assert running.stdout.readline()
+        running.stdout.close()
+        assert running.stderr.read() == ""
+    assert running.returncode == 141
+
+
+def test_a_full_disk_under_stdout_is_told(here: Path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("info", "short.v2lora"), env=environment(), stdout=full, stderr=subprocess.PIPE,
+                              text=True, timeout=240)
+    assert (done.returncode, done.stderr) == (1, "Error: Cannot write to stdout: No space left on device.\n")
+
+
+class Terminal:
+    """A command that talks to a terminal."""
+
+    def __init__(self, *words: object) -> None:
+        self.end, theirs = pty.openpty()
+        self.process = subprocess.Popen(command(*words), env=environment(TERM="dumb"), stdin=theirs, stdout=theirs,
+                                        stderr=theirs, start_new_session=True, preexec_fn=heed_interrupts)
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self.end, text.encode())
+
+    def read(self, until: str | None = None) -> str:
+        """What appears, up to a text or to the end."""
+        seen, deadline = b"", time.monotonic() + 120
+        while time.monotonic() < deadline and (until is None or not seen.endswith(until.encode())):
+            try:
+                got = os.read(self.end, 1)
+            except OSError:  # the other end was closed
+                break
+            seen += got
+        return seen.decode(errors="replace").replace("\r\n", "\n")
+
+    def close(self) -> int:
+        """The exit status."""
+        try:
+            return self.process.wait(60)
+        finally:
+            self.process.kill()
+            os.close(self.end)
+
+
+def test_a_conversation(here: Path) -> None:
+    terminal = Terminal("ask", "short.v2lora", *SHORT)
+    terminal.read("> ")
+    terminal.type(f"{QUESTION}\n")
+    assert terminal.read("\n") == f"{QUESTION}\n"
+    expected = CASES["short.f12.e64"]["answer_text"]
+    assert "\x0c" in expected  # which a terminal would act on
+    assert terminal.read("\n> ") == expected.replace("\x0c", "\ufffd") + "\n> "
+    terminal.type("exit\n")
+    assert terminal.close() == 0
+
+
+def test_interrupting_a_conversation(here: Path) -> None:
+    """The answer first, then the conversation."""
+    terminal = Terminal("ask", "short.v2lora", *MODEL, "--max-new-tokens", 3000)
+    terminal.read("> ")
+    terminal.type(f"{QUESTION}\n")
+    terminal.read("redram")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.read("\n> ").endswith("\n> ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.read().endswith("Interrupted.\n")
+    assert terminal.close() == 130
