@@ -27,12 +27,12 @@ from v2l.errors import ModelError
 from v2l.verify import (
     Shapes,
     cache_dir,
+    caching,
     check_hypernetwork,
     differences,
     hypernetwork_shapes,
     read_hypernet_config,
     read_json,
-    replacing,
     sha256_of,
 )
 
@@ -244,7 +244,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     head = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)  # so that the data begins where a float32 may
     digest = hashlib.sha256()
-    with replacing(path) as f:
+    with caching(path) as f:
         blocks: Iterator[Any] = (tensors[name].detach().float().contiguous().numpy().astype("<f4", copy=False)
                                  for name in names)
         for block in chain((len(head).to_bytes(8, "little"), head), blocks):
@@ -273,7 +273,7 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
             pass  # a damaged cache is made anew
     tensors, config = read_released(file)
     digest = write_safetensors(tensors, weights)
-    with replacing(described) as f:
+    with caching(described) as f:
         record = {"format": FORMAT, **asdict(config), "source_sha256": source,
                   "sha256": digest, "size": weights.stat().st_size}
         f.write(json.dumps(record, indent=1).encode())

@@ -163,7 +163,8 @@ class Hypernetwork(nn.Module):
         per_layer = lambda *shape: nn.ParameterDict({target: nn.Parameter(torch.zeros(*shape))})
         self.scaler_A, self.scaler_B = per_layer(1, L, r, 1), per_layer(1, L, r, 1)
         self.bias_A, self.bias_B = per_layer(L, r, config.d_in), per_layer(L, r, config.d_out)
-        self.reset_parameters()
+        if not self.head.weight.is_meta:  # else it waits for weights, and initialising would import torch's compiler
+            self.reset_parameters()
 
     def reset_parameters(self) -> None:
         """The published initialisation (METHOD section 8): a fresh hypernetwork's adapter does nothing (B = 0)."""

@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from v2l.config import HypernetConfig
-from v2l.errors import ModelError
+from v2l.errors import ModelError, OutputError
+from v2l.files import replacing
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -33,23 +33,14 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the block ends well and leaves no trace when it does not."""
+def caching(path: Path) -> Iterator[IO[bytes]]:
+    """`files.replacing` for our cache, whose folders are made as needed. Raises ModelError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as f:
-                yield f
-                f.flush()
-                os.fsync(f.fileno())
-            os.replace(temporary, path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ModelError(f"{path} could not be written ({error.strerror or error}); "
-                         "free some space, or move v2l's cache with V2L_CACHE.") from error
+        with replacing(path) as file:
+            yield file
+    except (OSError, OutputError) as error:
+        raise ModelError(f"v2l's cache is not usable: {str(error).rstrip('.')}; V2L_CACHE can name another.") from error
 
 
 def sha256_of(file: Path) -> str:
@@ -72,7 +63,7 @@ def _sha256_of(file: Path) -> str:
         pass  # nothing remembered, or nothing readable: it is only a shortcut
     digest = hash_of(file)
     try:
-        with replacing(note) as out:
+        with caching(note) as out:
             out.write(json.dumps({**facts, "sha256": digest}).encode())
     except ModelError:
         pass  # a cache that cannot be written costs time, nothing else

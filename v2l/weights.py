@@ -12,14 +12,7 @@ import torch
 from torch import nn
 
 from v2l.errors import ModelError
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a model folder, by its index if it has one."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    return [folder / "model.safetensors"]
+from v2l.verify import weight_names
 
 
 def load_into(
@@ -40,8 +33,8 @@ def load_into(
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     loaded: dict[str, torch.Tensor] = {}
     wrong = []
-    for file in weight_files(folder):
-        with safe_open(file, "pt", device="cpu") as stored:
+    for file in weight_names(folder):
+        with safe_open(folder / file, "pt", device="cpu") as stored:
             for key in stored.keys():  # noqa: SIM118 (not a dict)
                 name = rename(key)
                 if name not in wanted:
@@ -87,7 +80,7 @@ def fingerprint(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     entries = []
-    for file in weight_files(folder):
+    for file in map(folder.joinpath, weight_names(folder)):
         entries += [(name, entry, start, file) for name, entry, start in _stored(file) if text_name(name)]
     for name, entry, start, file in sorted(entries, key=lambda e: e[0]):
         digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
