@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
+from hub import Hub
 
 from v2l.adapter import load, save
+from v2l.config import PRESETS
 
 GOLDEN = json.loads((REFERENCE / "golden.json").read_text())
 CASES = {case["tag"]: case for case in GOLDEN["cases"]}
@@ -146,6 +148,23 @@ def test_the_base_an_adapter_names_is_used(here: Path) -> None:
         save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
         said = refused("ask", "named.v2lora", "Why?", "--offline")
         assert name in said and "offline" in said
+
+
+def test_from_the_hub_to_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A preset is fetched once, and an adapter made with it names it, offline too."""
+    monkeypatch.chdir(tmp_path)
+    preset = PRESETS["500m"]
+    repos = {preset.base: {file.name: file.read_bytes() for file in (REFERENCE / "tiny-vlm").iterdir()},
+             preset.checkpoints[0]: {preset.checkpoint_file: (REFERENCE / "hypernetwork.pt").read_bytes()}}
+    exact = ("--dtype", "float32", "--device", "cpu")
+    with Hub(repos) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        pulled = run("models", "pull", "500m")
+        assert all(Path(line).exists() for line in pulled.stdout.splitlines()) and pulled.stdout.count("\n") == 2
+        assert [found["ready"] for found in documents(run("models", "--json"))][1] is True
+    run("ingest", REFERENCE / "videos/short.mp4", "-o", "a.v2lora", "--model", "500m", "--resolution", 64, *exact)
+    (found,) = documents(run("ask", "a.v2lora", QUESTION, "--json", "--offline", "--max-new-tokens", 24, *exact))
+    assert (found["answer"], found["model"]) == (CASES["short.f12.e64"]["answer_text"], preset.base)
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(here: Path) -> None:

@@ -222,7 +222,7 @@ def test_interrupting_leaves_nothing(here: Path) -> None:
     """Ctrl-C while frames are looked at."""
     shutil.copy(VIDEOS / "long.mp4", "long.mp4")
     words = ("ingest", "short.mp4", "long.mp4", "--quiet", *MAKE, "--frames", 900, "--fps", 10)
-    with subprocess.Popen(command(*words, "--resolution", 512), env=environment(), cwd=here, stdout=subprocess.PIPE,
+    with subprocess.Popen(command(*words, "--resolution", 160), env=environment(), cwd=here, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
         assert process.stdout is not None and process.stdout.readline() == "short.v2lora\n"
         time.sleep(0.2)
