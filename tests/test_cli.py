@@ -174,7 +174,7 @@ def test_bench_draws_a_clip_where_none_is_given(here: Path) -> None:
 
 
 def test_a_bug_says_so_and_shows_itself_on_demand(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2l.show.adapter_text", lambda adapter: 1 / 0)
+    monkeypatch.setattr("v2l.show.adapter_text", lambda *_: 1 / 0)
     result = run("info", "a.v2lora", status=1)
     assert result.stderr == ("Error: This is a bug in v2l (ZeroDivisionError: division by zero); "
                              "set V2L_DEBUG=1 to see where it happened.\n")
@@ -183,7 +183,7 @@ def test_a_bug_says_so_and_shows_itself_on_demand(here: Path, monkeypatch: pytes
 
 
 def test_memory_that_does_not_suffice_is_no_bug(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(adapter: object) -> None:
+    def full(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
 
     monkeypatch.setattr("v2l.show.adapter_text", full)

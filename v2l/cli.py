@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from v2l import __version__
 from v2l.config import DEFAULT_MODEL, PRESETS, Decoding, Sampling
-from v2l.console import Boundary, Console, debugging, is_terminal, parse_time, report, write, write_json
+from v2l.console import Boundary, Console, columns, debugging, is_terminal, parse_time, report, write, write_json
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.plan import Job, check_output, create_folder, expand, is_adapter_name, plan
 
@@ -487,7 +487,7 @@ def info(
             write_json({"file": name, "size": os.path.getsize(name), "dtype": adapter.dtype, "tensors": shapes,
                         **adapter.record})
         else:
-            write(("\n" if number else "") + adapter_text(adapter))
+            write(("\n" if number else "") + adapter_text(adapter, columns()))
     failures.exit()
 
 
@@ -514,7 +514,7 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
         for model in available():
             write_json(model_record(model))
     else:
-        write(models_text(available()))
+        write(models_text(available(), columns()))
 
 
 @models.command("pull", cls=_Command)

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
@@ -44,6 +45,11 @@ def parse_time(text: str) -> float:
 
 def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
+
+
+def columns() -> int | None:
+    """How wide the terminal that shows results is; None if none does."""
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
 def debugging() -> bool:
@@ -103,21 +109,24 @@ class Console:
         from rich.console import Console as RichConsole
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
-        from rich.table import Column
 
         self._prefix = prefix
-        name = TextColumn("{task.description}", markup=False,
-                          table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1))
+        name = TextColumn("{task.description}", markup=False)
         # What is written meanwhile goes to the streams as they are: results must not pass through the bar's stderr.
         self._bar = RichProgress(
             name, BarColumn(bar_width=12), TextColumn("{task.fields[count]}"), console=RichConsole(stderr=True),
             transient=True, redirect_stdout=False, redirect_stderr=False)
-        self._task = self._bar.add_task(clean(prefix + what), total=None, count="")
+        self._task = self._bar.add_task(self._label(what), total=None, count="")
         try:
             with self._bar:
                 yield
         finally:
             self._bar = None
+
+    def _label(self, what: str) -> str:
+        """Short enough to leave room for the bar and the count."""
+        text, room = clean(self._prefix + what), max(8, shutil.get_terminal_size().columns - 30)
+        return text if len(text) <= room else f"{text[:room - 1]}…"
 
     def stop(self) -> None:
         """Takes the bar away before its block ends."""
@@ -130,7 +139,7 @@ class Console:
         if self._bar:
             large = max(done, total or 0) > 99_999  # bytes; nobody samples as many frames
             parts = [size_text(n) if large else str(n) for n in (done, total) if n is not None]
-            self._bar.update(self._task, description=clean(self._prefix + what), completed=done, total=total,
+            self._bar.update(self._task, description=self._label(what), completed=done, total=total,
                              count="/".join(parts))
 
 

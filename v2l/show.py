@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,14 +34,20 @@ def time_text(seconds: float) -> str:
     return (text + f".{thousandths:03d}").rstrip("0") if thousandths else text
 
 
-def _lines(title: str, fields: Iterable[tuple[str, str]]) -> str:
-    return "\n".join([title, *(f"  {name:<12} {value}" for name, value in fields)])
+def _lines(title: str, fields: Iterable[tuple[str, str]], width: int | None) -> str:
+    """A field a line; values are wrapped to `width` columns if it is given."""
+    lines = [title]
+    for name, value in fields:
+        value = " ".join(value.split())  # a name from a file draws no lines of its own
+        rows = textwrap.wrap(value, max(width - 15, 16), break_on_hyphens=False) if width else [value]
+        lines += [f"  {name if i == 0 else '':<12} {row}" for i, row in enumerate(rows or [""])]
+    return "\n".join(lines)
 
 
 # --- adapters ---
 
 
-def adapter_text(adapter: Adapter) -> str:
+def adapter_text(adapter: Adapter, width: int | None = None) -> str:
     """All that an adapter records, a field a line."""
     record, r = adapter.record, adapter.rank
     base, hypernetwork, count = record["base"], record["hypernetwork"], len(adapter.segments)
@@ -68,7 +75,7 @@ def adapter_text(adapter: Adapter) -> str:
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
     unknown = record.keys() - _KNOWN
     fields += [(name, str(record[name])) for name in sorted(unknown)]
-    return _lines(adapter.name, fields)
+    return _lines(adapter.name, fields, width)
 
 
 _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", "segments", "sampling", "prompt",
@@ -102,7 +109,7 @@ def _settings(view: Record) -> list[tuple[str, str]]:
 # --- models ---
 
 
-def models_text(models: Sequence[Availability]) -> str:
+def models_text(models: Sequence[Availability], width: int | None = None) -> str:
     """The presets and what of them is on this disk."""
     parts = []
     for model in models:
@@ -110,7 +117,7 @@ def models_text(models: Sequence[Availability]) -> str:
         if not model.ready:
             there = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
         parts.append(_lines(model.name, [("", model.about), ("base", model.base), ("hypernetwork", model.hypernetwork),
-                                         ("on disk", there)]))
+                                         ("on disk", there)], width))
     return "\n".join(parts)
 
 
