@@ -105,6 +105,7 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
 
 @pytest.mark.parametrize(("words", "status", "said"), [
     (("What is it?",), 2, "a question and no adapter: name a .v2lora file"),
+    (("What? " * 1000,), 2, "a question and no adapter: name a .v2lora file"),
     (("short.mp4", "What is it?"), 2, "short.mp4 is not one; watch it first"),
     (("short.v2lora",), 2, "There is no question"),
     (("short.v2lora", " "), 2, "A question is empty"),
@@ -114,7 +115,7 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
     (("other.v2lora", "Why?"), 1, "made for the base someone/else"),
     (("short.v2lora", "other.v2lora", "Why?"), 1, "short.v2lora and other.v2lora cannot be composed"),
     (("--direct", "nope.mp4", "Why?"), 1, "nope.mp4: no such file"),
-    (("--direct", "notes.txt", "Why?"), 1, "notes.txt is not a video"),
+    (("--direct", "notes.txt", "Why?"), 1, "notes.txt is text, not a video"),
 ])
 def test_what_makes_no_sense_is_one_sentence(here: Path, words: tuple[str, ...], status: int, said: str) -> None:
     Path("notes.txt").write_text("Buy milk.\n" * 100)

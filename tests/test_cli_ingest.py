@@ -150,6 +150,7 @@ def no_frames(path: str) -> None:
 
 WRONG = {
     "no such file": ("nope.mp4", lambda path: None),
+    "a name too long": ("n" * 300 + ".mp4", lambda path: None),
     "not a video": ("notes.txt", lambda path: Path(path).write_text("Buy milk.\n" * 100)),
     "empty": ("empty.mp4", lambda path: Path(path).touch()),
     "no video stream": ("sound.mp4", silence),

@@ -3,26 +3,46 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
-import sys
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from v2l import __version__
-from v2l.config import DEFAULT_MODEL, PRESETS, Decoding, Sampling
-from v2l.console import Boundary, Console, columns, debugging, is_terminal, parse_time, report, write, write_json
+from v2l.asking import answer_all, base_of, check_call, check_direct, converse, joined, print_answer
+from v2l.config import DEFAULT_MODEL, Decoding, Sampling
+from v2l.console import Boundary, Console, Failures, columns, debugging, write, write_json
 from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.options import (
+    Checkpoint,
+    Command,
+    Compute,
+    Device,
+    Dtype,
+    End,
+    Force,
+    Fps,
+    Frames,
+    Json,
+    Model,
+    Offline,
+    Output,
+    Quiet,
+    Resolution,
+    Start,
+    argument,
+    not_negative,
+    option,
+    positive,
+)
 from v2l.plan import Job, check_output, create_folder, expand, is_adapter_name, plan
 
 if TYPE_CHECKING:
@@ -31,61 +51,6 @@ if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.video import Clip
 
-
-class Dtype(str, Enum):
-    auto, float32, bfloat16, float16 = "auto", "float32", "bfloat16", "float16"
-
-
-def _positive(value: float | None) -> float | None:
-    if value is not None and not 0 < value < float("inf"):
-        raise typer.BadParameter(f"{value} is not a number above 0.")
-    return value
-
-
-def _not_negative(value: float) -> float:
-    if not 0 <= value < float("inf"):
-        raise typer.BadParameter(f"{value} is not 0 or a number above it.")
-    return value
-
-
-def _device(value: str | None) -> str | None:
-    if value is not None and not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", value, re.ASCII):
-        raise typer.BadParameter(f"{value!r} is not cpu, cuda, cuda:N or mps.")
-    return value
-
-
-def _option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
-    """An option; `default` says in words what holds where it is not given."""
-    help = f"{help} [{default}]" if default else help
-    return typer.Option(*names, metavar=metavar, help=help, show_default=False, **settings)
-
-
-def _argument(metavar: str) -> Any:
-    """An argument; the command's text explains it."""
-    return typer.Argument(metavar=metavar, hidden=True, show_default=False)
-
-
-class _Command(TyperCommand):
-    """Usage in the words of the metavars: VIDEO..., not {VIDEO...}..."""
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        return ["[OPTIONS]", *(str(p.metavar) for p in self.params if p.param_type_name == "argument")]
-
-
-Model = Annotated[str, _option("NAME", f"Base: {', '.join(PRESETS)}, a folder or a Hub id.", DEFAULT_MODEL)]
-Checkpoint = Annotated[str | None, _option("FILE", "Hypernetwork: a file or HUB_ID[:FILE].", "the model's own")]
-Frames = Annotated[int | None, _option("N", "Look at no more frames.", f"{Sampling.frames}", callback=_positive)]
-Fps = Annotated[float | None, _option("F", "Frames a second of video.", f"{Sampling.fps:g}", callback=_positive)]
-Resolution = Annotated[int | None, _option("PIXELS", "Longest edge of a frame.", "the model's own", callback=_positive)]
-Start = Annotated[float | None, _option("TIME", "Look from here on: seconds, MM:SS, H:MM:SS.", parser=parse_time)]
-End = Annotated[float | None, _option("TIME", "Look up to here.", parser=parse_time)]
-Device = Annotated[str | None, _option("NAME", "cpu, cuda or mps.", "the best there is", callback=_device)]
-Compute = Annotated[Dtype, _option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Make it again even if it is up to date.")]
-Output = _option("FILE", "The adapter file to write.", "", "-o", "--output")
 
 app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
@@ -133,33 +98,18 @@ def _load(console: Console, model: str, checkpoint: str | None, device: str | No
         return engine
 
 
-class Failures:
-    """Counts the inputs that failed, so that the others can go on."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def add(self, error: Exception, name: str | Path) -> None:
-        report(error, subject=f"{name}: ")
-        self.count += 1
-
-    def exit(self) -> None:
-        if self.count:
-            raise typer.Exit(1)
-
-
 # --- ingest ---
 
 
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def ingest(
-    videos: Annotated[list[str], _argument("VIDEO...")],
+    videos: Annotated[list[str], argument("VIDEO...")],
     output: Annotated[Path | None, Output] = None,
-    output_dir: Annotated[Path | None, _option("DIR", "Put the adapters here.", "next to each video")] = None,
+    output_dir: Annotated[Path | None, option("DIR", "Put the adapters here.", "next to each video")] = None,
     model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
     frames: Frames = None, fps: Fps = None, resolution: Resolution = None, start: Start = None, end: End = None,
     device: Device = None, dtype: Compute = Dtype.auto,
-    adapter_dtype: Annotated[Dtype, _option(
+    adapter_dtype: Annotated[Dtype, option(
         "TYPE", "Store float32, bfloat16 or float16.", "float32 where computing in it, else float16")] = Dtype.auto,
     force: Force = False, json: Json = False, quiet: Quiet = False, offline: Offline = False,
 ) -> None:
@@ -257,15 +207,15 @@ def _tell_ingested(job: Job, made: Made, clip: Clip, json: bool, console: Consol
 # --- ask ---
 
 
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def ask(
-    words: Annotated[list[str], _argument("ADAPTER... [QUESTION]...")],
-    model: Annotated[str | None, _option("NAME", "Base model.", "the adapter's own")] = None,
-    max_new_tokens: Annotated[int, _option("N", "Longest answer, in tokens.", "128", callback=_positive)]
+    words: Annotated[list[str], argument("ADAPTER... [QUESTION]...")],
+    model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
+    max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=positive)]
     = Decoding.max_new_tokens,
-    temperature: Annotated[float, _option("T", "Above 0, words are drawn.", "0", callback=_not_negative)]
+    temperature: Annotated[float, option("T", "Above 0, words are drawn.", "0", callback=not_negative)]
     = Decoding.temperature,
-    direct: Annotated[Path | None, _option("VIDEO", "Put this video in the prompt, and no adapter.")] = None,
+    direct: Annotated[Path | None, option("VIDEO", "Put this video in the prompt, and no adapter.")] = None,
     frames: Frames = None, fps: Fps = None, resolution: Resolution = None, start: Start = None, end: End = None,
     device: Device = None, dtype: Compute = Dtype.auto,
     json: Json = False, quiet: Quiet = False, offline: Offline = False,
@@ -283,12 +233,12 @@ def ask(
     names = [word for word in words if is_adapter_name(word)]
     questions = [word for word in words if not is_adapter_name(word)]
     sampling = _changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
-    _check_call(names, questions, direct, sampling)
+    check_call(names, questions, direct, sampling)
     console = Console(quiet)
-    adapter = _joined(names, console) if names else None
-    base = model or (_base_of(adapter) if adapter else DEFAULT_MODEL)
+    adapter = joined(names, console) if names else None
+    base = model or (base_of(adapter) if adapter else DEFAULT_MODEL)
     if direct is not None:
-        _check_direct(direct, Sampling(**sampling), bool(names), console)
+        check_direct(direct, Sampling(**sampling), bool(names), console)
     engine = _load(console, base, None, device, dtype, offline)
     decoding = Decoding(max_new_tokens, temperature)
     with console.working("Loading"):
@@ -305,124 +255,21 @@ def ask(
 
     def answer(question: str) -> None:
         with console.working("Thinking"):
-            _answer(reply(question), question, facts, json, console)
+            print_answer(reply(question), question, facts, json, console)
 
     if not questions:
-        _converse(answer)
+        converse(answer)
     else:
-        _answer_all(expand(questions, lambda line: line.decode(errors="replace")), answer,
+        answer_all(expand(questions, lambda line: line.decode(errors="replace")), answer,
                     console if len(questions) > 1 or "-" in questions else Console(quiet=True))
-
-
-def _check_call(names: list[str], questions: list[str], direct: Path | None, sampling: dict[str, Any]) -> None:
-    """UsageError where the arguments make no sense together."""
-    if not names and direct is None:
-        there = next((word for word in questions if Path(word).exists()), None)
-        hint = f"{there} is not one; watch it first with `v2l ingest`" if there else "name a .v2lora file"
-        raise UsageError(f"There is a question and no adapter: {hint}.")
-    if sampling and direct is None:
-        raise UsageError(f"--{next(iter(sampling))} needs --direct: an adapter holds what was watched already.")
-    if not questions and not is_terminal(sys.stdin):
-        raise UsageError("There is no question; name one, or - to read questions from stdin.")
-    if any(not question.strip() for question in questions):
-        raise UsageError("A question is empty.")
-
-
-def _check_direct(video: Path, sampling: Sampling, with_adapter: bool, console: Console) -> None:
-    from v2l.video import open_clip
-
-    for warning in open_clip(video, sampling).warnings:
-        console.warn(warning)
-    if with_adapter:
-        console.warn("The answer comes from the video; the adapter only names the model.")
-
-
-def _joined(names: list[str], console: Console) -> Adapter:
-    from v2l.adapter import load
-    from v2l.compose import join
-
-    adapters = [load(name) for name in names]
-    if len(adapters) == 1:
-        return adapters[0]
-    adapter, notes = join(adapters)
-    for note in notes:
-        console.warn(note)
-    return adapter
-
-
-def _base_of(adapter: Adapter) -> str:
-    """What `--model` would say for the base an adapter names. A name from a file never becomes a path."""
-    from v2l.checkpoints import TINY_ID
-    from v2l.hub import Repo
-
-    name = str(adapter.record["base"]["id"])
-    known = {TINY_ID: "tiny"} | {preset.base: preset.name for preset in PRESETS.values() if preset.base}
-    if name in known:
-        return known[name]
-    if Repo.parse(name) and not Path(name).exists():
-        return name
-    raise UsageError(f"{adapter.name} was made with a base in a folder called {name}; name that folder with --model.")
-
-
-def _answer(reply: Reply, question: str, facts: dict[str, Any], json: bool, console: Console) -> None:
-    """Prints an answer as it is made, or as JSON when it is."""
-    if json:
-        made = reply.finish()
-        console.stop()
-        write_json({"question": question, "answer": made.text, "prompt_tokens": made.prompt_tokens,
-                    "visual_tokens": made.visual_tokens, "new_tokens": len(made.ids), "ttft_s": round(made.ttft_s, 4),
-                    "total_s": round(made.total_s, 4), **facts})
-        return
-    try:
-        for piece in reply:
-            console.stop()
-            write(piece, end="")
-    finally:
-        console.stop()
-        write("")
-
-
-def _answer_all(questions: Iterable[str], answer: Callable[[str], None], console: Console) -> None:
-    failures = Failures()
-    for question in questions:
-        console.note(f"Q: {question}")
-        try:
-            answer(question)
-        except V2LError as error:
-            failures.add(error, question)
-    failures.exit()
-
-
-def _converse(answer: Callable[[str], None]) -> None:
-    """Questions from the terminal until an empty one. Ctrl-C ends the answer being printed, or at the prompt all."""
-    with suppress(ImportError):
-        import readline  # noqa: F401 (gives `input` line editing)
-
-    prompt = "> " if is_terminal(sys.stdout) else ""
-    while True:
-        if not prompt:
-            print("> ", end="", file=sys.stderr, flush=True)
-        try:
-            question = input(prompt).strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if question in ("", "exit"):
-            return
-        try:
-            answer(question)
-        except KeyboardInterrupt:
-            continue
-        except V2LError as error:
-            report(error)
 
 
 # --- compose, info ---
 
 
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def compose(
-    segments: Annotated[list[str], _argument("ADAPTER...")],
+    segments: Annotated[list[str], argument("ADAPTER...")],
     output: Annotated[Path, Output],
     force: Force = False, json: Json = False, quiet: Quiet = False,
 ) -> None:
@@ -439,7 +286,7 @@ def compose(
     check_output(output)
     if os.path.realpath(output) in map(os.path.realpath, names):
         raise UsageError(f"{output} is one of the adapters to join; name another file with -o.")
-    adapter = _joined(names, console)
+    adapter = joined(names, console)
     skipped = False
     if not force:
         with suppress(AdapterError):
@@ -462,9 +309,9 @@ def _same(one: Adapter, other: Adapter) -> bool:
     return one.record == other.record and one.dtype == other.dtype and all(a.tobytes() == b.tobytes() for a, b in pairs)
 
 
-@app.command(cls=_Command)
+@app.command(cls=Command)
 def info(
-    files: Annotated[list[str], _argument("ADAPTER...")],
+    files: Annotated[list[str], argument("ADAPTER...")],
     json: Json = False,
 ) -> None:
     """Show what an adapter says about itself.
@@ -517,9 +364,9 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
         write(models_text(available(), columns()))
 
 
-@models.command("pull", cls=_Command)
+@models.command("pull", cls=Command)
 def pull_model(
-    name: Annotated[str, _argument("NAME")],
+    name: Annotated[str, argument("NAME")],
     checkpoint: Checkpoint = None, quiet: Quiet = False,
 ) -> None:
     """Fetch a model now, so that it is there offline.
@@ -563,11 +410,11 @@ def _bench() -> None:
     """Measure what an adapter saves."""
 
 
-@bench.command("compare", cls=_Command)
+@bench.command("compare", cls=Command)
 def compare_ways(
-    video: Annotated[Path | None, _argument("[VIDEO]")] = None,
-    question: Annotated[str | None, _option("TEXT", "What to ask.", "what happens")] = None,
-    repeat: Annotated[int, _option("N", "Answers to take the median of.", "3", callback=_positive)] = 3,
+    video: Annotated[Path | None, argument("[VIDEO]")] = None,
+    question: Annotated[str | None, option("TEXT", "What to ask.", "what happens")] = None,
+    repeat: Annotated[int, option("N", "Answers to take the median of.", "3", callback=positive)] = 3,
     model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
     frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
     device: Device = None, dtype: Compute = Dtype.auto,

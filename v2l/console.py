@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -32,15 +33,6 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 def clean(text: str) -> str:
     """Text of a file or a model, made harmless to a terminal."""
     return _UNSAFE.sub("\ufffd", text)
-
-
-def parse_time(text: str) -> float:
-    """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`. Raises typer.BadParameter."""
-    match = re.fullmatch(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", text, re.ASCII)
-    if not match:
-        raise typer.BadParameter(f"{text!r} is not a time; write seconds, MM:SS or H:MM:SS.")
-    hours, minutes, seconds = match.groups(default="0")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -161,6 +153,21 @@ def report(error: Exception, subject: str = "") -> None:
         text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
                 "set V2L_DEBUG=1 to see where it happened.")
     _tell(f"Error: {text}")
+
+
+class Failures:
+    """Counts the inputs that failed, so that the others can go on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, error: Exception, name: str | Path) -> None:
+        report(error, subject=f"{name}: ")
+        self.count += 1
+
+    def exit(self) -> None:
+        if self.count:
+            raise typer.Exit(1)
 
 
 def _is_memory(error: Exception) -> bool:

@@ -50,8 +50,9 @@ def plan(inputs: Iterable[str], output: Path | None, folder: Path | None) -> tup
     failures: list[V2LError] = []
     for name in map(Path, inputs):
         try:
-            for video in find_videos([name]):
-                within = video.relative_to(name if name.is_dir() else name.parent)
+            folder_given = os.path.isdir(name)  # unlike Path's, it takes any name
+            for video in find_videos([name]) if folder_given else [name]:
+                within = video.relative_to(name) if folder_given else Path(name.name)
                 found.setdefault(Path(os.path.realpath(video)), (video, within))
         except V2LError as error:
             failures.append(error)
@@ -63,7 +64,7 @@ def plan(inputs: Iterable[str], output: Path | None, folder: Path | None) -> tup
     usable = []
     for job in jobs:
         try:
-            if job.video.exists():  # of one that is not there, opening it will tell
+            if os.path.exists(job.video):  # of one that is not there, opening it will tell
                 check_output(job.output, create_folder=folder is not None)
             usable.append(job)
         except OutputError as error:
