@@ -1,0 +1,190 @@
+"""Batches: clips and their turns as packed token sequences, frames and masks.
+
+One sequence holds a clip's video once, then each turn as a block that sees the video and itself and whose positions
+restart right after the video: for every turn the same as being asked alone, at a fraction of the cost.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from v2l.prompt import context_prompt
+from v2l.tiny.model import PAD, SEQ_LEN
+from v2l.tiny.questions import Turn, ask
+from v2l.tiny.render import render
+from v2l.tiny.world import BACKGROUND_NAMES, COLOR_NAMES, MOTIONS, SHAPES, Clip, frame_states
+
+# How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
+WEIGHTS = {"background": 0.4, "color": 0.8, "shape": 0.8, "exists": 2.8, "motion": 2.0, "mover": 1.2, "first": 0.4,
+           "last": 0.6, "after": 1.8, "before": 1.8, "count": 1.0}
+TURNS, CAPTION_SHARE, CAPTION_WEIGHT, BLIND_SHARE = 10, 0.5, 0.25, 0.03
+Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
+PREFIX = 2  # "<|im_start|>User:", all that a question without a video shares with one after a video
+
+
+def draw_turns(rng: random.Random, clip: Clip) -> list[Turn]:
+    """`TURNS` short questions, some as a hasty user types them, and sometimes a caption."""
+    turns: list[Turn] = []
+    kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=3 * TURNS)
+    while len(turns) < TURNS:
+        turn = ask(rng, clip, kinds.pop() if kinds else "motion")
+        if turn is not None:
+            turns.append(turn)
+    if rng.random() < CAPTION_SHARE:
+        turn = ask(rng, clip, "caption")
+        assert turn is not None
+        turns.append(turn)
+    return [_hasty(rng, turn) for turn in turns]
+
+
+def _hasty(rng: random.Random, turn: Turn) -> Turn:
+    question = turn.question
+    if rng.random() < 0.2:
+        question = question.lower()
+    if rng.random() < 0.1:
+        question = question.rstrip("?.")
+    return replace(turn, question=question)
+
+
+class Encoder:
+    """Strings to token ids, each turn cached: the world has only a few thousand."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.gap = tokenizer.token_to_id("\n\n")
+        self.close = tokenizer.token_to_id("<fake_token_around_image>")
+        self.image = tokenizer.token_to_id("<image>")
+        self.turn = lru_cache(maxsize=200_000)(self._turn)
+        self.question = lru_cache(maxsize=200_000)(self._question)
+
+    def _question(self, question: str) -> list[int]:
+        return self.tokenizer.encode(f"{question}<end_of_utterance>\nAssistant:", add_special_tokens=False).ids
+
+    def _turn(self, question: str, answer: str) -> tuple[list[int], int]:
+        """(ids of the whole turn, how many of them are the question)."""
+        text = f"{question}<end_of_utterance>\nAssistant: {answer}<end_of_utterance>"
+        return self.tokenizer.encode(text, add_special_tokens=False).ids, len(self.question(question))
+
+    def videos(
+        self, times: Sequence[Sequence[float]], durations: Sequence[float], whole: bool = False,
+    ) -> list[list[int]]:
+        """Ids of each video's prompt: up to its question, or `whole` as it is internalized."""
+        prompts = [context_prompt(t, [(1, 1)] * len(t), d, SEQ_LEN) for t, d in zip(times, durations, strict=True)]
+        encoded = [e.ids for e in self.tokenizer.encode_batch(prompts, add_special_tokens=False)]
+        return encoded if whole else [ids[: ids.index(self.gap) + 1] for ids in encoded]
+
+
+@dataclass
+class Packed:
+    """b sequences of s tokens. `target`: flat indices into b*s whose hidden state predicts `labels`, with weights."""
+
+    ids: Tensor  # [b, s]
+    positions: Tensor  # [b, s]
+    mask: Tensor  # [b, 1, s, s], 0 or -inf
+    target: Tensor  # [m]
+    labels: Tensor  # [m]
+    weights: Tensor  # [m]
+    pointers: Tensor  # [p, 3]: sequence, place of a question's last token, event its answer is about
+
+
+def pad(rows: Sequence[Sequence[int]], value: int = PAD) -> np.ndarray:
+    out = np.full((len(rows), max(map(len, rows))), value, np.int64)
+    for line, row in zip(out, rows, strict=True):
+        line[: len(row)] = row
+    return out
+
+
+def mask_of(blocks: np.ndarray, dtype: torch.dtype, device: str) -> Tensor:
+    """Additive mask [b, 1, s, s]; block -2 is the prefix and -1 the video every other block sees, padding is -3.
+
+    Blocks from 1000 on are blind: of the video's tokens they see the prefix only.
+    """
+    blk = torch.from_numpy(blocks).to(device)
+    q, k = blk[:, :, None], blk[:, None, :]
+    allow = (q == k) | (k == -2) | ((k == -1) & (q < 1000))
+    allow &= torch.ones(blocks.shape[1], blocks.shape[1], dtype=torch.bool, device=device).tril()
+    return torch.where(allow, 0.0, -1e9).to(dtype)[:, None]
+
+
+def pack(
+    encoder: Encoder, videos: Sequence[list[int]], turns: Sequence[Sequence[Turn]], blind: Sequence[bool],
+    dtype: torch.dtype, device: str,
+) -> Packed:
+    """Videos' ids (only the prefix for a question without a video) and their turns -> one sequence a clip."""
+    ids, positions, blocks, where, labels, weights, pointers = [], [], [], [], [], [], []
+    for row, (video, asked, is_blind) in enumerate(zip(videos, turns, blind, strict=True)):
+        line, place = list(video), list(range(len(video)))
+        block = [-2] * PREFIX + [-1] * (len(video) - PREFIX)
+        for number, turn in enumerate(asked):
+            tokens, question = encoder.turn(turn.question, turn.answer)
+            start = PREFIX if is_blind else len(video)
+            weight = CAPTION_WEIGHT if turn.kind == "caption" else 1.0
+            if turn.about >= 0 and not is_blind:
+                pointers.append((row, len(line) + question - 1, turn.about))
+            where += [(row, len(line) + i - 1) for i in range(question, len(tokens))]
+            labels += tokens[question:]
+            weights += [weight] * (len(tokens) - question)
+            line += tokens
+            place += range(start, start + len(tokens))
+            block += [number + 1000 * is_blind] * len(tokens)
+        ids.append(line)
+        positions.append(place)
+        blocks.append(block)
+    put = lambda x: torch.from_numpy(np.asarray(x)).to(device)
+    token_ids = pad(ids)
+    at = np.asarray(where)
+    return Packed(put(token_ids), put(pad(positions, 0)), mask_of(pad(blocks, -3), dtype, device),
+                  put(at[:, 0] * token_ids.shape[1] + at[:, 1]), put(labels), put(np.asarray(weights, np.float32)),
+                  put(np.asarray(pointers, np.int64).reshape(-1, 3)))
+
+
+def drawn(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str) -> Tensor:
+    """Pixel values [n, 3, 64, 64] in -1..1 of all clips' frames, one clip after the other."""
+    states = np.concatenate([frame_states(clip, times) for clip, times in clips])
+    return render(states, seed=seed, device=device).to(dtype) / 127.5 - 1
+
+
+SLOTS = 4
+
+
+def segment_labels(segments: Sequence[Sampled]) -> tuple[np.ndarray, np.ndarray]:
+    """Events a segment shows, in order: int64 [n, SLOTS, 3] of colour, shape, motion; and backgrounds [n].
+
+    Past the last event each is the number of names; -1 where one frame cannot tell the motion.
+    """
+    out = np.empty((len(segments), SLOTS, 3), np.int64)
+    out[:] = len(COLOR_NAMES), len(SHAPES), len(MOTIONS)
+    for row, (clip, times) in zip(out, segments, strict=True):
+        shown = [clip.event_at(time) for time in times]
+        for slot, index in enumerate(dict.fromkeys(shown)):
+            event = clip.events[index]
+            row[slot] = (COLOR_NAMES.index(event.color), SHAPES.index(event.shape),
+                         MOTIONS.index(event.motion) if shown.count(index) > 1 else -1)
+    return out, np.asarray([BACKGROUND_NAMES.index(clip.background) for clip, _ in segments])
+
+
+def frame_labels(clips: Sequence[Sampled]) -> np.ndarray:
+    """What training aids ask of each frame, int64 [n, 6]; -1 where it is not visible yet or does not exist.
+
+    Columns: colour, shape, motion, position of the event in the clip, colour and shape of the event before.
+    """
+    rows = []
+    for clip, times in clips:
+        last = -1
+        for time in times:
+            index = clip.event_at(time)
+            event, before = clip.events[index], clip.events[index - 1] if index else None
+            rows.append((
+                COLOR_NAMES.index(event.color), SHAPES.index(event.shape),
+                MOTIONS.index(event.motion) if index == last else -1, index,
+                COLOR_NAMES.index(before.color) if before else -1, SHAPES.index(before.shape) if before else -1))
+            last = index
+    return np.asarray(rows, np.int64)
