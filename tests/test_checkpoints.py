@@ -78,13 +78,24 @@ def test_a_released_checkpoint_is_converted_tensor_by_tensor(reference: Path) ->
     assert stored.keys() == expected.keys() and all(torch.equal(stored[name], expected[name]) for name in stored)
     listed = json.loads((reference / "state_dict_shapes.json").read_text())
     assert {name: list(t.shape) for name, t in stored.items()} == listed
-    assert found.config == HypernetConfig(num_layers=5, hidden_size=48, d_in=128, d_out=48, rank=4, latent_size=32,
-                                          num_queries=3, num_blocks=2, scale=16.0, base="tiny-vlm")
+    assert found.config == HypernetConfig(
+        num_layers=5,
+        hidden_size=48,
+        d_in=128,
+        d_out=48,
+        rank=4,
+        latent_size=32,
+        num_queries=3,
+        num_blocks=2,
+        scale=16.0,
+        base="tiny-vlm",
+    )
     assert found.name == "hypernetwork.pt" and found.sha256 == sha256_of(found.weights)
 
 
-def test_conversion_happens_once_and_gives_the_same_bytes(reference: Path, home: Path,
-                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+def test_conversion_happens_once_and_gives_the_same_bytes(
+    reference: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = convert_file(reference / "hypernetwork.pt")
     assert first.weights.is_relative_to(home / "v2l")
     with monkeypatch.context() as patch:
@@ -122,8 +133,10 @@ def test_a_damaged_conversion_is_made_anew(reference: Path, harm: str) -> None:
 
 def test_two_processes_convert_at_once(reference: Path) -> None:
     file = reference / "hypernetwork.pt"
-    other = Beside("import torch; from v2l.checkpoints import find_hypernetwork",
-                   f"print(find_hypernetwork('500m', {str(file)!r}).sha256)")
+    other = Beside(
+        "import torch; from v2l.checkpoints import find_hypernetwork",
+        f"print(find_hypernetwork('500m', {str(file)!r}).sha256)",
+    )
     other.go()
     found = convert_file(file)
     assert other.result() == found.sha256 == sha256_of(found.weights)
@@ -175,20 +188,23 @@ def _record(content: dict[str, Any]) -> dict[str, Any]:
     return vars(content["hypernet_config"])
 
 
-@pytest.mark.parametrize(("edit", "says"), [
-    (lambda c: vars(_record(c)["lora_config"]).update(r=8), "its records say rank 8 where its tensors have 4"),
-    (lambda c: _record(c).update(latent_size=64), "its records say latent_size 64 where its tensors have 32"),
-    (lambda c: vars(_record(c)["lora_config"]).pop("lora_alpha"), "no lora_alpha"),
-    (lambda c: vars(_record(c)["lora_config"]).update(lora_alpha=float("nan")), "no lora_alpha"),
-    (lambda c: _record(c).update(layer_indices=torch.tensor([0, 2, 4])), r"only the decoder layers \[0, 2, 4\]"),
-    (lambda c: vars(c["ctx_encoder_args"]).update(ctx_encoder_type="early_exit"), "kind 'early_exit'"),
-    (lambda c: c.update({"bias_A.up_proj": torch.zeros(5, 4, 48)}), "adapts down_proj, up_proj; v2l"),
-    (lambda c: c.update({"head.weight": torch.zeros(5, 2, 32, 176)}), "v2l supports down_proj alone"),
-    (lambda c: c.pop("hypernet_config"), "no hypernet_config"),
-    (lambda c: c["head.weight"].view(-1)[7:8].fill_(float("inf")), "head.weight has values that are not finite"),
-    (lambda c: c.update({"layers.0.mlp.0.bias": torch.zeros(32, dtype=torch.int64)}), "not finite real numbers"),
-    (lambda c: c.update({"_orig_mod.head.weight": c["head.weight"].clone()}), "head.weight more than once"),
-])
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda c: vars(_record(c)["lora_config"]).update(r=8), "its records say rank 8 where its tensors have 4"),
+        (lambda c: _record(c).update(latent_size=64), "its records say latent_size 64 where its tensors have 32"),
+        (lambda c: vars(_record(c)["lora_config"]).pop("lora_alpha"), "no lora_alpha"),
+        (lambda c: vars(_record(c)["lora_config"]).update(lora_alpha=float("nan")), "no lora_alpha"),
+        (lambda c: _record(c).update(layer_indices=torch.tensor([0, 2, 4])), r"only the decoder layers \[0, 2, 4\]"),
+        (lambda c: vars(c["ctx_encoder_args"]).update(ctx_encoder_type="early_exit"), "kind 'early_exit'"),
+        (lambda c: c.update({"bias_A.up_proj": torch.zeros(5, 4, 48)}), "adapts down_proj, up_proj; v2l"),
+        (lambda c: c.update({"head.weight": torch.zeros(5, 2, 32, 176)}), "v2l supports down_proj alone"),
+        (lambda c: c.pop("hypernet_config"), "no hypernet_config"),
+        (lambda c: c["head.weight"].view(-1)[7:8].fill_(float("inf")), "head.weight has values that are not finite"),
+        (lambda c: c.update({"layers.0.mlp.0.bias": torch.zeros(32, dtype=torch.int64)}), "not finite real numbers"),
+        (lambda c: c.update({"_orig_mod.head.weight": c["head.weight"].clone()}), "head.weight more than once"),
+    ],
+)
 def test_checkpoints_that_cannot_be_used_say_why(edit: Edit, says: str, released: Callable[[Edit], Path]) -> None:
     with pytest.raises(ModelError, match=says):
         convert_file(released(edit))
@@ -217,15 +233,24 @@ class Evil:
 
 
 @pytest.mark.parametrize("protocol", [2, 4, 5])
-@pytest.mark.parametrize(("function", "argument", "named"), [
-    (os.system, "touch trace", f"{os.system.__module__}.system"),
-    (eval, "open('trace', 'w')", "builtins.eval"),
-    (subprocess.check_call, ["touch", "trace"], "subprocess.check_call"),
-    (pickle.loads, b"cos\nsystem\n(S'touch trace'\ntR.", "pickle.loads"),
-    (torch.load, "trace", "torch.serialization.load"),
-])
-def test_hostile_pickles_are_refused_by_name(function: Callable[..., Any], argument: Any, named: str, protocol: int,
-                                             tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("function", "argument", "named"),
+    [
+        (os.system, "touch trace", f"{os.system.__module__}.system"),
+        (eval, "open('trace', 'w')", "builtins.eval"),
+        (subprocess.check_call, ["touch", "trace"], "subprocess.check_call"),
+        (pickle.loads, b"cos\nsystem\n(S'touch trace'\ntR.", "pickle.loads"),
+        (torch.load, "trace", "torch.serialization.load"),
+    ],
+)
+def test_hostile_pickles_are_refused_by_name(
+    function: Callable[..., Any],
+    argument: Any,
+    named: str,
+    protocol: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     content = {"head.weight": torch.zeros(2), "x": Evil(function, argument)}
     torch.save(content, "evil.pt", pickle_protocol=protocol)
@@ -234,20 +259,27 @@ def test_hostile_pickles_are_refused_by_name(function: Callable[..., Any], argum
     assert os.listdir() == ["evil.pt"]
 
 
-@pytest.mark.parametrize(("code", "named"), [
-    (b"(S'touch TRACE'\nios\nsystem\n.", r"os\.system \(opcode INST\)"),
-    (b"cos\nsystem\n(S'touch TRACE'\ntR.", r"os\.system"),
-    (b"(cos\nsystem\nS'touch TRACE'\no.", r"os\.system"),
-    (b"\x80\x02}X\x01\0\0\0a\x82\x01.", "opcode EXT1"),
-    (b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x8c\x0btouch TRACE\x85R.", r"os\.system \(opcode STACK_GLOBAL\)"),
-    (b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x06\0\0\0latin1\x86R.", r"_codecs\.encode"),
-    (b"\x80\x02cctx_to_lora_evil\nx\n)R.", r"ctx_to_lora_evil\.x"),
-    (b"\x80\x02cpeft.utils.peft_types\nOther\n)R.", r"peft\.utils\.peft_types\.Other"),
-    (b"\x80\x02cbuiltins\ngetattr\nc__builtin__\nset\nX\x01\0\0\0a\x86R.", r"builtins\.getattr"),
-    (b"\x80\x02ctorch.storage\n_load_from_bytes\nU\x01a\x85R.", r"torch\.storage\._load_from_bytes"),
-])
-def test_hand_made_opcodes_are_refused_by_name(code: bytes, named: str, tmp_path: Path,
-                                               monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("code", "named"),
+    [
+        (b"(S'touch TRACE'\nios\nsystem\n.", r"os\.system \(opcode INST\)"),
+        (b"cos\nsystem\n(S'touch TRACE'\ntR.", r"os\.system"),
+        (b"(cos\nsystem\nS'touch TRACE'\no.", r"os\.system"),
+        (b"\x80\x02}X\x01\0\0\0a\x82\x01.", "opcode EXT1"),
+        (
+            b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x8c\x0btouch TRACE\x85R.",
+            r"os\.system \(opcode STACK_GLOBAL\)",
+        ),
+        (b"\x80\x02c_codecs\nencode\nX\x01\0\0\0aX\x06\0\0\0latin1\x86R.", r"_codecs\.encode"),
+        (b"\x80\x02cctx_to_lora_evil\nx\n)R.", r"ctx_to_lora_evil\.x"),
+        (b"\x80\x02cpeft.utils.peft_types\nOther\n)R.", r"peft\.utils\.peft_types\.Other"),
+        (b"\x80\x02cbuiltins\ngetattr\nc__builtin__\nset\nX\x01\0\0\0a\x86R.", r"builtins\.getattr"),
+        (b"\x80\x02ctorch.storage\n_load_from_bytes\nU\x01a\x85R.", r"torch\.storage\._load_from_bytes"),
+    ],
+)
+def test_hand_made_opcodes_are_refused_by_name(
+    code: bytes, named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile("evil.pt", "w") as archive:
         archive.writestr("evil/data.pkl", code)
@@ -281,7 +313,7 @@ def test_what_is_no_torch_zip_is_refused_politely(reference: Path, tmp_path: Pat
         convert_file(other)
     data = bytearray((reference / "hypernetwork.pt").read_bytes())
     where = data.index(b"_rebuild_tensor_v2")
-    data[where - 40:where - 20] = bytes(range(200, 220))
+    data[where - 40 : where - 20] = bytes(range(200, 220))
     other.write_bytes(data)
     with pytest.raises(ModelError, match=r"other\.pt"):
         convert_file(other)
@@ -341,8 +373,11 @@ def test_our_weights_are_checked_all_at_once(ours: Path) -> None:
     del tensors["head.weight"]
     tensors |= {"extra": torch.zeros(1), "layers.0.mlp.0.bias": torch.zeros(31)}
     save_file(tensors | {"layers.0.mlp.0.weight": torch.zeros(32, dtype=torch.int64)}, weights)
-    with pytest.raises(ModelError, match=r"missing: head.weight; extra: extra; misshapen: layers.0.mlp.0.bias \[31\] "
-                                         r"instead of \[32\]; layers.0.mlp.0.weight is I64"):
+    with pytest.raises(
+        ModelError,
+        match=r"missing: head.weight; extra: extra; misshapen: layers.0.mlp.0.bias \[31\] "
+        r"instead of \[32\]; layers.0.mlp.0.weight is I64",
+    ):
         find_hypernetwork(str(ours))
     tensors = {name: tensor.half() for name, tensor in load_file(convert_cached()).items()}
     save_file(tensors, weights)
@@ -375,6 +410,7 @@ def without(*names: str) -> Callable[[Path], None]:
     def edit(folder: Path) -> None:
         file = folder / "model.safetensors"
         save_file({k: v for k, v in load_file(file).items() if not k.startswith(names)}, file)
+
     return edit
 
 
@@ -385,28 +421,33 @@ def configured(**changes: Any) -> Callable[[Path], None]:
         for key, value in changes.items():
             content[key] = {**content[key], **value} if isinstance(value, dict) else value
         file.write_text(json.dumps(content))
+
     return edit
 
 
-@pytest.mark.parametrize(("harm", "says"), [
-    (drop("config.json"), r"config\.json is missing"),
-    (drop("tokenizer.json"), r"tokenizer\.json missing"),
-    (drop("model.safetensors"), r"model\.safetensors missing"),
-    (lambda f: os.truncate(f / "model.safetensors", 500_000), r"model\.safetensors is not whole: 500,000 bytes"),
-    (damage_header, "not a readable safetensors file"),
-    (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read as JSON"),
-    (configured(model_type="idefics3", architectures=["Idefics3"]), "is a idefics3 model, not a SmolVLM"),
-    (configured(vision_config=None), "has no vision_config"),
-    (configured(text_config={"hidden_size": "wide"}), "describes no model"),
-    (configured(text_config={"hidden_size": 64, "num_hidden_layers": 6}), r"missing: .*layers\.5.*misshapen"),
-    (without("model.text_model.layers.3.mlp", "model.connector"), r"layers\.3\.mlp\.down.*connector\. is missing"),
-    (without("model.vision_model.encoder.layers.1."), r"encoder\.layers\.1\. is missing"),
-    (indexed({"weight_map": {"a": "../x.safetensors"}}), "no safetensors file beside"),
-    (indexed({"weight_map": {"a": "b.safetensors"}}), r"b\.safetensors missing"),
-    (indexed({}), "names no files"),
-])
-def test_folders_that_are_no_whole_base(harm: Callable[[Path], None], says: str, reference: Path,
-                                        tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        (drop("config.json"), r"config\.json is missing"),
+        (drop("tokenizer.json"), r"tokenizer\.json missing"),
+        (drop("model.safetensors"), r"model\.safetensors missing"),
+        (lambda f: os.truncate(f / "model.safetensors", 500_000), r"model\.safetensors is not whole: 500,000 bytes"),
+        (damage_header, "not a readable safetensors file"),
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json cannot be read as JSON"),
+        (configured(model_type="idefics3", architectures=["Idefics3"]), "is a idefics3 model, not a SmolVLM"),
+        (configured(vision_config=None), "has no vision_config"),
+        (configured(text_config={"hidden_size": "wide"}), "describes no model"),
+        (configured(text_config={"hidden_size": 64, "num_hidden_layers": 6}), r"missing: .*layers\.5.*misshapen"),
+        (without("model.text_model.layers.3.mlp", "model.connector"), r"layers\.3\.mlp\.down.*connector\. is missing"),
+        (without("model.vision_model.encoder.layers.1."), r"encoder\.layers\.1\. is missing"),
+        (indexed({"weight_map": {"a": "../x.safetensors"}}), "no safetensors file beside"),
+        (indexed({"weight_map": {"a": "b.safetensors"}}), r"b\.safetensors missing"),
+        (indexed({}), "names no files"),
+    ],
+)
+def test_folders_that_are_no_whole_base(
+    harm: Callable[[Path], None], says: str, reference: Path, tmp_path: Path
+) -> None:
     folder = Path(shutil.copytree(reference / "tiny-vlm", tmp_path / "model"))
     folder.chmod(0o755)
     harm(folder)
@@ -431,9 +472,14 @@ def test_variants_of_a_folder(reference: Path, tmp_path: Path) -> None:
 
 def test_the_header_of_a_file_that_lies(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
-    lies = [{"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
-            {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]},
-            {"dtype": "X", "shape": [1], "data_offsets": [0, 4]}, {"shape": [1]}, [], None]
+    lies = [
+        {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]},
+        {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]},
+        {"dtype": "X", "shape": [1], "data_offsets": [0, 4]},
+        {"shape": [1]},
+        [],
+        None,
+    ]
     for entry in lies:
         head = json.dumps({"a": entry}).encode()
         path.write_bytes(len(head).to_bytes(8, "little") + head + b"\0" * 4)
@@ -445,8 +491,11 @@ def test_a_base_and_a_hypernetwork_that_do_not_fit(reference: Path) -> None:
     config = json.loads((reference / "tiny-vlm" / "config.json").read_text())
     check_fit(config, convert_file(reference / "hypernetwork.pt").config, base="b", checkpoint="h")
     other = HypernetConfig(num_layers=32, hidden_size=960, d_in=2560, d_out=960, base="SmolVLM2-500M")
-    with pytest.raises(ModelError, match=r"tiny and the hypernetwork h\.pt do not fit: the base has 5 layers of width "
-                                         r"48 with down_proj 128 -> 48.*SmolVLM2-500M\) needs 32 layers of width 960"):
+    with pytest.raises(
+        ModelError,
+        match=r"tiny and the hypernetwork h\.pt do not fit: the base has 5 layers of width "
+        r"48 with down_proj 128 -> 48.*SmolVLM2-500M\) needs 32 layers of width 960",
+    ):
         check_fit(config, other, base="tiny", checkpoint="h.pt")
 
 
@@ -454,8 +503,10 @@ def test_a_base_and_a_hypernetwork_that_do_not_fit(reference: Path) -> None:
 
 
 def test_nothing_heavy_is_imported_for_listing() -> None:
-    run = ("import sys; from v2l.checkpoints import available; available()\n"
-           "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'numpy') if m in sys.modules])")
+    run = (
+        "import sys; from v2l.checkpoints import available; available()\n"
+        "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'numpy') if m in sys.modules])"
+    )
     env = os.environ | {"PYTHONPATH": ROOT}
     done = subprocess.run([sys.executable, "-c", run], env=env, capture_output=True, text=True, timeout=250)
     assert done.stdout == "[]\n", done.stderr
@@ -469,6 +520,9 @@ def test_a_cache_that_cannot_be_written(reference: Path, tmp_path: Path, monkeyp
 
 
 def test_a_full_disk_leaves_no_half_conversion(reference: Path, home: Path) -> None:
-    with files_no_larger_than(1 << 19), pytest.raises(ModelError, match=r"not usable: Cannot write .*File too large.*V2L_CACHE"):
+    with (
+        files_no_larger_than(1 << 19),
+        pytest.raises(ModelError, match=r"not usable: Cannot write .*File too large.*V2L_CACHE"),
+    ):
         convert_file(reference / "hypernetwork.pt")
     assert not [f for f in (home / "v2l" / "hypernetworks").rglob("*") if f.is_file()]
