@@ -30,7 +30,7 @@ def write_video(clip: Clip, path: Path, fps: int = FPS, size: int = SIZE) -> Non
         container.mux(stream.encode())
 
 
-def scene(background: str, *acts: tuple[str, str, str, float], seed: int = 0) -> Clip:
+def scene(background: str, *acts: tuple[str, str, str, float], seed: int = 1) -> Clip:
     """A clip from (colour, shape, motion, seconds) acts, one after the other."""
     rng = random.Random(f"scene {seed}")
     events, start = [], 0.0
@@ -47,8 +47,8 @@ def examples() -> dict[str, Clip]:
         "two-shapes": scene("black", ("red", "ring", "moves down", 4), ("green", "star", "stays still", 4)),
         "three-shapes": scene("gray", ("yellow", "star", "grows", 4), ("blue", "triangle", "moves left", 4),
                               ("orange", "circle", "moves right", 4)),
-        "long": scene("pink", ("blue", "square", "moves up", 10), ("orange", "triangle", "grows", 14),
-                      ("purple", "star", "moves down", 12)),
+        "long": scene("brown", ("green", "cross", "grows", 9), ("yellow", "circle", "moves down", 13),
+                      ("red", "ring", "moves down", 14)),
     }
     for name, clip in clips.items():
         if not any(is_held_out(e.color, e.shape, e.motion) for e in clip.events):

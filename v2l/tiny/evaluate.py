@@ -36,7 +36,7 @@ MODES = ("floor", "direct", "adapter", "composed-2", "composed-3")
 
 def questions(count: int, seed: int = 0) -> list[tuple[Sampled, list[Turn]]]:
     """Held-out clips, each with one question of every kind it allows."""
-    out = []
+    out: list[tuple[Sampled, list[Turn]]] = []
     for index, (clip, times) in enumerate(held_out_clips(count, seed)):
         rng = random.Random(f"questions {seed} {index}")
         out.append(((clip, times), [turn for kind in KINDS if (turn := ask(rng, clip, kind)) is not None]))

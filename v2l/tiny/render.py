@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from v2l.tiny.world import SHAPES
 
 
-def _circle(x, y):
+def _circle(x: Tensor, y: Tensor) -> Tensor:
     return torch.sqrt(x * x + y * y) - 1
 
 
-def _square(x, y):
+def _square(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(x.abs(), y.abs()) - 0.86
 
 
-def _triangle(x, y):
+def _triangle(x: Tensor, y: Tensor) -> Tensor:
     return torch.maximum(y - 0.75, (x.abs() * 1.75 - (y + 1) * 0.95) / 1.991)
 
 
-def _star(x, y):
+def _star(x: Tensor, y: Tensor) -> Tensor:
     # Five points: fold the plane into one tenth of the star, then one edge decides.
     angle = torch.atan2(x, -y) / (2 * np.pi / 5)
     angle = (angle - angle.round()).abs() * (2 * np.pi / 5)
@@ -32,12 +33,12 @@ def _star(x, y):
     return ((px - ax) * nx + (py - ay) * ny) / float(np.hypot(nx, ny))
 
 
-def _cross(x, y):
+def _cross(x: Tensor, y: Tensor) -> Tensor:
     x, y = x.abs(), y.abs()
     return torch.minimum(torch.maximum(x - 0.33, y - 1), torch.maximum(x - 1, y - 0.33))
 
 
-def _ring(x, y):
+def _ring(x: Tensor, y: Tensor) -> Tensor:
     return (torch.sqrt(x * x + y * y) - 0.74).abs() - 0.26
 
 

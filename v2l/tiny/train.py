@@ -86,7 +86,7 @@ class Stage:
 
 STAGES = {
     "vision": Stage(900, 0.02, 3e-3),
-    "base": Stage(4450, 0.02, 3e-3, cooldown=0.24),
+    "base": Stage(4500, 0.02, 3e-3, cooldown=0.4),
     "hypernet": Stage(3050, 0.02, 3e-3, cooldown=0.5),
 }
 
@@ -95,7 +95,9 @@ class Optimizer:
     """Muon on the hidden layers' matrices, AdamW on everything else; float32 masters for a low-precision copy."""
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]], stage: Stage) -> None:
-        matrices, others, small = [], [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        small: list[nn.Parameter] = []
         for name, p in named:
             hidden = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "latents_q", "bias", "aid."))
             (matrices if hidden else small if name.startswith(("head.", "bias_")) else others).append(p)

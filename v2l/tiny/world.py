@@ -58,7 +58,8 @@ class Event:
     def at(self, time: float) -> tuple[float, float, float]:
         """(x, y, radius) at a time, clamped to the event."""
         share = min(max((time - self.start) / (self.end - self.start), 0.0), 1.0)
-        return tuple(a + (b - a) * share for a, b in zip(*self.path, strict=True))
+        x, y, radius = (a + (b - a) * share for a, b in zip(*self.path, strict=True))
+        return x, y, radius
 
 
 @dataclass(frozen=True)
