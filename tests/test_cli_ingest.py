@@ -92,6 +92,17 @@ def test_another_video_or_a_damaged_output_makes_it_again(here: Path) -> None:
     assert documents(run("ingest", "short.mp4", "--json", *MAKE))[0]["skipped"] is False
 
 
+def test_a_composed_adapter_is_not_replaced_unasked(here: Path) -> None:
+    shutil.copy(VIDEOS / "clip.mp4", "clip.mp4")
+    run("ingest", "short.mp4", "clip.mp4", *MAKE)
+    run("compose", "short.v2lora", "clip.v2lora", "-o", "both.v2lora")
+    os.replace("both.v2lora", "short.v2lora")
+    before = Path("short.v2lora").read_bytes()
+    assert "2 segments that were joined" in refused("ingest", "short.mp4", *MAKE)
+    assert Path("short.v2lora").read_bytes() == before
+    assert run("ingest", "short.mp4", "--force", *MAKE).stdout == "short.v2lora\n"
+
+
 @pytest.mark.parametrize(("start", "end", "seconds"), [("3", "6", (3, 6)), ("0:03", "0:06.5", (3, 6.5)),
                                                        ("0:00:01.5", "99:00", (1.5, 8))])
 def test_a_part_of_a_video(here: Path, start: str, end: str, seconds: tuple[float, float]) -> None:

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from v2l.adapter import Adapter, save
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.errors import AdapterError, V2LError
+from v2l.errors import AdapterError, ModelError, V2LError
+from v2l.prompt import resized_size
 
 
 def make(folder: Path, reference: Path, **options: str) -> Engine:
@@ -123,3 +124,45 @@ def test_a_video_window_keeps_its_place_in_time(reference: Path) -> None:
 def test_sampling_defaults_are_the_models_own(reference: Path) -> None:
     engine = make(reference / "tiny-vlm", reference)
     assert engine.sampling().resolution == 384 and engine.sampling(frames=3, fps=None).frames == 3
+
+
+def test_a_reply_is_made_once(reference: Path, adapter: Adapter) -> None:
+    engine = make(reference / "tiny-vlm", reference)
+    reply = engine.ask(adapter, "What?", Decoding(max_new_tokens=12))
+    begun = next(iter(reply))
+    answer = reply.finish()
+    assert answer.text.startswith(begun) and list(reply) == [] and reply.finish() is answer
+
+
+@pytest.mark.parametrize("decoding", [Decoding(4, temperature=1e-40), Decoding(10**12)])
+def test_extreme_decoding(reference: Path, adapter: Adapter, decoding: Decoding) -> None:
+    engine = make(reference / "tiny-vlm", reference)
+    assert len([piece for piece, _ in zip(engine.ask(adapter, "What?", decoding), range(3), strict=False)]) > 0
+
+
+def test_a_tokenizers_own_settings_and_damage(reference: Path, adapter: Adapter, clip: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    shutil.copytree(reference / "tiny-vlm", folder)
+    file = folder / "tokenizer.json"
+    settings = {"direction": "Right", "max_length": 20, "strategy": "LongestFirst", "stride": 0}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"truncation": settings}))
+    engine = make(folder, reference)
+    np.testing.assert_array_equal(engine.ingest(str(clip), engine.sampling(resolution=64)).A, adapter.A)
+    file.write_text("{")
+    with pytest.raises(ModelError, match=r"tokenizer\.json cannot be read"):
+        make(folder, reference).ask(adapter, "What?")
+
+
+def test_watching_and_asking_share_the_text_stack(reference: Path, clip: Path) -> None:
+    engine = make(reference / "tiny-vlm", reference)
+    adapter = engine.ingest(clip, engine.sampling(resolution=64))
+    engine.ask(adapter, "What?", Decoding(1)).finish()
+    engine.ingest(clip, engine.sampling(resolution=64))
+    assert engine.base._body is engine.base.text
+
+
+def test_frames_are_never_larger_than_the_released_processor_makes_them() -> None:
+    assert resized_size(1920, 1080, 384) == (384, 216)
+    assert resized_size(1080, 1920, 1024) == (576, 1024)
+    assert resized_size(1920, 1080, 5000) == (4096, 2303)
+    assert resized_size(1080, 1920, 5000) == (2303, 4096)

@@ -72,9 +72,6 @@ def test_frames_tiles_and_tokens_are_equal(engine: Engine, tag: str, golden: dic
     tiles = np.concatenate([cut_tiles(f.image, case["longest_edge"], engine.base.tile) for f in clip.frames()])
     values = normalize(tiles)
     assert [1, *values.shape] == case["pixel_values_shape"]
-    first = golden.get(f"{tag}/pixel_values_frame0")
-    if first is not None:
-        assert np.abs(values[0] - first.numpy()).max() <= 1 / 255
     assert hashlib.sha256(values.tobytes()).hexdigest() == case["pixel_values_sha256"]
 
     seen = engine.see(clip, sampling)

@@ -22,6 +22,7 @@ SHAPES = [
         num_attention_heads=15,
         num_key_value_heads=5,
         head_dim=8,
+        rope_parameters={"rope_type": "default", "rope_theta": 100000.0},
     ),
     dict(hidden_size=64, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=4),
     dict(

@@ -40,7 +40,7 @@ def bind(adapter: Adapter, device: torch.device) -> list[LayerAdapter]:
 
 
 class Reply:
-    """An answer being made: iterate for pieces of text as they come, then read `answer`."""
+    """An answer being made: iterate, once, for pieces of text as they come, then read `answer`."""
 
     def __init__(
         self,
@@ -56,12 +56,18 @@ class Reply:
     ) -> None:
         self._started = started
         self._base, self._embeddings, self._decoding, self._adapter = base, embeddings, decoding, adapter
-        room = embeddings.shape[1] + decoding.max_new_tokens
+        # No answer is longer than the base has positions, whatever was asked for; the cache is made for all of it.
+        self._limit = min(decoding.max_new_tokens, base.text_config.max_positions)
+        room = embeddings.shape[1] + self._limit
         self._cache = cache or Cache(base.text_config, 1, room, base.device, base.dtype)
         self._counts = {"prompt_tokens": prompt_tokens, "visual_tokens": visual_tokens}
         self.answer: Answer | None = None
+        self._pieces = self._run()
 
     def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    def _run(self) -> Iterator[str]:
         first = 0.0
         ids: list[int] = []
         shown = ""
@@ -82,7 +88,7 @@ class Reply:
 
     def finish(self) -> Answer:
         """Runs to the end and returns the answer."""
-        for _ in self:
+        for _ in self._pieces:
             pass
         assert self.answer is not None
         return self.answer
@@ -93,7 +99,7 @@ class Reply:
         end = base.token(END)
         draws = torch.Generator(device="cpu").manual_seed(decoding.seed)
         embeddings = self._embeddings
-        for _ in range(decoding.max_new_tokens):
+        for _ in range(self._limit):
             logits = base.text(embeddings, self._cache, self._adapter)[0]
             token = choose(logits, decoding.temperature, draws)
             if token == end:
@@ -106,7 +112,8 @@ def choose(logits: Tensor, temperature: float, draws: torch.Generator) -> int:
     """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them."""
     if temperature == 0:
         return int(logits.argmax())
-    return int(torch.multinomial((logits.float().cpu() / temperature).softmax(-1), 1, generator=draws))
+    logits = logits.float().cpu()
+    return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(-1), 1, generator=draws))
 
 
 def ask(base: Base, adapter: list[LayerAdapter] | None, question: str, decoding: Decoding) -> Reply:

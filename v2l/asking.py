@@ -23,7 +23,7 @@ def check_call(names: list[str], questions: list[str], direct: Path | None, samp
     if not names and direct is None:
         there = next((word for word in questions if os.path.exists(word)), None)
         hint = f"{there} is not one; watch it first with `v2l ingest`" if there else "name a .v2lora file"
-        raise UsageError(f"There is a question and no adapter: {hint}.")
+        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter: {hint}.")
     if sampling and direct is None:
         raise UsageError(f"--{next(iter(sampling))} needs --direct: an adapter holds what was watched already.")
     if not questions and not is_terminal(sys.stdin):

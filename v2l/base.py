@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from v2l.errors import ModelError
 from v2l.prompt import normalize
 from v2l.text import TextConfig, TextStack
+from v2l.verify import read_json
 from v2l.weights import fingerprint, load_into, text_name, vision_name
 
 if TYPE_CHECKING:
@@ -46,10 +46,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
             raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(DTYPES)}.")
         return DTYPES[name]
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.get_device_capability(device)[0] >= 8  # older ones emulate it
     elif device.type == "cpu":
-        able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-        fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+        if hasattr(torch.cpu, "get_capabilities"):
+            able = torch.cpu.get_capabilities()
+            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
+        else:  # torch before 2.11
+            names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+            fast = any(getattr(torch.cpu, name, bool)() for name in names)
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
@@ -83,21 +87,18 @@ class Base:
 
     def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
         self.folder, self.device, self.dtype = folder, device, dtype
-        self.config: dict[str, Any] = self._json("config.json")
+        self.config = read_json(folder / "config.json")
         self.text_config = TextConfig.from_json(self.config)
         vision = self.config["vision_config"]
         image_size = vision.get("image_size", 224)  # the defaults are those of transformers' configurations
         per_edge = image_size // vision.get("patch_size", 32) // self.config.get("scale_factor", 2)
-        processor, preprocessor = self._json("processor_config.json", {}), self._json("preprocessor_config.json", {})
+        processor, preprocessor = self._json("processor_config.json"), self._json("preprocessor_config.json")
         self.tile: int = preprocessor.get("max_image_size", {}).get("longest_edge", image_size)
         self.image_seq_len: int = processor.get("image_seq_len", per_edge**2)
 
-    def _json(self, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-        file = self.folder / name
-        if default is not None and not file.exists():
-            return default
-        content: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return content
+    def _json(self, name: str) -> dict[str, Any]:
+        """A file of the folder that may be missing."""
+        return read_json(self.folder / name) if (self.folder / name).exists() else {}
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,7 +108,13 @@ class Base:
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
 
-        return Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        try:
+            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        except Exception as error:  # what the library raises, whatever is wrong with the file
+            raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({error}); get it again.") from None
+        tokenizer.no_truncation()  # a file may bring settings of its own
+        tokenizer.no_padding()
+        return tokenizer
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt; nothing is added."""
@@ -124,6 +131,7 @@ class Base:
     @cached_property
     def text(self) -> TextStack:
         """The whole text stack: what answering needs."""
+        self.__dict__.pop("_body", None)  # it becomes part of this one
         return self._load_text(None)
 
     @cached_property

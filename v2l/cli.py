@@ -20,7 +20,7 @@ from v2l import __version__
 from v2l.asking import answer_all, base_of, check_call, check_direct, converse, joined, print_answer
 from v2l.config import DEFAULT_MODEL, Decoding, Sampling
 from v2l.console import Boundary, Console, Failures, columns, debugging, write, write_json
-from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.errors import AdapterError, OutputError, UsageError, V2LError
 from v2l.options import (
     Checkpoint,
     Command,
@@ -183,6 +183,9 @@ def _ingest(engine: Engine, job: Job, clip: Clip, sampling: Sampling, adapter_dt
             there = load(job.output)
             if engine.is_current(there, clip, sampling, adapter_dtype):
                 return Made(there, time.perf_counter() - started, skipped=True)
+            if len(there.segments) > 1:
+                raise OutputError(f"{job.output} holds {len(there.segments)} segments that were joined; "
+                                  "name another file with -o, or replace it with --force.")
     adapter = engine.ingest(clip, sampling, adapter_dtype)
     create_folder(job.output.parent)
     save(adapter, job.output)
@@ -209,7 +212,7 @@ def _tell_ingested(job: Job, made: Made, clip: Clip, json: bool, console: Consol
 
 @app.command(cls=Command)
 def ask(
-    words: Annotated[list[str], argument("ADAPTER... [QUESTION]...")],
+    words: Annotated[list[str] | None, argument("ADAPTER... [QUESTION]...")] = None,
     model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=positive)]
     = Decoding.max_new_tokens,
@@ -230,8 +233,8 @@ def ask(
       v2l ask part1.v2lora part2.v2lora "What changes?"
       v2l ask --direct lecture.mp4 "What happens first?"
     """
-    names = [word for word in words if is_adapter_name(word)]
-    questions = [word for word in words if not is_adapter_name(word)]
+    names = [word for word in words or [] if is_adapter_name(word)]
+    questions = [word for word in words or [] if not is_adapter_name(word)]
     sampling = _changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
     check_call(names, questions, direct, sampling)
     console = Console(quiet)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -20,10 +19,11 @@ from v2l.answer import Reply, ask, bind
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.config import DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
-from v2l.errors import AdapterError, ModelError
+from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.text import Cache, LayerAdapter
+from v2l.verify import read_json
 from v2l.video import Clip, open_clip, source_record
 
 Progress = Callable[[str, int, int | None], None]
@@ -90,7 +90,7 @@ class Engine:
     def hypernetwork_files(self) -> HypernetFiles:
         found = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
         check_fit(
-            json.loads((self.files.folder / "config.json").read_text(encoding="utf-8")),
+            read_json(self.files.folder / "config.json"),
             found.config,
             base=self.files.name,
             checkpoint=found.name,
@@ -153,11 +153,13 @@ class Engine:
         )
         return torch.cat(A), torch.cat(B)
 
-    def ingest(self, video: Path | Clip, sampling: Sampling | None = None, adapter_dtype: str = "auto") -> Adapter:
+    def ingest(
+        self, video: str | Path | Clip, sampling: Sampling | None = None, adapter_dtype: str = "auto"
+    ) -> Adapter:
         """Watches a video once (a clip must have been opened with this sampling). `adapter_dtype` auto stores float32
         where computing in it, else float16."""
         sampling = sampling or self.sampling()
-        clip = open_clip(video, sampling) if isinstance(video, Path) else video
+        clip = video if isinstance(video, Clip) else open_clip(Path(video), sampling)
         files, hypernetwork = self.files, self.hypernetwork_files
         seen = self.see(clip, sampling)
         A, B = self.internalize(seen)
@@ -234,7 +236,7 @@ class Engine:
 
     def direct(
         self,
-        video: Path | Seen,
+        video: str | Path | Seen,
         question: str,
         sampling: Sampling | None = None,
         decoding: Decoding | None = None,
@@ -242,9 +244,11 @@ class Engine:
     ) -> Reply:
         """The baseline: the question with the whole video in the prompt; `generate` ends it with `Assistant:`."""
         started = time.perf_counter()
-        if isinstance(video, Path):
+        if not isinstance(video, Seen):
             sampling = sampling or self.sampling()
-            video = self.see(open_clip(video, sampling), sampling)
+            video = self.see(open_clip(Path(video), sampling), sampling)
+        if "<image>" in question:
+            raise UsageError("A question with the video in the prompt cannot contain <image>; leave it out.")
         base, decoding = self.base, decoding or Decoding()
         ids = base.encode(video.prompt(base.image_seq_len, question, generate))
         return Reply(

@@ -16,14 +16,16 @@ MAX_EDGE = 4096
 
 
 def resized_size(width: int, height: int, longest_edge: int) -> tuple[int, int]:
-    """(width, height) with the longest edge scaled to `longest_edge` and the other one even."""
+    """(width, height) with the longest edge scaled to `longest_edge` and the other even; above MAX_EDGE both shrink."""
     if width >= height:
         w, h = longest_edge, int(longest_edge / (width / height))
         h += h % 2
     else:
         h, w = longest_edge, int(longest_edge * (width / height))
         w += w % 2
-    return max(1, min(w, MAX_EDGE)), max(1, min(h, MAX_EDGE))
+    if max(w, h) > MAX_EDGE:
+        w, h = (MAX_EDGE, int(MAX_EDGE / (w / h))) if w >= h else (int(MAX_EDGE * (w / h)), MAX_EDGE)
+    return max(1, w), max(1, h)
 
 
 def tiled_size(width: int, height: int, tile: int) -> tuple[int, int]:

@@ -201,7 +201,7 @@ class TextStack(nn.Module):
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Positions [b, t] -> (cos, sin), each [b, 1, t, d], in the stack's dtype."""
         d = self.config.head_dim
-        frequencies = self.config.rope_theta ** (-torch.arange(0, d, 2, device=positions.device).float() / d)
+        frequencies = 1.0 / self.config.rope_theta ** (torch.arange(0, d, 2, device=positions.device).float() / d)
         angles = (positions[:, None, :, None].float() * frequencies).repeat(1, 1, 1, 2)
         return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
 

@@ -44,7 +44,7 @@ def load_into(
                     wrong.append(f"{key} is {list(tensor.shape)}, not {list(wanted[name])}")
                 loaded[name] = tensor.to(device=device, dtype=dtype)
     for name, same in (tied or {}).items():
-        if name in wanted:
+        if name in wanted and same in loaded:
             loaded.setdefault(name, loaded[same])
     wrong += [f"{name} is missing" for name in wanted if name not in loaded]
     if wrong:

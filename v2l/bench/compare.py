@@ -79,12 +79,14 @@ class Comparison:
         }
 
 
-def timed(work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of `work` and the seconds it took, with a GPU's queue emptied."""
+def timed(device: torch.device, work: Callable[[], Any]) -> tuple[Any, float]:
+    """The result of `work` and the seconds it took until the device had done all of it."""
     started = time.perf_counter()
     result = work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
     return result, time.perf_counter() - started
 
 
@@ -116,16 +118,16 @@ def compare(
     """Measures all three ways in one run, on any model. `repeats` timed answers a way, after a warm-up."""
     sampling, decoding = sampling or engine.sampling(), decoding or Decoding()
     engine.ingest(video, sampling)  # loads and warms everything
-    adapter, ingest_s = timed(lambda: engine.ingest(video, sampling))
-    bound, bind_s = timed(lambda: engine.bind(adapter))
+    adapter, ingest_s = timed(engine.device, lambda: engine.ingest(video, sampling))
+    bound, bind_s = timed(engine.device, lambda: engine.bind(adapter))
     by_adapter = measure("adapter", ingest_s + bind_s, lambda: engine.ask(bound, question, decoding), repeats)
     direct = measure("direct", 0.0, lambda: engine.direct(video, question, sampling, decoding), repeats)
 
-    seen, see_s = timed(lambda: engine.see(open_clip(video, sampling), sampling))
+    seen, see_s = timed(engine.device, lambda: engine.see(open_clip(video, sampling), sampling))
     room = (
         len(engine.base.encode(question)) + decoding.max_new_tokens + 32
     )  # the question, its answer, the template around
-    prefix, prefix_s = timed(lambda: engine.prefix(seen, room))
+    prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, room))
     cached = measure(
         "direct, cached", see_s + prefix_s, lambda: engine.direct_cached(seen, prefix, question, decoding), repeats
     )
