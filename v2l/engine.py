@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,14 +20,12 @@ from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.config import DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
+from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
 from v2l.video import Clip, open_clip, source_record
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with what is being done, how much is done, and of how much (None: not known)."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +138,13 @@ class Engine:
         return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
 
     @torch.inference_mode()
-    def internalize(self, seen: Seen) -> tuple[Tensor, Tensor]:
-        """What was seen -> A [L, r, d_in] and B [L, r, d_out] in float32, without the bias."""
-        hypernetwork, base = self.hypernetwork, self.base
-        ids = base.encode(seen.prompt(base.image_seq_len))
+    def internalize(self, ids: Sequence[int], image_tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """A context prompt and its image tokens -> A [L, r, d_in], B [L, r, d_out] in float32, without the bias."""
+        hypernetwork = self.hypernetwork
         A, B = zip(
             *(
                 hypernetwork(features, torch.tensor([layer], device=self.device))
-                for layer, features in enumerate(base.features(ids, seen.image_tokens))
+                for layer, features in enumerate(self.base.features(ids, image_tokens))
             ),
             strict=True,
         )
@@ -162,7 +159,8 @@ class Engine:
         clip = video if isinstance(video, Clip) else open_clip(Path(video), sampling)
         files, hypernetwork = self.files, self.hypernetwork_files
         seen = self.see(clip, sampling)
-        A, B = self.internalize(seen)
+        ids = self.base.encode(seen.prompt(self.base.image_seq_len))
+        A, B = self.internalize(ids, seen.image_tokens)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
@@ -185,7 +183,7 @@ class Engine:
             compute={
                 "dtype": self._dtype_name,
                 "device": self.device.type,
-                "tokens": len(self.base.encode(seen.prompt(self.base.image_seq_len))),
+                "tokens": len(ids),
             },
             prompt=INTERNALIZE,
             version=v2l.__version__,

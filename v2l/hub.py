@@ -23,7 +23,7 @@ from v2l.errors import ModelError
 from v2l.verify import hash_of
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with (file name, bytes there, bytes in all or None) while a file comes in."""
+"""Called with (what is under way, how much is done, of how much or None): bytes of a file coming in, frames seen."""
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 TRIES = 5
