@@ -17,8 +17,8 @@ from cli import MAKE, MODEL, REFERENCE, documents, environment, process, refused
 
 import v2l
 from v2l.adapter import load, save
-from v2l.console import clean
-from v2l.options import parse_time
+from v2l.commands.console import clean
+from v2l.commands.options import parse_time
 from v2l.show import size_text, time_text
 
 HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")

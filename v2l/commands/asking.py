@@ -1,4 +1,4 @@
-"""`v2l ask` in its steps: which adapters and which base, then question after question."""
+"""The steps of `v2l ask`: which adapters and which base, then question after question."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2l.commands.console import Console, Failures, is_terminal, report, write, write_json
 from v2l.config import PRESETS, Sampling
-from v2l.console import Console, Failures, is_terminal, report, write, write_json
 from v2l.errors import UsageError, V2LError
 
 if TYPE_CHECKING:
