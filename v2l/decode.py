@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,35 +43,8 @@ def decode(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     A container may count a few more frames than its codec gives back: the last frame there is then stands for the ones
     past it, under its own index. Errors: `VideoError` if more than those few are missing.
     """
-    wanted, shown = list(indices), -1
-    end, spare = 0, None
-    failed: list[type[_Reader]] = [] if track.plain else [_OpenCV]
-    kinds: tuple[tuple[type[_Reader], bool], ...] = ((_OpenCV, True), (_PyAV, True), (_OpenCV, False), (_PyAV, False))
-    for kind, jumps in kinds:
-        if kind in failed:
-            continue
-        try:
-            reader = kind(track, jumps)
-        except _Missed:
-            failed.append(kind)
-            continue
-        try:
-            while wanted:
-                image = reader.read(wanted[0])
-                shown = wanted.pop(0)
-                yield shown, _fitted(image, track)
-            return
-        except _Missed:
-            if not reader.jumped:  # this is how far it gets
-                failed.append(kind)
-                end, spare = reader.position, reader.last()
-        finally:
-            reader.close()
-    if spare is None or track.frames - end > 3 + track.frames // 100:
-        raise VideoError(f"{track.name} is truncated or damaged: {end} of {track.frames} frames could be decoded; "
-                         "copy or download it again.")
-    if end - 1 > shown:
-        yield end - 1, _fitted(spare, track)
+    with closing(Decoder(track)) as decoder:
+        yield from decoder.images(indices)
 
 
 def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
@@ -204,6 +177,74 @@ class _PyAV:
 
     def close(self) -> None:
         self.container.close()
+
+
+_WAYS: tuple[tuple[type[_Reader], bool], ...] = ((_OpenCV, True), (_PyAV, True), (_OpenCV, False), (_PyAV, False))
+"""Readers in the order they are tried, and whether they jump."""
+
+
+class Decoder:
+    """`decode` for one list of indices after the other, each beginning where the last one ended: one pass over a file,
+    however many parts of it are looked at."""
+
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self._reader: _Reader | None = None
+        self._way = 0
+        self._failed: list[type[_Reader]] = [] if track.plain else [_OpenCV]
+        self._end = 0
+        self._spare: np.ndarray | None = None
+        """The last of the `_end` frames there turned out to be."""
+
+    def images(self, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
+        """As `decode`; the indices must come after all that were asked for before."""
+        wanted, shown = list(indices), -1
+        while wanted:
+            reader = self._open()
+            if reader is None:
+                break
+            try:
+                image = reader.read(wanted[0])
+            except _Missed:
+                self._missed(reader)
+                continue
+            shown = wanted.pop(0)
+            yield shown, _fitted(image, self.track)
+        if wanted:
+            yield from self._last(shown)
+
+    def _open(self) -> _Reader | None:
+        """The reader in use, or the next one that opens; None when all have missed."""
+        while self._reader is None and self._way < len(_WAYS):
+            kind, jumps = _WAYS[self._way]
+            if kind not in self._failed:
+                try:
+                    self._reader = kind(self.track, jumps)
+                    break
+                except _Missed:
+                    self._failed.append(kind)
+            self._way += 1
+        return self._reader
+
+    def _missed(self, reader: _Reader) -> None:
+        if not reader.jumped:  # this is how far it gets
+            self._failed.append(type(reader))
+            self._end, self._spare = reader.position, reader.last()
+        self._way += 1
+        self.close()
+
+    def _last(self, shown: int) -> Iterator[tuple[int, np.ndarray]]:
+        track, end = self.track, self._end
+        if self._spare is None or track.frames - end > 3 + track.frames // 100:
+            raise VideoError(f"{track.name} is truncated or damaged: {end} of {track.frames} frames could be decoded; "
+                             "copy or download it again.")
+        if end - 1 > shown:
+            yield end - 1, _fitted(self._spare, track)
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
 @contextmanager

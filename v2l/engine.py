@@ -23,9 +23,10 @@ from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import context_prompt, cut_tiles, tile_grid
+from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
-from v2l.video import Clip, open_clip, source_record
+from v2l.video import Clip, open_clip
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,7 @@ class Seen:
 
 def _span(clip: Clip, sampling: Sampling) -> tuple[float, float]:
     """Seconds of the video that a clip covers."""
-    whole = clip.info.duration
-    return sampling.start or 0.0, whole if sampling.end is None else min(sampling.end, whole)
+    return sampling.start or 0.0, clip.end if sampling.end is None else min(sampling.end, clip.end)
 
 
 def _recorded(sampling: Sampling) -> dict[str, Any]:
@@ -175,7 +175,7 @@ class Engine:
             base={"id": files.name, "revision": files.revision, "fingerprint": self.base.fingerprint},
             hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
             scale=hypernetwork.config.adapter_scale,
-            source=source_record(clip.info),
+            source=clip.info.source,
             start=start,
             end=end,
             timestamps=seen.times,
@@ -191,17 +191,28 @@ class Engine:
 
     def is_current(self, adapter: Adapter, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
         """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
-        record = adapter.record
+        return self.holds(adapter, clip, [sampling], adapter_dtype)
+
+    def holds(self, adapter: Adapter, clip: Clip, windows: Sequence[Sampling], adapter_dtype: str = "auto") -> bool:
+        """Whether `ingest` of these windows of the clip's file, joined, would make this adapter again."""
+        records = singles(adapter.record)
         return (
-            len(adapter.segments) == 1
+            len(records) == len(windows)
             and adapter.dtype == self._stored_dtype(adapter_dtype)
-            and record["base"]["fingerprint"] == self.base.fingerprint
+            and all(self._made_alike(record, clip, sampling) for record, sampling in zip(records, windows, strict=True))
+        )
+
+    def _made_alike(self, record: Record, clip: Clip, sampling: Sampling) -> bool:
+        """Whether the record of one segment is what `ingest` would write today."""
+        segment = record["segments"][0]
+        return (
+            record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
             and record["sampling"] == _recorded(sampling)
-            and adapter.span == _span(clip, sampling)
+            and (segment["start"], segment["end"]) == _span(clip, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name
-            and record["sources"][0]["sha256"] == source_record(clip.info)["sha256"]
+            and record["sources"][0]["sha256"] == clip.info.source["sha256"]
         )
 
     @property

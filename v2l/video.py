@@ -11,6 +11,7 @@ import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from v2l.config import Sampling
 from v2l.container import Track, read_track
-from v2l.decode import decode
+from v2l.decode import Decoder, decode
 from v2l.errors import UsageError, VideoError
 
 EXTENSIONS = (
@@ -43,6 +44,11 @@ class VideoInfo:
         """Seconds."""
         return self.frames / self.fps
 
+    @cached_property
+    def source(self) -> dict[str, Any]:
+        """`source_record`, read once."""
+        return source_record(self)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -57,12 +63,24 @@ class Frame:
 
 @dataclass
 class Clip:
-    """The frames of a video chosen by a sampling. `warnings` are sentences for the user."""
+    """The frames of a video chosen by a sampling. `warnings` are sentences for the user; `decoder` one that other clips
+    of the file decode with too."""
 
     info: VideoInfo
     indices: list[int]
     warnings: list[str]
     track: Track = field(repr=False)
+    decoder: Decoder | None = field(default=None, repr=False)
+
+    def window(self, sampling: Sampling, decoder: Decoder | None = None) -> Clip:
+        """The clip another sampling makes of the file, which is not read again. Clips with one decoder, watched in
+        the order of their frames, are decoded in one pass. Errors as of `open_clip`."""
+        return Clip(self.info, _chosen(self.info, self.track, sampling), [], self.track, decoder)
+
+    @property
+    def end(self) -> float:
+        """When the video ends, seconds: where the rate varies, its last frame may come after frames / fps."""
+        return max(self.info.duration, self.track.times[-1])
 
     def frames(self) -> Iterator[Frame]:
         """Decodes the frames one at a time, in order; only one is held. `indices` always says what came out: where a
@@ -71,7 +89,8 @@ class Clip:
         Errors: `VideoError` if the file turns out truncated or damaged.
         """
         seen = []
-        for index, image in decode(self.track, self.indices):
+        images = self.decoder.images(self.indices) if self.decoder else decode(self.track, self.indices)
+        for index, image in images:
             seen.append(index)
             yield Frame(index, index / self.info.fps, self.track.times[index], image)
         self.indices = seen
@@ -138,14 +157,18 @@ def open_clip(path: Path, sampling: Sampling) -> Clip:
     _check(sampling)
     track = read_track(path)
     info = VideoInfo(path, track.frames, track.fps, track.width, track.height)
-    try:
-        indices = frame_indices(info.frames, info.fps, sampling, track.times)
-    except VideoError as error:
-        raise VideoError(f"{path}: {error}") from error
+    indices = _chosen(info, track, sampling)
     warnings = []
     if track.hdr:
         warnings.append(f"{path} is an HDR video; its colours are read without tone mapping and will look pale.")
     return Clip(info, indices, warnings, track)
+
+
+def _chosen(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
+    try:
+        return frame_indices(info.frames, info.fps, sampling, track.times)
+    except VideoError as error:
+        raise VideoError(f"{info.path}: {error}") from error
 
 
 def find_videos(paths: Iterable[Path]) -> list[Path]:
