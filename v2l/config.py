@@ -26,6 +26,13 @@ class Sampling:
     """Seconds; look only at what comes before."""
 
 
+SHORTEST_SEGMENT = 1.0
+"""Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""
+REMNANT = 0.25
+"""What is left at the end of a video becomes a segment of its own from this part of a segment's length on; a shorter
+rest would weigh as much in the joined adapter as a whole segment, and joins the one before it."""
+
+
 @dataclass(frozen=True)
 class Decoding:
     """How an answer is generated (METHOD section 7)."""

@@ -29,6 +29,10 @@ EXTENSIONS = (
 """Endings by which videos are found in a folder; a file given by name may have any."""
 
 
+SLACK = 0.0006
+"""Seconds by which a frame may come before a window and belong to it: containers round times to a millisecond."""
+
+
 @dataclass(frozen=True)
 class VideoInfo:
     """A video file. Width and height in pixels as displayed, after rotation."""
@@ -127,9 +131,8 @@ def _window(frames: int, fps: float, sampling: Sampling, times: Sequence[float] 
     """(first, stop) frame of [start, end)."""
     start, end, duration = sampling.start or 0.0, sampling.end, frames / fps
     time = (lambda i: i / fps) if times is None else times.__getitem__
-    # Containers round times to a millisecond; a frame asked for by its time is not missed by that.
-    first = bisect_left(range(frames), start - 0.0006, key=time)
-    stop = frames if end is None else bisect_left(range(frames), end - 0.0006, key=time)
+    first = bisect_left(range(frames), start - SLACK, key=time)
+    stop = frames if end is None else bisect_left(range(frames), end - SLACK, key=time)
     if start >= max(duration, time(frames - 1)) or first >= frames:
         raise VideoError(f"The video is {duration:.2f} s long, so nothing of it starts at {start:g} s.")
     if first >= stop:
