@@ -13,7 +13,7 @@ from adapters import D_IN, D_OUT, L, make, r, source, values
 from safetensors.numpy import load_file
 
 from v2l.adapter import DTYPES, Adapter, load, save, single
-from v2l.compose import join, slice_segments
+from v2l.compose import join, slice_segments, within
 from v2l.errors import AdapterError, UsageError
 
 
@@ -176,6 +176,33 @@ def test_slicing_keeps_the_order_of_the_file(tmp_path: Path) -> None:
 def test_slices_that_are_not_there(indices: list[int]) -> None:
     with pytest.raises(UsageError, match="segments 0 to 4"):
         slice_segments(joined(*parts()), indices)
+
+
+@pytest.mark.parametrize("start, end, video, chosen", [
+    (None, None, None, [0, 1, 2, 3, 4]), (0, 5, None, [0, 3]), (5, 9, None, [0, 4]), (10, None, None, [1, 2]),
+    (9.999, 10, None, [0]), (None, 5, None, [0, 3]), (10, 20, None, [1]), (12, 13.5, "lecture.mp4", [1]),
+    (0, 20, "lecture.mp4", [0, 1]), (-5, 1e9, source("other.mkv")["sha256"], [3, 4]), (None, 6, "other.mkv", [3, 4])])
+def test_within_takes_what_overlaps(tmp_path: Path, start: float | None, end: float | None, video: str | None,
+                                    chosen: list[int]) -> None:
+    ps = parts()
+    found = within(joined(*ps), start, end, video)
+    assert contents(found, tmp_path) == contents(joined(*(ps[i] for i in chosen)), tmp_path)
+
+
+def test_within_finds_a_single_frame(tmp_path: Path) -> None:
+    whole = joined(make(1, start=3.0, end=3.0), make(2, start=4.0, end=4.0))
+    assert within(whole, 3, 4).span == (3, 3) and within(whole, 4, 5).span == (4, 4)
+    with pytest.raises(UsageError, match="between 3 s and 4 s"):
+        within(whole, 3.5, 4)
+
+
+@pytest.mark.parametrize("start, end, video, said", [
+    (30, None, None, "between 0 s and 30 s"), (None, 0, None, "between 0 s and 30 s"),
+    (9, 20, "other.mkv", "between 0 s and 9 s"), (5, 5, None, "5 s to 5 s is empty"), (9, 2, None, "empty"),
+    (float("nan"), None, None, "empty"), (0, 9, "lost.mp4", "nothing of lost.mp4; name one of lecture.mp4, other.mkv")])
+def test_within_says_what_there_is(start: float | None, end: float | None, video: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        within(joined(*parts()), start, end, video)
 
 
 # What does not fit.

@@ -7,6 +7,7 @@ and `slice_segments` undoes it: both give the very bytes of the files one would 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -80,6 +81,28 @@ def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:
         raise UsageError(f"{adapter.name} has segments 0 to {count - 1}; name some of these.")
     pieces = _pieces(adapter)
     return _assemble([pieces[i] for i in chosen], adapter, adapter.name)
+
+
+def within(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> Adapter:
+    """The adapter of the segments that overlap [start, end) seconds of their video, in the order they have in it.
+
+    None leaves a side open; `video` keeps the segments of one video, called by its name in `sources` or its sha256.
+    Segments stay whole: the result is what `slice_segments` gives. UsageError, saying what there is, where none fits.
+    """
+    first, last = -math.inf if start is None else start, math.inf if end is None else end
+    if not first < last:
+        raise UsageError(f"A range from {first:.6g} s to {last:.6g} s is empty; let it end after it starts.")
+    wanted = {i for i, source in enumerate(adapter.sources) if video in (None, source["name"], source["sha256"])}
+    if not wanted:
+        names = _listed(list(dict.fromkeys(source["name"] for source in adapter.sources)))
+        raise UsageError(f"{adapter.name} holds nothing of {video}; name one of {names}.")
+    known = [(i, s["start"], s["end"]) for i, s in enumerate(adapter.segments) if s["source"] in wanted]
+    # A segment of no length, one frame, is where it starts.
+    chosen = [i for i, begin, stop in known if begin < last and (stop > first or begin == stop == first)]
+    if not chosen:
+        raise UsageError(f"{adapter.name} has no segment there; what it holds lies between "
+                         f"{min(begin for _, begin, _ in known):.6g} s and {max(stop for _, _, stop in known):.6g} s.")
+    return slice_segments(adapter, chosen)
 
 
 def _pieces(adapter: Adapter) -> list[_Piece]:
@@ -186,8 +209,7 @@ def _notes(pieces: Sequence[_Piece]) -> list[str]:
     for piece in pieces:
         names.setdefault(piece.video, piece.source["name"])
     if len(names) > 1:
-        listed = [*names.values()][:3] + ([f"{len(names) - 3} more"] if len(names) > 3 else [])
-        notes.append(f"Segments of {len(names)} different videos were composed: {', '.join(listed)}.")
+        notes.append(f"Segments of {len(names)} different videos were composed: {_listed([*names.values()])}.")
     overlaps, latest = [], pieces[0]
     for piece in pieces[1:]:
         if piece.video == latest.video and piece.start < latest.end:
@@ -199,3 +221,7 @@ def _notes(pieces: Sequence[_Piece]) -> list[str]:
         more = f" (and {len(overlaps) - 1} more)" if len(overlaps) > 1 else ""
         notes.append(f"Segments overlap, so what they share counts more than once: {a} and {b}{more}.")
     return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join([*names[:3], *([f"{len(names) - 3} more"] if len(names) > 3 else [])])
