@@ -236,10 +236,27 @@ def load(path: str | os.PathLike[str]) -> Adapter:
                        record=header.record, name=os.fspath(path))
 
 
-def load_record(path: str | os.PathLike[str]) -> Record:
+@dataclass(frozen=True)
+class Label:
+    """What a file says about itself."""
+
+    record: Record
+    dtype: str
+    """float32, float16 or bfloat16."""
+    size: int
+    """Bytes of the file."""
+
+
+def load_label(path: str | os.PathLike[str]) -> Label:
     """What a file says about itself, its tensors' sizes checked and their values not read. AdapterError."""
     with _reading(path) as file:
-        return _read_header(file).record
+        header = _read_header(file)
+        return Label(header.record, header.dtype, header.start + header.size)
+
+
+def load_record(path: str | os.PathLike[str]) -> Record:
+    """The record of `load_label`. AdapterError."""
+    return load_label(path).record
 
 
 @contextmanager
