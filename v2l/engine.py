@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import v2l
-from v2l.adapter import Adapter, single
+from v2l.adapter import Adapter, Label, single
 from v2l.answer import Reply, ask, bind
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
@@ -26,7 +26,7 @@ from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
-from v2l.video import Clip, open_clip
+from v2l.video import Clip, is_source, open_clip
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,9 @@ class Seen:
         )
 
 
-def _span(clip: Clip, sampling: Sampling) -> tuple[float, float]:
-    """Seconds of the video that a clip covers."""
-    return sampling.start or 0.0, clip.end if sampling.end is None else min(sampling.end, clip.end)
+def _span(end: float, sampling: Sampling) -> tuple[float, float]:
+    """Seconds that a sampling covers of a video that ends at `end`."""
+    return sampling.start or 0.0, end if sampling.end is None else min(sampling.end, end)
 
 
 def _recorded(sampling: Sampling) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Engine:
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
-        start, end = _span(clip, sampling)
+        start, end = _span(clip.end, sampling)
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
             array(A),
@@ -189,30 +189,46 @@ class Engine:
             version=v2l.__version__,
         )
 
-    def is_current(self, adapter: Adapter, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
+    def is_current(
+        self, adapter: Adapter | Label, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto"
+    ) -> bool:
         """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
         return self.holds(adapter, clip, [sampling], adapter_dtype)
 
-    def holds(self, adapter: Adapter, clip: Clip, windows: Sequence[Sampling], adapter_dtype: str = "auto") -> bool:
+    def holds(
+        self, adapter: Adapter | Label, clip: Clip, windows: Sequence[Sampling], adapter_dtype: str = "auto"
+    ) -> bool:
         """Whether `ingest` of these windows of the clip's file, joined, would make this adapter again."""
         records = singles(adapter.record)
         return (
-            len(records) == len(windows)
-            and adapter.dtype == self._stored_dtype(adapter_dtype)
-            and all(self._made_alike(record, clip, sampling) for record, sampling in zip(records, windows, strict=True))
+        return self._made_alike(adapter, clip.end, windows, adapter_dtype) and all(
+            source["sha256"] == clip.info.source["sha256"] for source in adapter.record["sources"]
         )
 
-    def _made_alike(self, record: Record, clip: Clip, sampling: Sampling) -> bool:
-        """Whether the record of one segment is what `ingest` would write today."""
+    def is_unchanged(self, label: Label, video: Path, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
+        """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long
+        it is. False where that does not settle it."""
+        source = label.record["sources"][0]
+        return self._made_alike(label, source["duration"], [sampling], adapter_dtype) and is_source(video, source)
+
+    def _made_alike(
+        self, adapter: Adapter | Label, end: float, windows: Sequence[Sampling], adapter_dtype: str
+    ) -> bool:
+        """Whether an adapter is what `ingest` would make today of a video that ends at `end`, if it is the same one."""
+            len(records) == len(windows)
+            and adapter.dtype == self._stored_dtype(adapter_dtype)
+            and all(self._recorded_alike(record, end, window) for record, window in zip(records, windows, strict=True))
+        )
+
+    def _recorded_alike(self, record: Record, end: float, sampling: Sampling) -> bool:
         segment = record["segments"][0]
         return (
             record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
             and record["sampling"] == _recorded(sampling)
-            and (segment["start"], segment["end"]) == _span(clip, sampling)
+            and (segment["start"], segment["end"]) == _span(end, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name
-            and record["sources"][0]["sha256"] == clip.info.source["sha256"]
         )
 
     @property

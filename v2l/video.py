@@ -9,7 +9,7 @@ import hashlib
 import math
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -202,15 +202,29 @@ def _below(folder: Path) -> Iterator[Path]:
 def source_record(info: VideoInfo) -> dict[str, Any]:
     """What an adapter says of the video it was made from: the file's name without its folder, duration (s), fps,
     frames, width, height, size (bytes) and sha256."""
-    digest, size = hashlib.sha256(), 0
     try:
-        with info.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+        sha256, size = _digest(info.path)
     except OSError as error:
         raise VideoError(f"{info.path} cannot be read any more ({error}).") from error
     return {
         "name": info.path.name, "duration": info.duration, "fps": info.fps, "frames": info.frames,
-        "width": info.width, "height": info.height, "size": size, "sha256": digest.hexdigest(),
+        "width": info.width, "height": info.height, "size": size, "sha256": sha256,
     }
+
+
+def is_source(path: Path, source: Mapping[str, Any]) -> bool:
+    """Whether a file is the one a `source_record` tells of, byte for byte; False where it cannot be read."""
+    try:
+        return path.stat().st_size == source["size"] and _digest(path)[0] == source["sha256"]
+    except (OSError, ValueError):
+        return False
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    """sha256 and bytes of a file."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return digest.hexdigest(), size
