@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -16,6 +16,10 @@ from v2l.prompt import question_prompt
 from v2l.text import Cache, LayerAdapter
 
 END = "<end_of_utterance>"
+ROWS_AT_ONCE = 64
+"""Questions answered together: more hardly raises the speed, and the first answers come later."""
+BYTES_AT_ONCE = 512 << 20
+"""Of adapters and cache that a batch may hold; adapters are there twice while they are put side by side."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,11 @@ class Answer:
     ttft_s: float
     """Time to the first token."""
     total_s: float
+
+
+def _limit(base: Base, decoding: Decoding) -> int:
+    """No answer is longer than the base has positions, whatever was asked for; caches are made for all of it."""
+    return min(decoding.max_new_tokens, base.text_config.max_positions)
 
 
 def bind(adapter: Adapter, device: torch.device) -> list[LayerAdapter]:
@@ -56,8 +65,7 @@ class Reply:
     ) -> None:
         self._started = started
         self._base, self._embeddings, self._decoding, self._adapter = base, embeddings, decoding, adapter
-        # No answer is longer than the base has positions, whatever was asked for; the cache is made for all of it.
-        self._limit = min(decoding.max_new_tokens, base.text_config.max_positions)
+        self._limit = _limit(base, decoding)
         room = embeddings.shape[1] + self._limit
         self._cache = cache or Cache(base.text_config, 1, room, base.device, base.dtype)
         self._counts = {"prompt_tokens": prompt_tokens, "visual_tokens": visual_tokens}
@@ -130,3 +138,171 @@ def next_logits(base: Base, adapter: list[LayerAdapter] | None, ids: Sequence[in
     """Logits [vocabulary] of the token after the prompt `ids`."""
     cache = Cache(base.text_config, 1, len(ids), base.device, base.dtype)
     return base.text(base.embed(ids), cache, adapter)[0]
+
+
+# Many questions at once.
+
+Row = tuple["list[LayerAdapter] | None", str]
+"""An adapter from `bind`, or None for the bare base, and a question to it."""
+
+
+def ask_batch(
+    base: Base,
+    rows: Iterable[Row],
+    decoding: Decoding,
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
+    bytes_at_once: int = BYTES_AT_ONCE,
+) -> Iterator[Answer]:
+    """The answers `ask` would give to the rows, in order, computed together.
+
+    Rows are taken in and answered a batch at a time, so thousands of adapters never lie in memory at once; an answer
+    comes out as soon as it and those before it are there. Rows of one adapter share it where a batch holds no other;
+    otherwise the adapters are put side by side, filled up with zeros where their ranks differ, which adds nothing.
+    A row that is answered leaves its batch. Times count from the start of the batch; draws are those of `ask`.
+    """
+    for chunk in _chunks(base, rows, decoding, rows_at_once, bytes_at_once):
+        yield from _answer_chunk(base, chunk, decoding)
+
+
+@dataclass
+class _Chunk:
+    """The rows of one batch on their way into it."""
+
+    prompts: list[list[int]] = field(default_factory=list)
+    adapters: list[list[LayerAdapter] | None] = field(default_factory=list)
+
+    def fits(self, base: Base, decoding: Decoding, rows: int, size: int) -> bool:
+        """Whether it has no more than this many rows and bytes, and its adapters one scale."""
+        config, n = base.text_config, len(self.prompts)
+        tokens = max(map(len, self.prompts)) + _limit(base, decoding)
+        cache = tokens * 2 * config.num_layers * config.num_kv_heads * config.head_dim * base.dtype.itemsize
+        bound = [adapter for adapter in self.adapters if adapter]
+        sizes = [sum(4 * (layer.A.numel() + layer.B.numel()) for layer in adapter) for adapter in bound]
+        needed = n * cache + (1 if self.shared else n) * max(sizes, default=0)
+        return n <= rows and needed <= size and len({adapter[0].scale for adapter in bound}) <= 1
+
+    @property
+    def shared(self) -> bool:
+        return all(adapter is self.adapters[0] for adapter in self.adapters)
+
+    def side_by_side(self) -> list[LayerAdapter] | None:
+        """One adapter for all rows, or with a leading row dimension one for each. The chunk lets go of them."""
+        adapters, shared = self.adapters, self.shared
+        self.adapters = []
+        return adapters[0] if shared else _stack(adapters)
+
+
+def _chunks(base: Base, rows: Iterable[Row], decoding: Decoding, count: int, size: int) -> Iterator[_Chunk]:
+    chunk = _Chunk()
+    for adapter, question in rows:
+        prompt = base.encode(question_prompt(question))
+        chunk.prompts.append(prompt)
+        chunk.adapters.append(adapter)
+        if len(chunk.prompts) > 1 and not chunk.fits(base, decoding, count, size):
+            chunk.prompts.pop()
+            chunk.adapters.pop()
+            yield chunk
+            chunk = _Chunk([prompt], [adapter])
+    if chunk.prompts:
+        yield chunk
+
+
+def _stack(adapters: list[list[LayerAdapter] | None]) -> list[LayerAdapter]:
+    """Adapters of one scale -> per layer A [b, R, d_in] and B [b, R, d_out], R the largest rank of all."""
+    like = next(adapter for adapter in adapters if adapter)
+
+    def filled(name: str, layer: int) -> Tensor:
+        parts = [getattr(adapter[layer], name) if adapter else None for adapter in adapters]
+        R = max(len(part) for part in parts if part is not None)
+        first = getattr(like[layer], name)
+        out = first.new_zeros(len(parts), R, first.shape[1])
+        for row, part in zip(out, parts, strict=True):
+            if part is not None:
+                row[: len(part)] = part
+        return out
+
+    return [LayerAdapter(filled("A", i), filled("B", i), like[i].scale) for i in range(len(like))]
+
+
+@torch.inference_mode()
+def _answer_chunk(base: Base, chunk: _Chunk, decoding: Decoding) -> Iterator[Answer]:
+    started = time.perf_counter()
+    prompts, end = chunk.prompts, base.token(END)
+    longest, limit = max(map(len, prompts)), _limit(base, decoding)
+    tokens = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=base.device)
+    going = _Going(base, [longest - len(prompt) for prompt in prompts], longest + limit, chunk.side_by_side())
+    draws = [torch.Generator(device="cpu").manual_seed(decoding.seed) for _ in prompts]
+    ids: list[list[int]] = [[] for _ in prompts]
+    first = [0.0] * len(prompts)
+    answers: dict[int, Answer] = {}
+    told = 0
+    while going.rows:
+        logits = going.step(tokens)
+        chosen = _choose_each(logits, decoding.temperature, [draws[row] for row in going.rows])
+        now = time.perf_counter() - started
+        for row, token in zip(going.rows, chosen, strict=True):
+            if token != end:
+                ids[row].append(token)
+                first[row] = first[row] or now
+            if token == end or len(ids[row]) == limit:
+                text = base.tokenizer.decode(ids[row], skip_special_tokens=True).strip()
+                answers[row] = Answer(text, ids[row], len(prompts[row]), 0, first[row] or now, now)
+        while told in answers:
+            yield answers.pop(told)
+            told += 1
+        on = [row not in answers and row >= told for row in going.rows]
+        tokens = torch.tensor(chosen, device=base.device)[going.keep(on), None]
+
+
+def _choose_each(logits: Tensor, temperature: float, draws: Sequence[torch.Generator]) -> list[int]:
+    """`choose` for logits [b, vocabulary]."""
+    if temperature == 0:
+        likeliest: list[int] = logits.argmax(-1).tolist()
+        return likeliest
+    return [choose(line, temperature, draw) for line, draw in zip(logits, draws, strict=True)]
+
+
+class _Going:
+    """The rows of a batch that are not answered yet, with what the text stack needs of each."""
+
+    def __init__(self, base: Base, padding: list[int], size: int, adapters: list[LayerAdapter] | None) -> None:
+        self.rows = list(range(len(padding)))
+        """Which row of the batch lies in each place."""
+        self._base, self._adapters = base, adapters
+        self._padding = torch.tensor(padding, device=base.device) if any(padding) else None
+        self._cache = Cache(base.text_config, len(padding), size, base.device, base.dtype)
+
+    def step(self, tokens: Tensor) -> Tensor:
+        """Tokens [b, t] -> logits [b, vocabulary] after the last."""
+        text = self._base.text
+        return text(text.embed_tokens(tokens), self._cache, self._adapters, self._padding)
+
+    def keep(self, on: list[bool]) -> list[int]:
+        """Drops the rows that are not `on`; returns the places of the others, as they lie from now on.
+
+        The last ones move into the gaps, which copies no more than has to be, and what is left is a view.
+        """
+        count = sum(on)
+        gaps = [place for place in range(count) if not on[place]]
+        moved = [place for place in range(count, len(on)) if on[place]]
+        places = list(range(count))
+        for gap, place in zip(gaps, moved, strict=True):
+            places[gap] = place
+        if count < len(on):
+            self.rows = [self.rows[place] for place in places]
+            self._cache.store = _closed(self._cache.store.movedim(2, 0), gaps, moved, count).movedim(0, 2)
+            if self._padding is not None:
+                self._padding = _closed(self._padding, gaps, moved, count)
+            if self._adapters and self._adapters[0].A.ndim == 3:
+                self._adapters = [LayerAdapter(_closed(layer.A, gaps, moved, count),
+                                               _closed(layer.B, gaps, moved, count), layer.scale)
+                                  for layer in self._adapters]
+        return places
+
+
+def _closed(x: Tensor, gaps: list[int], moved: list[int], count: int) -> Tensor:
+    """The first `count` of x, after those `moved` were copied into the `gaps`."""
+    for gap, place in zip(gaps, moved, strict=True):
+        x[gap] = x[place]
+    return x[:count]
