@@ -27,3 +27,10 @@ class ModelError(V2LError):
 
 class OutputError(V2LError):
     """A place that cannot be written."""
+
+
+def is_memory(error: BaseException) -> bool:
+    """Whether an error means that the memory did not suffice."""
+    # torch tells a full GPU by a class of its own and a full machine by its words; torch may not be imported here.
+    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))

@@ -3,7 +3,6 @@ part of that prompt computed before (the published comparison, METHOD section 8,
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ import torch
 
 import v2l
 from v2l.answer import Answer, Reply
+from v2l.bench.amortization import pays_after
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine
 from v2l.video import open_clip
@@ -62,11 +62,8 @@ class Comparison:
     def pays_after(self, baseline: Way) -> int | None:
         """After how many questions watching once has cost less than the baseline, counted to the first token of each;
         None where it never does."""
-        saved = baseline.ttft_s - self.adapter.ttft_s
-        extra = self.adapter.setup_s - baseline.setup_s
-        if extra < saved:
-            return 1
-        return math.floor(extra / saved) + 1 if saved > 0 else None
+        mine = self.adapter
+        return pays_after(mine.setup_s, mine.ttft_s, baseline.setup_s, baseline.ttft_s)
 
     def to_json(self) -> dict[str, Any]:
         """Everything measured and derived, ready for `json.dumps`."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from v2l.errors import OutputError, V2LError
+from v2l.errors import OutputError, V2LError, is_memory
 from v2l.show import size_text
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def report(error: Exception, subject: str = "") -> None:
         _tell("".join(traceback.format_exception(error)))
     if isinstance(error, V2LError):
         text = str(error)
-    elif _is_memory(error):
+    elif is_memory(error):
         text = f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
     else:
         text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
@@ -168,12 +168,6 @@ class Failures:
     def exit(self) -> None:
         if self.count:
             raise typer.Exit(1)
-
-
-def _is_memory(error: Exception) -> bool:
-    # torch tells a full GPU by a class of its own and a full machine by its words; torch may not be imported here.
-    return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
 
 
 class Boundary(TyperGroup):

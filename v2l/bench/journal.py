@@ -1,0 +1,72 @@
+"""The file an interrupted sweep goes on from: what was found, one JSON document a line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from v2l.bench.cells import Cell, Missing
+from v2l.errors import OutputError, UsageError
+
+
+class Journal:
+    """Documents as `v2l bench speed --json` prints them; new ones are added as they come. Errors: UsageError for a file
+    that holds something else, OutputError where it cannot be read or written. Without a path nothing is kept."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.documents: list[dict[str, Any]] = []
+        if path is None or not path.exists():
+            return
+        try:
+            lines = path.read_bytes().splitlines(keepends=True)
+        except OSError as error:
+            raise OutputError(f"{path} cannot be read ({error.strerror}).") from error
+        for number, line in enumerate(lines, 1):
+            if document := self._read(line, number, last=number == len(lines)):
+                self.documents.append(document)
+        if lines and not lines[-1].endswith(b"\n"):
+            self._add("\n")
+
+    def _read(self, line: bytes, number: int, last: bool) -> dict[str, Any] | None:
+        try:
+            document = json.loads(line)
+            if isinstance(document, dict) and "kind" in document:
+                return document
+        except ValueError:
+            if last:  # the one that was being written
+                return None
+        raise UsageError(f"{self.path} is not the record of a sweep (line {number}); give --resume another file.")
+
+    def known(self, identity: dict[str, Any]) -> dict[tuple[int, int], Cell]:
+        """Cells that were measured under this identity, by frames and resolution; of several, the last."""
+        cells: dict[tuple[int, int], Cell] = {}
+        same = False
+        for document in self.documents:
+            if document["kind"] == "sweep":
+                same = document.get("identity") == identity
+            elif document["kind"] == "cell" and same:
+                try:
+                    cell = Cell.from_json(document)
+                except (KeyError, TypeError):
+                    continue  # of another version
+                cells[cell.plan.frames, cell.plan.resolution] = cell
+        return cells
+
+    def add(self, document: dict[str, Any]) -> None:
+        self._add(json.dumps(document) + "\n")
+
+    def _add(self, text: str) -> None:
+        if self.path is None:
+            return
+        try:
+            with self.path.open("a") as file:
+                file.write(text)
+        except OSError as error:
+            raise OutputError(f"{self.path} cannot be written ({error.strerror}).") from error
+
+
+def settled(half: object) -> bool:
+    """Whether a half need not be measured again: it was, or it was found not to fit."""
+    return not isinstance(half, Missing) or half.status == "did not fit"
