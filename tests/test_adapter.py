@@ -329,9 +329,9 @@ def test_record_is_not_one(tmp_path: Path, whole: bytes, record: str) -> None:
 
 def test_newer_version_is_refused_politely(tmp_path: Path, whole: bytes) -> None:
     document, record, data = parts(whole)
-    document["__metadata__"]["version"] = "2"
+    document["__metadata__"]["version"] = "3"
     del document[A]
-    assert "newer v2l (format 2" in refused(tmp_path / "a", assemble(document, record, data))
+    assert "newer v2l (format 3" in refused(tmp_path / "a", assemble(document, record, data))
 
 
 def test_other_safetensors_file(tmp_path: Path) -> None:

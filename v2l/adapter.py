@@ -1,9 +1,9 @@
-"""The `Adapter` value and the `.v2lora` file, version 1 (DESIGN, "The .v2lora file").
+"""The `Adapter` value and the `.v2lora` file, versions 1 and 2 (DESIGN, "The .v2lora file"; `v2l.record`).
 
 A `.v2lora` file is a safetensors file, written and read here by hand: the safetensors library orders metadata at
 random (we want the same bytes for the same input), and checks a file from a stranger less closely. numpy only.
 
-Shapes: L layers, k segments of rank r each, R = k * r.
+Shapes: L layers; k segments of rank r each, R = k * r, or fewer where segments were compressed.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ import numpy.typing as npt
 
 from v2l.errors import AdapterError
 from v2l.files import replacing
-from v2l.record import Invalid, Record, check, decode, encode
+from v2l.record import VERSIONS, Invalid, Record, check, decode, encode, needed_version
 
 Array = npt.NDArray[Any]
 
-FORMAT, VERSION = "v2lora", "1"
+FORMAT = "v2lora"
 MAX_HEADER = 8 << 20
 """Bytes of JSON a file may open with; a thousand segments need about two million."""
 MAP_FROM = 64 << 20
@@ -118,12 +118,12 @@ class Adapter:
 
     @property
     def rank(self) -> int:
-        """r, of one segment and of the bias."""
+        """r, of one segment as it was made and of the bias."""
         return int(self.bias_A.shape[1])
 
     @property
     def total_rank(self) -> int:
-        """R = k * r, the bias not counted."""
+        """R, the bias not counted."""
         return int(self.A.shape[1])
 
     @property
@@ -139,6 +139,12 @@ class Adapter:
     def sources(self) -> list[Record]:
         sources: list[Record] = self.record["sources"]
         return sources
+
+    @property
+    def compressed(self) -> list[Record]:
+        """What `v2l.record` says of segments that were compressed; nothing in a file of version 1."""
+        blocks: list[Record] = self.record.get("compressed", [])
+        return blocks
 
     @property
     def span(self) -> tuple[float, float]:
@@ -191,7 +197,8 @@ def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
 def _header(adapter: Adapter) -> bytes:
     record = {key: value for key, value in adapter.record.items() if key != "metadata"}
     metadata = adapter.record.get("metadata", {})
-    document: Record = {"__metadata__": {**metadata, "format": FORMAT, "version": VERSION, "record": encode(record)}}
+    document: Record = {"__metadata__": {**metadata, "format": FORMAT, "version": needed_version(record),
+                                       "record": encode(record)}}
     offset = 0
     for key, array in adapter.tensors().items():
         document[f"down_proj.{key}"] = {"dtype": _NAMES[adapter.dtype], "shape": list(array.shape),
@@ -299,7 +306,7 @@ def _read_header(file: BinaryIO) -> _Header:
         raise Invalid("it has no record")
     record = decode(metadata["record"])
     others = {key: value for key, value in metadata.items() if key not in ("format", "version", "record")}
-    if not isinstance(record, dict) or "metadata" in record:
+    if not isinstance(record, dict) or "metadata" in record or metadata["version"] != needed_version(record):
         raise Invalid("its record is not what it should be")
     header = _layout(document, 8 + length, size - 8 - length, {**record, "metadata": others} if others else record)
     _check_shapes(header.shapes, header.record)
@@ -307,10 +314,11 @@ def _read_header(file: BinaryIO) -> _Header:
 
 
 def _check_version(version: str, name: str) -> None:
-    if version == VERSION:
+    if version in VERSIONS:
         return
-    if version.isascii() and version.isdigit() and len(version) < 10 and int(version) > int(VERSION):
-        raise AdapterError(f"{name} was made by a newer v2l (format {version}, this one reads {VERSION}); update v2l.")
+    if version.isascii() and version.isdigit() and len(version) < 10 and int(version) > int(VERSIONS[-1]):
+        raise AdapterError(f"{name} was made by a newer v2l (format {version}, this one reads {VERSIONS[-1]}); "
+                           "update v2l.")
     raise Invalid("its format version is unknown")
 
 
@@ -354,7 +362,7 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None
     (L, R, d_in), (_, _, d_out), (_, r, _) = shapes["A"], shapes["B"], shapes["bias_A"]
     if shapes != {"A": (L, R, d_in), "B": (L, R, d_out), "bias_A": (L, r, d_in), "bias_B": (L, r, d_out)}:
         raise Invalid("its tensors' shapes do not fit each other")
-    check(record, R, r)
+    check(record, L, R, r)
 
 
 def _read_data(file: BinaryIO, header: _Header) -> Array:

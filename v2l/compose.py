@@ -2,13 +2,14 @@
 
 Nothing is computed: a segment's rows stay the bytes they were. A file keeps the hypernetwork's bias apart from its
 segments, so files that were joined before join like any other and the bias still counts once. `join` is associative,
-and `slice_segments` undoes it: both give the very bytes of the files one would have made directly.
+and `slice_segments` undoes it: both give the very bytes of the files one would have made directly. Segments that were
+compressed together (`v2l.compress`) join as the one piece they are, and only leave as that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,15 +17,13 @@ import numpy as np
 
 from v2l.adapter import Adapter, Array, from_float32, to_float32
 from v2l.errors import AdapterError, UsageError
-from v2l.record import Record, combine, encode, singles
+from v2l.record import Piece, Record, combine, encode, pieces
 
 
 @dataclass(frozen=True)
-class _Piece:
-    """One segment on its way from a file to another."""
+class _Segment:
+    """What is said of one segment on its way from a file to another."""
 
-    A: Array
-    B: Array
     record: Record
     """Of a file that holds this segment alone."""
     file: str
@@ -50,14 +49,33 @@ class _Piece:
     def __str__(self) -> str:
         return f"{self.start:.6g}-{self.end:.6g} s of {self.source['name']}"
 
+    @property
+    def key(self) -> tuple[str, float, float]:
+        return self.video, self.start, self.end
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A segment, or segments that were compressed together, and their rows."""
+
+    A: Array
+    B: Array
+    piece: Piece
+    file: str
+
+    @property
+    def segments(self) -> list[_Segment]:
+        return [_Segment(record, self.file) for record in self.piece.segments]
+
 
 def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
     """Adapters of one base and hypernetwork -> one that holds the segments of all, and notes for the user.
 
     Videos come in the order they are first met, the segments of each by start, then end; what times cannot tell apart
-    stays in the order given. Files of different dtypes become float32, which is exact, where one of them is.
-    AdapterError, naming both files, where they do not fit together or hold the same segment (the same frames of the
-    same video sampled alike, which would count double). UsageError if there are none.
+    stays in the order given. Segments that were compressed together come where the first of them belongs. Files of
+    different dtypes become float32, which is exact, where one of them is. AdapterError, naming both files, where they
+    do not fit together or hold the same segment (the same frames of the same video sampled alike, which would count
+    double). UsageError if there are none.
     """
     if not adapters:
         raise UsageError("There is nothing to compose: name at least one adapter.")
@@ -65,22 +83,44 @@ def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
         _check_fit(adapters[0], other)
     adapters, widened = _same_dtype(adapters)
     bias = _same_bias(adapters)
-    pieces = _in_time_order([piece for adapter in adapters for piece in _pieces(adapter)])
-    _refuse_repeats(pieces)
-    return _assemble(pieces, bias, "The composed adapter"), widened + _notes(pieces)
+    parts = _in_time_order([part for adapter in adapters for part in _parts(adapter)])
+    segments = [segment for part in parts for segment in part.segments]
+    _refuse_repeats(segments)
+    return _assemble(parts, bias, "The composed adapter"), widened + _notes(segments)
 
 
 def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:
     """The adapter of some of its segments, in the order they have in it: the very bytes of the file that was composed.
 
-    UsageError where no index is given or one is out of range.
+    UsageError where no index is given or one is out of range, AdapterError where it was compressed with others that
+    are not asked for.
     """
     count = len(adapter.segments)
-    chosen = sorted(set(indices))
-    if not chosen or chosen[0] < 0 or chosen[-1] >= count:
+    chosen = set(indices)
+    if not chosen or min(chosen) < 0 or max(chosen) >= count:
         raise UsageError(f"{adapter.name} has segments 0 to {count - 1}; name some of these.")
-    pieces = _pieces(adapter)
-    return _assemble([pieces[i] for i in chosen], adapter, adapter.name)
+    parts, at = [], 0
+    for part in _parts(adapter):
+        inside = chosen & set(range(at, at + len(part.segments)))
+        if len(inside) == len(part.segments):
+            parts.append(part)
+        elif inside:
+            raise _mixed(adapter)
+        at += len(part.segments)
+    return _assemble(parts, adapter, adapter.name)
+
+
+def each_segment(adapter: Adapter) -> Iterator[Adapter]:
+    """The adapter of every segment by itself, one after the other. AdapterError where some were compressed."""
+    if adapter.compressed:
+        raise _mixed(adapter)
+    for part in _parts(adapter):
+        yield _assemble([part], adapter, adapter.name)
+
+
+def _mixed(adapter: Adapter) -> AdapterError:
+    return AdapterError(f"{adapter.name} was compressed with --max-rank, which mixed its segments for good, so they "
+                        "cannot be taken apart; use the files it was composed of.")
 
 
 def within(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> Adapter:
@@ -105,16 +145,19 @@ def within(adapter: Adapter, start: float | None, end: float | None, video: str 
     return slice_segments(adapter, chosen)
 
 
-def _pieces(adapter: Adapter) -> list[_Piece]:
-    r = adapter.rank
-    return [_Piece(adapter.A[:, i * r:(i + 1) * r], adapter.B[:, i * r:(i + 1) * r], record, adapter.name)
-            for i, record in enumerate(singles(adapter.record))]
+def _parts(adapter: Adapter) -> list[_Part]:
+    parts, end = [], 0
+    for piece in pieces(adapter.record):
+        rows = slice(end, end + piece.rank)
+        parts.append(_Part(adapter.A[:, rows], adapter.B[:, rows], piece, adapter.name))
+        end += piece.rank
+    return parts
 
 
-def _assemble(pieces: Sequence[_Piece], bias: Adapter, name: str) -> Adapter:
-    A = np.concatenate([piece.A for piece in pieces], axis=1)
-    B = np.concatenate([piece.B for piece in pieces], axis=1)
-    return replace(bias, A=A, B=B, record=combine([piece.record for piece in pieces]), name=name)
+def _assemble(parts: Sequence[_Part], bias: Adapter, name: str) -> Adapter:
+    A = np.concatenate([part.A for part in parts], axis=1)
+    B = np.concatenate([part.B for part in parts], axis=1)
+    return replace(bias, A=A, B=B, record=combine([part.piece for part in parts]), name=name)
 
 
 # What fits together.
@@ -184,38 +227,44 @@ def _other_bias(first: Adapter, other: Adapter) -> AdapterError:
 # Order, repeats and notes.
 
 
-def _in_time_order(pieces: Sequence[_Piece]) -> list[_Piece]:
+def _in_time_order(parts: Sequence[_Part]) -> list[_Part]:
     """Sorting by video as first met is what keeps `join` associative: a sorted part does not change who comes first."""
     videos: dict[str, int] = {}
-    for piece in pieces:
-        videos.setdefault(piece.video, len(videos))
-    return sorted(pieces, key=lambda piece: (videos[piece.video], piece.start, piece.end))
+    for part in parts:
+        videos.setdefault(part.segments[0].video, len(videos))
+
+    def place(part: _Part) -> tuple[int, float, float]:
+        video, start, end = part.segments[0].key
+        return videos[video], start, end
+
+    return sorted(parts, key=place)
 
 
-def _refuse_repeats(pieces: Sequence[_Piece]) -> None:
-    seen: dict[str, _Piece] = {}
-    for piece in pieces:
-        key = encode([piece.video, piece.start, piece.end, piece.record["segments"][0]["timestamps"],
-                      piece.record["sampling"]])
-        twin = seen.setdefault(key, piece)
-        if twin is not piece:
-            raise AdapterError(f"{twin.file} and {piece.file} both hold {piece}, sampled alike, which would count "
+def _refuse_repeats(segments: Sequence[_Segment]) -> None:
+    seen: dict[str, _Segment] = {}
+    for segment in segments:
+        key = encode([*segment.key, segment.record["segments"][0]["timestamps"], segment.record["sampling"]])
+        twin = seen.setdefault(key, segment)
+        if twin is not segment:
+            raise AdapterError(f"{twin.file} and {segment.file} both hold {segment}, sampled alike, which would count "
                                "double; give each segment once.")
 
 
-def _notes(pieces: Sequence[_Piece]) -> list[str]:
+def _notes(segments: Sequence[_Segment]) -> list[str]:
     notes = []
     names: dict[str, str] = {}
-    for piece in pieces:
-        names.setdefault(piece.video, piece.source["name"])
+    for segment in segments:
+        names.setdefault(segment.video, segment.source["name"])
     if len(names) > 1:
         notes.append(f"Segments of {len(names)} different videos were composed: {_listed([*names.values()])}.")
-    overlaps, latest = [], pieces[0]
-    for piece in pieces[1:]:
-        if piece.video == latest.video and piece.start < latest.end:
-            overlaps.append((latest, piece))
-        if piece.video != latest.video or piece.end > latest.end:
-            latest = piece
+    # What was compressed comes as one piece, whatever lies between its segments.
+    in_time = sorted(segments, key=lambda segment: segment.key)
+    overlaps, latest = [], in_time[0]
+    for segment in in_time[1:]:
+        if segment.video == latest.video and segment.start < latest.end:
+            overlaps.append((latest, segment))
+        if segment.video != latest.video or segment.end > latest.end:
+            latest = segment
     if overlaps:
         a, b = overlaps[0]
         more = f" (and {len(overlaps) - 1} more)" if len(overlaps) > 1 else ""

@@ -1,8 +1,18 @@
 """What an adapter file says about itself: one JSON document, checked field by field (DESIGN, "The .v2lora file").
 
 A file of one segment states everything at the top. In a file of several, a top-level field holds for every segment,
-save those that carry a value of their own under `own`. `singles` and `combine` are the two directions, and exact
+save those that carry a value of their own under `own`. `pieces` and `combine` are the two directions, and exact
 inverses: that is what lets a composed file be taken apart into the bytes it was made of.
+
+Each segment names its slice of the rank axis. In version 1 the slices are of the hypernetwork's rank r, one a segment.
+A record that has a list `compressed` is of version 2: there, segments that were compressed together share one slice,
+and an entry of that list, in the order of the axis, says of the slice
+
+- `rank`: [from, to), fewer ranks than its segments had before
+- `norms`: by layer, the Frobenius norm of the sum of B^T A that was compressed (the scale left out)
+- `errors`: by layer, how far from that sum the stored factors are, as a part of its norm; where some of it had been
+  compressed before, at most how far from the original sum; `error`: the same over all layers together
+- `sha256`: of what was compressed, A and then B as they were stored
 
 Fields nobody here knows are kept. `metadata` stands for the safetensors file's other metadata keys.
 """
@@ -12,8 +22,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
+VERSIONS = "1", "2"
+"""Of the format; which one a record needs is `needed_version`."""
 MAX_DEPTH = 32
 """Of nested JSON; our own documents need 5."""
 
@@ -22,6 +36,11 @@ Record = dict[str, Any]
 
 class Invalid(ValueError):
     """Why something is not of this format, as the end of a sentence; who catches it adds the file's name."""
+
+
+def needed_version(record: Record) -> str:
+    """Of the format that can hold this record: files that need no more stay readable by every v2l."""
+    return VERSIONS["compressed" in record]
 
 
 def encode(value: Any) -> str:
@@ -103,6 +122,10 @@ def _metadata(x: Any) -> bool:
             and not x.keys() & {"format", "version", "record"})
 
 
+def _span(x: Any) -> bool:
+    return isinstance(x, list) and len(x) == 2 and all(map(_count, x))
+
+
 Schema = Mapping[str, "Check | Schema"]
 _FIELDS: Schema = {
     "base": {"id": _text, "revision": lambda x: x is None or _text(x), "fingerprint": _text},
@@ -122,7 +145,12 @@ _SOURCE: Schema = {
 _SEGMENT: Schema = {
     "source": _count, "start": _finite, "end": _finite,
     "timestamps": lambda x: isinstance(x, list) and len(x) > 0 and all(map(_finite, x)),
-    "rank": lambda x: isinstance(x, list) and len(x) == 2 and all(map(_count, x)),
+    "rank": _span,
+}
+_BLOCK: Schema = {
+    "rank": _span, "error": _not_negative, "sha256": _text,
+    "errors": lambda x: isinstance(x, list) and all(map(_not_negative, x)),
+    "norms": lambda x: isinstance(x, list) and all(map(_not_negative, x)),
 }
 
 
@@ -144,8 +172,8 @@ def _fixed(record: Record) -> tuple[Any, ...]:
             record["target_modules"])
 
 
-def check(record: Any, total_rank: int, bias_rank: int) -> None:
-    """Raises Invalid unless the record is whole and agrees with tensors of these ranks."""
+def check(record: Any, layers: int, total_rank: int, bias_rank: int) -> None:
+    """Raises Invalid unless the record is whole and agrees with tensors of so many layers and these ranks."""
     check_depth(record)
     _match(record, _FIELDS, "its record")
     if not _metadata(record.get("metadata", {})):
@@ -155,23 +183,50 @@ def check(record: Any, total_rank: int, bias_rank: int) -> None:
         raise Invalid("its record lists no sources or no segments")
     for i, source in enumerate(sources):
         _match(source, _SOURCE, f"source {i} of its record")
-    rank = record["rank"]
-    if rank != bias_rank or total_rank != rank * len(segments):
-        raise Invalid(f"{len(segments)} segments of rank {rank} do not fit tensors of rank {total_rank} "
-                      f"with a bias of rank {bias_rank}")
     for i, segment in enumerate(segments):
         where = f"segment {i} of its record"
         _match(segment, _SEGMENT, where)
         if segment["source"] >= len(sources) or segment["start"] > segment["end"]:
             raise Invalid(f"{where} has an impossible source or span")
-        if segment["rank"] != [i * rank, (i + 1) * rank]:
-            raise Invalid(f"{where} does not hold the ranks {i * rank} to {(i + 1) * rank}")
         if "own" in segment:
             _check_own(record, segment["own"], where)
+    blocks = _check_blocks(record["compressed"], layers) if "compressed" in record else []
+    end = _check_slices(segments, blocks, record["rank"])
+    if record["rank"] != bias_rank or end != total_rank:
+        raise Invalid(f"{len(segments)} segments of rank {record['rank']} do not fit tensors of rank {total_rank} "
+                      f"with a bias of rank {bias_rank}")
+
+
+def _check_blocks(blocks: Any, layers: int) -> list[Record]:
+    if not isinstance(blocks, list) or not blocks:
+        raise Invalid("'compressed' in its record is not what it should be")
+    for i, block in enumerate(blocks):
+        _match(block, _BLOCK, f"compression {i} of its record")
+        if len(block["errors"]) != layers or len(block["norms"]) != layers:
+            raise Invalid(f"compression {i} of its record is not of {layers} layers")
+    return blocks
+
+
+def _check_slices(segments: Sequence[Record], blocks: Sequence[Record], rank: int) -> int:
+    """Raises Invalid unless the segments' slices fill the rank axis in order; returns where it ends."""
+    end, rest = 0, list(blocks)
+    for (first, last), group in groupby(segments, key=lambda segment: segment["rank"]):
+        count, width = len(list(group)), last - first
+        if rest and rest[0]["rank"] == [first, last]:
+            del rest[0]
+            fits = 0 < width < count * rank
+        else:
+            fits = count == 1 and width == rank
+        if first != end or not fits:
+            raise Invalid(f"its segments do not share out the ranks from {end} on")
+        end = last
+    if rest:
+        raise Invalid("'compressed' in its record names ranks that no segment has")
+    return end
 
 
 def _check_own(record: Record, own: Any, where: str) -> None:
-    if not isinstance(own, dict) or own.keys() & {"sources", "segments"}:
+    if not isinstance(own, dict) or own.keys() & _LISTS:
         raise Invalid(f"'own' in {where} is not what it should be")
     view = {**record, **own}
     _match(view, _FIELDS, where)
@@ -181,10 +236,40 @@ def _check_own(record: Record, own: Any, where: str) -> None:
 
 # One record of k segments <-> k records of one.
 
+_LISTS = {"sources", "segments", "compressed"}
+"""What a record says of its segments one by one."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What cannot be taken apart further: a segment, or segments that were compressed together."""
+
+    segments: list[Record]
+    """For each, the record of a file that holds it alone, as `singles` gives it."""
+    block: Record | None = None
+    """Its entry in `compressed`."""
+
+    @property
+    def rank(self) -> int:
+        """How much of the rank axis it takes."""
+        first, last = self.block["rank"] if self.block else (0, self.segments[0]["rank"])
+        return int(last - first)
+
+
+def pieces(record: Record) -> list[Piece]:
+    """The pieces of a record that has passed `check`, in the order of the rank axis."""
+    blocks = {tuple(block["rank"]): block for block in record.get("compressed", ())}
+    pairs = zip(record["segments"], singles(record), strict=True)
+    return [Piece([view for _, view in group], blocks.get(span))
+            for span, group in groupby(pairs, key=lambda pair: tuple(pair[0]["rank"]))]
+
 
 def singles(record: Record) -> list[Record]:
-    """For each segment, the record of a file that holds it alone. The record must have passed `check`."""
-    shared = {key: value for key, value in record.items() if key not in ("sources", "segments")}
+    """For each segment, the record of a file that holds it alone: where it was compressed, as it was before.
+
+    The record must have passed `check`.
+    """
+    shared = {key: value for key, value in record.items() if key not in _LISTS}
     return [
         {**shared, **segment.get("own", {}), "sources": [record["sources"][segment["source"]]],
          "segments": [{**{key: value for key, value in segment.items() if key != "own"},
@@ -193,23 +278,28 @@ def singles(record: Record) -> list[Record]:
     ]
 
 
-def combine(records: Sequence[Record]) -> Record:
-    """Records of one segment each -> one record of them all, in the given order.
+def combine(pieces: Sequence[Piece]) -> Record:
+    """Pieces of records -> one record of them all, in the given order.
 
-    A field that all have is stated once, as the first has it; a segment keeps under `own` what is different there, and
-    what only some have. Equal means equal as JSON: 1 and 1.0 are different bytes. A source is listed once however many
-    segments it has.
+    A field that all segments have is stated once, as the first has it; a segment keeps under `own` what is different
+    there, and what only some have. Equal means equal as JSON: 1 and 1.0 are different bytes. A source is listed once
+    however many segments it has.
     """
-    first = records[0]
-    keys = dict.fromkeys(key for record in records for key in record if key not in ("sources", "segments"))
-    shared = {key: first[key] for key in keys if all(key in record for record in records)}
+    records = [record for piece in pieces for record in piece.segments]
+    keys = dict.fromkeys(key for record in records for key in record if key not in _LISTS)
+    shared = {key: records[0][key] for key in keys if all(key in record for record in records)}
     stated = {key: encode(value) for key, value in shared.items()}
     sources: dict[str, tuple[int, Record]] = {}
-    segments = []
-    for i, record in enumerate(records):
-        source, segment, rank = record["sources"][0], record["segments"][0], record["rank"]
-        number, _ = sources.setdefault(encode(source), (len(sources), source))
-        own = {key: record[key] for key in keys if key in record and stated.get(key) != encode(record[key])}
-        segment = {**segment, "source": number, "rank": [i * rank, (i + 1) * rank]}
-        segments.append({**segment, "own": own} if own else segment)
-    return {**shared, "sources": [source for _, source in sources.values()], "segments": segments}
+    segments, blocks, end = [], [], 0
+    for piece in pieces:
+        span, end = [end, end + piece.rank], end + piece.rank
+        if piece.block:
+            blocks.append({**piece.block, "rank": span})
+        for record in piece.segments:
+            source, segment = record["sources"][0], record["segments"][0]
+            number, _ = sources.setdefault(encode(source), (len(sources), source))
+            own = {key: record[key] for key in keys if key in record and stated.get(key) != encode(record[key])}
+            segment = {**segment, "source": number, "rank": span}
+            segments.append({**segment, "own": own} if own else segment)
+    whole = {**shared, "sources": [source for _, source in sources.values()], "segments": segments}
+    return {**whole, "compressed": blocks} if blocks else whole
