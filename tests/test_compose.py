@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 from dataclasses import replace
@@ -146,6 +147,12 @@ def test_unknown_fields_come_through(tmp_path: Path) -> None:
     assert whole.record["same"] == [1] and [s["scene"] for s in whole.segments] == [0, 1, 2]
     for i, adapter in enumerate(adapters):
         assert contents(slice_segments(whole, [i]), tmp_path) == contents(adapter, tmp_path)
+
+
+def test_the_bytes_of_version_1(tmp_path: Path) -> None:
+    """What v2l 0.1.0 wrote, to the bit."""
+    digest = hashlib.sha256(contents(joined(*parts()[:4]), tmp_path)).hexdigest()
+    assert digest == "24385aa66e623e4c14934859bd074a8e2aa9b9ac13c79a166cb488498a12525c"
 
 
 # Taking apart.

@@ -210,15 +210,20 @@ def test_what_was_compressed_leaves_whole(tmp_path: Path) -> None:
     assert contents(slice_segments(everything, [0, 1, 3]), tmp_path) == contents(joined(a, d), tmp_path)
     assert contents(slice_segments(a, [0, 1]), tmp_path) == contents(a, tmp_path)
     for attempt in (lambda: slice_segments(everything, [0]), lambda: slice_segments(a, [1]),
-                    lambda: within(everything, 0, 3), lambda: list(each_segment(everything))):
+                    lambda: within(everything, 0, 3), lambda: each_segment(everything, range(4)),
+                    lambda: each_segment(everything, [1, 2])):
         with pytest.raises(AdapterError, match="compressed with --max-rank, which mixed its segments"):
             attempt()
 
 
 def test_each_segment_is_a_file_that_was_joined(tmp_path: Path) -> None:
     ps = [segment(seed) for seed in range(3)]
-    found = [contents(one, tmp_path) for one in each_segment(joined(*ps))]
-    assert found == [contents(one, tmp_path) for one in ps]
+    found = {i: contents(one, tmp_path) for i, one in each_segment(joined(*ps), [2, 0, 2])}
+    assert list(found) == [0, 2] and found == {i: contents(ps[i], tmp_path) for i in (0, 2)}
+    everything = joined(compress(joined(ps[0], ps[1]), 5), ps[2])
+    assert [(i, contents(one, tmp_path)) for i, one in each_segment(everything, [2])] == [(2, found[2])]
+    with pytest.raises(UsageError, match="segments 0 to 2"):
+        each_segment(everything, [3])
 
 
 def test_compressing_again_adds_up_what_was_lost() -> None:

@@ -232,10 +232,8 @@ def load(path: str | os.PathLike[str]) -> Adapter:
     """Read and check a whole file: nothing of it is believed before it was checked. AdapterError."""
     with _reading(path) as file:
         header = _read_header(file)
-        data = _read_data(file, header)
         arrays: dict[str, Array] = {}
-        for key, shape in header.shapes.items():
-            array = np.frombuffer(data, DTYPES[header.dtype], math.prod(shape), header.offsets[key])
+        for (key, shape), array in zip(header.shapes.items(), _read_tensors(file, header), strict=True):
             if not _all_finite(array, header.dtype):
                 raise Invalid(f"{key} holds values that are not finite")
             arrays[key] = np.require(array, requirements="A").reshape(shape)
@@ -365,16 +363,24 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None
     check(record, L, R, r)
 
 
-def _read_data(file: BinaryIO, header: _Header) -> Array:
-    """The bytes of the tensors, read or, where they are many, mapped.
+def _read_tensors(file: BinaryIO, header: _Header) -> Iterator[Array]:
+    """The tensors, flat, in the header's order: read or, where the file is large, mapped.
 
     Not always mapped, because a mapped file that another program cuts short kills us. Mapped as a private copy, because
-    torch warns of arrays that cannot be written to.
+    torch warns of arrays that cannot be written to. Each is read into memory of its own: who joins many files needs
+    the bias of one.
     """
+    dtype = DTYPES[header.dtype]
+    whole = None
     if header.size >= MAP_FROM:
         whole = mmap.mmap(file.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
-        return np.frombuffer(whole, np.uint8, offset=header.start)
-    data = np.fromfile(file, np.uint8, header.size)
-    if data.size != header.size:
-        raise Invalid("it was cut short while it was read")
-    return data
+    for key, shape in header.shapes.items():
+        count, start = math.prod(shape), header.start + header.offsets[key]
+        if whole is not None:
+            yield np.frombuffer(whole, dtype, count, start)
+            continue
+        file.seek(start)
+        array = np.fromfile(file, dtype, count)
+        if array.size != count:
+            raise Invalid("it was cut short while it was read")
+        yield array

@@ -83,7 +83,7 @@ def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
         _check_fit(adapters[0], other)
     adapters, widened = _same_dtype(adapters)
     bias = _same_bias(adapters)
-    parts = _in_time_order([part for adapter in adapters for part in _parts(adapter)])
+    parts = _in_time_order([part for adapter in adapters for _, part in _parts(adapter)])
     segments = [segment for part in parts for segment in part.segments]
     _refuse_repeats(segments)
     return _assemble(parts, bias, "The composed adapter"), widened + _notes(segments)
@@ -95,27 +95,33 @@ def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:
     UsageError where no index is given or one is out of range, AdapterError where it was compressed with others that
     are not asked for.
     """
-    count = len(adapter.segments)
-    chosen = set(indices)
-    if not chosen or min(chosen) < 0 or max(chosen) >= count:
-        raise UsageError(f"{adapter.name} has segments 0 to {count - 1}; name some of these.")
-    parts, at = [], 0
-    for part in _parts(adapter):
-        inside = chosen & set(range(at, at + len(part.segments)))
-        if len(inside) == len(part.segments):
+    chosen = _chosen(adapter, indices)
+    parts = []
+    for inside, part in _parts(adapter):
+        if chosen >= inside:
             parts.append(part)
-        elif inside:
+        elif chosen & inside:
             raise _mixed(adapter)
-        at += len(part.segments)
     return _assemble(parts, adapter, adapter.name)
 
 
-def each_segment(adapter: Adapter) -> Iterator[Adapter]:
-    """The adapter of every segment by itself, one after the other. AdapterError where some were compressed."""
-    if adapter.compressed:
+def each_segment(adapter: Adapter, indices: Sequence[int]) -> Iterator[tuple[int, Adapter]]:
+    """Of some of its segments, in the order they have in it, each by itself, with its index; one at a time.
+
+    Raises as `slice_segments` does, before the first.
+    """
+    chosen = _chosen(adapter, indices)
+    parts = [(inside, part) for inside, part in _parts(adapter) if chosen & inside]
+    if any(part.piece.block for _, part in parts):
         raise _mixed(adapter)
-    for part in _parts(adapter):
-        yield _assemble([part], adapter, adapter.name)
+    return ((min(inside), _assemble([part], adapter, adapter.name)) for inside, part in parts)
+
+
+def _chosen(adapter: Adapter, indices: Sequence[int]) -> set[int]:
+    count, chosen = len(adapter.segments), set(indices)
+    if not chosen or min(chosen) < 0 or max(chosen) >= count:
+        raise UsageError(f"{adapter.name} has segments 0 to {count - 1}; name some of these.")
+    return chosen
 
 
 def _mixed(adapter: Adapter) -> AdapterError:
@@ -124,10 +130,18 @@ def _mixed(adapter: Adapter) -> AdapterError:
 
 
 def within(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> Adapter:
-    """The adapter of the segments that overlap [start, end) seconds of their video, in the order they have in it.
+    """The adapter of the segments that `overlapping` finds, whole, in the order they have in it.
+
+    UsageError, saying what there is, where none fits; AdapterError where segments were compressed with others.
+    """
+    return slice_segments(adapter, overlapping(adapter, start, end, video))
+
+
+def overlapping(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> list[int]:
+    """The indices of the segments that overlap [start, end) seconds of their video; there is at least one.
 
     None leaves a side open; `video` keeps the segments of one video, called by its name in `sources` or its sha256.
-    Segments stay whole: the result is what `slice_segments` gives. UsageError, saying what there is, where none fits.
+    UsageError, saying what there is, where none fits.
     """
     first, last = -math.inf if start is None else start, math.inf if end is None else end
     if not first < last:
@@ -142,16 +156,17 @@ def within(adapter: Adapter, start: float | None, end: float | None, video: str 
     if not chosen:
         raise UsageError(f"{adapter.name} has no segment there; what it holds lies between "
                          f"{min(begin for _, begin, _ in known):.6g} s and {max(stop for _, _, stop in known):.6g} s.")
-    return slice_segments(adapter, chosen)
+    return chosen
 
 
-def _parts(adapter: Adapter) -> list[_Part]:
-    parts, end = [], 0
+def _parts(adapter: Adapter) -> Iterator[tuple[set[int], _Part]]:
+    """What cannot be taken apart further, each with the indices of the segments in it."""
+    index = end = 0
     for piece in pieces(adapter.record):
         rows = slice(end, end + piece.rank)
-        parts.append(_Part(adapter.A[:, rows], adapter.B[:, rows], piece, adapter.name))
-        end += piece.rank
-    return parts
+        inside = set(range(index, index + len(piece.segments)))
+        yield inside, _Part(adapter.A[:, rows], adapter.B[:, rows], piece, adapter.name)
+        index, end = index + len(inside), rows.stop
 
 
 def _assemble(parts: Sequence[_Part], bias: Adapter, name: str) -> Adapter:
