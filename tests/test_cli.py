@@ -46,7 +46,8 @@ def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(("words", "status"), [
     ((), 0), (("--help",), 0), (("ingest", "--help"), 0), (("info", "a.v2lora"), 0), (("models",), 0),
-    (("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora"), 0),
+    (("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora"), 0), (("slice", "a.v2lora", "--each"), 0),
+    (("compose", "a.v2lora", "b.v2lora", "--max-rank", "3", "-o", "full.v2lora"), 0),
     (("ask", "Why?"), 2), (("ask", "nope.v2lora", "Why?"), 1), (("ingest", "folder"), 1),
     (("ingest", "a.mp4", "--dtype", "x"), 2), (("ingest", "--start", "x", "a.mp4"), 2),
 ], ids=str)
@@ -63,7 +64,7 @@ def test_a_video_is_opened_before_torch_is_imported(here: Path) -> None:
 
 def test_help_and_version(here: Path) -> None:
     assert run().stdout == run("--help").stdout
-    for name in ("ingest", "ask", "compose", "info", "models", "bench"):
+    for name in ("ingest", "ask", "compose", "slice", "info", "models", "bench"):
         assert re.search(rf"^  {name} ", run("--help").stdout, re.MULTILINE)
         text = run(name, "-h").stdout
         assert text.startswith(f"Usage: v2l {name}") and f"    v2l {name} " in text
@@ -123,7 +124,7 @@ def test_compose_refuses(here: Path) -> None:
     assert "bad.v2lora is not a usable adapter" in refused("compose", "a.v2lora", "bad.v2lora", "-o", "full.v2lora")
     assert "double" in refused("compose", "a.v2lora", "a.v2lora", "-o", "full.v2lora")
     content = Path("a.v2lora").read_bytes()
-    assert "one of the adapters to join" in refused("compose", "a.v2lora", "b.v2lora", "-o", "./a.v2lora", status=2)
+    assert "one of the adapters to read" in refused("compose", "a.v2lora", "b.v2lora", "-o", "./a.v2lora", status=2)
     assert Path("a.v2lora").read_bytes() == content
     assert "does not exist" in refused("compose", "a.v2lora", "b.v2lora", "-o", "no/full.v2lora")
     assert "nothing to compose" in refused("compose", "-", "-o", "full.v2lora", stdin="", status=2)
@@ -162,7 +163,7 @@ def test_bench_compares(here: Path) -> None:
     words = (REFERENCE / "videos/short.mp4", "--question", "What?", "--repeat", 1, *MAKE)
     text = run("bench", *words).stdout
     assert re.search(r"^prompt tokens +\d+ +\d+ +\d+$", text, re.MULTILINE)
-    assert re.search(r"^adapter wins at +- +(never|question \d+) +(never|question \d+)$", text, re.MULTILINE)
+    assert re.search(r"^pays at question +- +(never|\d+) +(never|\d+)$", text, re.MULTILINE)
     assert "no such file" in refused("bench", "nope.mp4", *MAKE)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from v2l import __version__
-from v2l.commands.adapters import compose, info
+from v2l.commands.adapters import compose, info, slice_
 from v2l.commands.ask import ask
 from v2l.commands.bench import bench
 from v2l.commands.console import Boundary, debugging, write
@@ -53,7 +53,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, compose, info):
-    app.command(cls=Command)(command)
+for command in (ingest, ask, compose, slice_, info):
+    app.command(command.__name__.rstrip("_"), cls=Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
