@@ -26,6 +26,9 @@ class Sampling:
     """Seconds; look only at what comes before."""
 
 
+DECODED_AHEAD = 64 << 20
+"""Bytes of frames decoded before they are looked at, while many videos are ingested."""
+
 SHORTEST_SEGMENT = 1.0
 """Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""
 REMNANT = 0.25

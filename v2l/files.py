@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from v2l.errors import OutputError
+
+_TEMPORARY = re.compile(r"\.v2l-[0-9a-f]{16}\.tmp")
+"""Names of files that are being written."""
+_LEFT_OVER = 24 * 3600
+"""Seconds since a temporary file was last written to, from which on nobody can be writing it any more."""
 
 
 @contextmanager
@@ -28,6 +36,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise PermissionError(errno.EACCES, "")  # a device or a pipe must not be replaced, nor a protected file
         # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
         temporary = final.with_name(f".v2l-{secrets.token_hex(8)}.tmp")
+        _sweep(final.parent)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         handle = os.open(temporary, flags, 0o666)
         try:
@@ -43,6 +52,25 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         _sync_folder(final.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"Cannot write {path}: {_reason(error, Path(path))}.") from error
+
+
+def create_folder(folder: Path) -> None:
+    """Raises OutputError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"Cannot create the folder {folder}: {error.strerror}; choose another place.") from error
+
+
+@lru_cache(maxsize=4096)
+def _sweep(folder: Path) -> None:
+    """Removes what killed runs left of files they were writing into a folder, once in a process."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):
+                if (_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
+                        and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER):
+                    os.unlink(entry)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,10 +18,9 @@ import typer
 from typer.core import TyperGroup
 
 from v2l.errors import OutputError, V2LError, is_memory
-from v2l.show import size_text
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from v2l.commands.bar import Bar
 
 INTERRUPTED, PIPE_CLOSED = 130, 141
 """Exit statuses, as the shell gives them to what SIGINT and SIGPIPE end."""
@@ -83,7 +82,7 @@ class Console:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self._bar: Progress | None = None
+        self._bar: Bar | None = None
 
     def note(self, text: str) -> None:
         if not self.quiet:
@@ -93,46 +92,41 @@ class Console:
         self.note(f"Note: {text}")
 
     @contextmanager
-    def working(self, what: str, prefix: str = "") -> Iterator[None]:
-        """Shows `what` as going on, until the block ends or `stop`; then what `progress` reports, after `prefix`."""
+    def working(self, what: str, of: int | None = None) -> Iterator[None]:
+        """Shows `what` as going on, until the block ends or `stop`; then what `progress` reports. `of` so many things,
+        of which `finished` counts those that are done, how long the rest will take is told too."""
         if self.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") in ("dumb", "unknown"):
             yield
             return
-        from rich.console import Console as RichConsole
-        from rich.progress import BarColumn, TextColumn
-        from rich.progress import Progress as RichProgress
+        from v2l.commands.bar import Bar
 
-        self._prefix = prefix
-        name = TextColumn("{task.description}", markup=False)
-        # What is written meanwhile goes to the streams as they are: results must not pass through the bar's stderr.
-        self._bar = RichProgress(
-            name, BarColumn(bar_width=12), TextColumn("{task.fields[count]}"), console=RichConsole(stderr=True),
-            transient=True, redirect_stdout=False, redirect_stderr=False)
-        self._task = self._bar.add_task(self._label(what), total=None, count="")
+        self._bar = Bar(clean(what), of)
         try:
-            with self._bar:
-                yield
+            self._bar.show()
+            yield
         finally:
-            self._bar = None
-
-    def _label(self, what: str) -> str:
-        """Short enough to leave room for the bar and the count."""
-        text, room = clean(self._prefix + what), max(8, shutil.get_terminal_size().columns - 30)
-        return text if len(text) <= room else f"{text[:room - 1]}…"
+            self.stop()
 
     def stop(self) -> None:
         """Takes the bar away before its block ends."""
         if self._bar:
-            self._bar.stop()
+            self._bar.hide()
             self._bar = None
+
+    def aside(self) -> None:
+        """The bar makes way for what is to be written, until `progress` is next reported."""
+        if self._bar:
+            self._bar.hide()
 
     def progress(self, what: str, done: int, total: int | None) -> None:
         """What the engine reports: frames of a video, or bytes of a file that comes in."""
         if self._bar:
-            large = max(done, total or 0) > 99_999  # bytes; nobody samples as many frames
-            parts = [size_text(n) if large else str(n) for n in (done, total) if n is not None]
-            self._bar.update(self._task, description=self._label(what), completed=done, total=total,
-                             count="/".join(parts))
+            self._bar.update(clean(what), done, total)
+
+    def finished(self, worked: bool) -> None:
+        """One of the things is done; `worked` unless it was there already."""
+        if self._bar:
+            self._bar.finish(worked)
 
 
 def _tell(text: str) -> None:

@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from v2l.errors import OutputError, UsageError, V2LError
+from v2l.commands.shard import Shard
+from v2l.errors import OutputError, UsageError, V2LError, VideoError
 from v2l.files import replacing
+
+if TYPE_CHECKING:
+    from v2l.bulk import Job
 
 SUFFIX = ".v2lora"
 
@@ -31,45 +36,73 @@ def expand(words: Iterable[str], decode: Callable[[bytes], str] = os.fsdecode) -
 
 
 @dataclass(frozen=True)
-class Job:
-    """A video to watch and the adapter file it becomes."""
+class Plan:
+    """What is to be made."""
 
+    jobs: list[Job]
+    failed: list[V2LError]
+    """Inputs that failed already."""
+    found: int
+    """Videos, those of all shards."""
+
+
+@dataclass
+class _Found:
     video: Path
-    output: Path
+    within: Path
+    """Its name within what was given."""
+    key: str
+    """By which it falls to a shard."""
 
 
-def plan(inputs: Iterable[str], output: Path | None, folder: Path | None) -> tuple[list[Job], list[V2LError]]:
-    """Videos and folders of videos -> what is to be made, and what failed already.
+def plan(inputs: Iterable[str], output: Path | None, folder: Path | None, shard: Shard | None = None) -> Plan:
+    """Videos and folders of videos -> what is to be made of them, or of the shard's.
 
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
     UsageError where two videos would become one file, or a file would replace an input.
     """
-    from v2l.video import find_videos
+    from v2l.bulk import Job
 
-    found: dict[Path, tuple[Path, Path]] = {}  # by what a video really is: itself, and its name within what was given
-    failures: list[V2LError] = []
+    if output is not None and os.path.isdir(output):
+        raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {output}.")
+    found: dict[Path, _Found] = {}  # by what a video really is
+    failed: list[V2LError] = []
     for name in map(Path, inputs):
         try:
-            folder_given = os.path.isdir(name)  # unlike Path's, it takes any name
-            for video in find_videos([name]) if folder_given else [name]:
-                within = video.relative_to(name) if folder_given else Path(name.name)
-                found.setdefault(Path(os.path.realpath(video)), (video, within))
+            for video in _videos(name):
+                same = found.setdefault(Path(os.path.realpath(video.video)), video)
+                same.key = min(same.key, video.key)  # one given twice falls to one shard, in whatever order
         except V2LError as error:
-            failures.append(error)
+            failed.append(error)
     if output is not None and len(found) > 1:
         raise UsageError(f"-o names one file and there are {len(found)} videos; use --output-dir.")
-    jobs = [Job(video, output or ((folder / within) if folder else video).with_suffix(SUFFIX))
-            for video, within in found.values()]
+    jobs = {Job(each.video, output or ((folder / each.within) if folder else each.video).with_suffix(SUFFIX)): each.key
+            for each in found.values()}
     _refuse_clashes(jobs, found.keys())
     usable = []
-    for job in jobs:
+    for job in jobs if shard is None else [job for job, key in jobs.items() if shard.holds(key)]:
         try:
             if os.path.exists(job.video):  # of one that is not there, opening it will tell
                 check_output(job.output, create_folder=folder is not None)
             usable.append(job)
         except OutputError as error:
-            failures.append(error)
-    return usable, failures
+            failed.append(error)
+    return Plan(usable, failed, len(found))
+
+
+def _videos(name: Path) -> Iterator[_Found]:
+    """A video itself, or those below a folder. VideoError."""
+    from v2l.video import find_videos
+
+    if os.path.isdir(name):  # unlike Path's, it takes any name
+        for video in find_videos([name]):
+            within = video.relative_to(name)
+            yield _Found(video, within, within.as_posix())
+    elif is_adapter_name(name.name) and os.path.isfile(name):
+        raise VideoError(f"{name} is an adapter already; ask it with: v2l ask {name} QUESTION.")
+    else:
+        size = os.path.getsize(name) if os.path.isfile(name) else 0
+        yield _Found(name, Path(name.name), f"{name.name} {size}")  # `*/video.mp4` must not all be one shard's
 
 
 def _refuse_clashes(jobs: Iterable[Job], inputs: Iterable[Path]) -> None:
@@ -96,11 +129,3 @@ def check_output(path: Path, create_folder: bool = False) -> None:
             path = path.parent
     with suppress(_Enough), replacing(path):
         raise _Enough
-
-
-def create_folder(folder: Path) -> None:
-    """Raises OutputError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot create the folder {folder}: {error.strerror}; choose another place.") from error
