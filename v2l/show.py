@@ -1,4 +1,4 @@
-"""Adapters, models and measurements as plain text that reads well on 40 columns too."""
+"""Adapters and models as plain text that reads well on 40 columns too."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from v2l.record import Record, singles
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
-    from v2l.bench.compare import Comparison, Way
     from v2l.checkpoints import Availability
 
 
@@ -127,35 +126,3 @@ def model_record(model: Availability) -> dict[str, Any]:
             "ready": model.ready, "size": model.size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
             "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None}
-
-
-# --- measurements ---
-
-
-def comparison_text(found: Comparison) -> str:
-    """Three ways of answering side by side."""
-    def seconds(value: float) -> str:
-        return f"{value:.3g}" if value else "-"
-
-    def pays(way: Way) -> str:
-        if way is found.adapter:
-            return "-"
-        after = found.pays_after(way)
-        return "never" if after is None else f"question {after}"
-
-    rows: list[tuple[str, list[str]]] = [
-        ("", ["adapter", "direct", "cached"]),
-        ("prompt tokens", [str(way.prompt_tokens) for way in found.ways]),
-        ("  of the video", [str(way.visual_tokens) for way in found.ways]),
-        ("watching, s", [seconds(way.setup_s) for way in found.ways]),
-        ("first token, s", [seconds(way.ttft_s) for way in found.ways]),
-        ("answer, s", [seconds(way.total_s) for way in found.ways]),
-        ("answer, tokens", [str(way.new_tokens) for way in found.ways]),
-        ("adapter wins at", [pays(way) for way in found.ways]),
-    ]
-    width = max(len(cell) for _, cells in rows for cell in cells) + 2
-    table = "\n".join(f"{name:<15}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in rows)
-    about = (f"{found.model}: {found.video}, {found.frames} frames at {found.resolution} pixels\n"
-             f"{found.device}, {found.dtype}, {found.threads} threads; median of {found.repeats}\n")
-    answers = "\n".join(f"{name}: {way.answer}" for name, way in zip(("adapter", "direct"), found.ways, strict=False))
-    return f"{about}\n{table}\n\nQ: {found.question}\n{answers}"

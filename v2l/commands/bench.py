@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from v2l.commands.console import Console, write, write_json
+from v2l.commands.console import Console, columns, write, write_json
 from v2l.commands.options import (
     Checkpoint,
     Command,
@@ -29,7 +29,7 @@ from v2l.commands.options import (
 )
 from v2l.commands.start import changes, load_engine
 from v2l.config import DEFAULT_MODEL, Sampling
-from v2l.errors import UsageError
+from v2l.errors import OutputError, UsageError
 
 
 class _Bench(TyperGroup):
@@ -76,14 +76,72 @@ def compare_ways(
     engine = load_engine(console, model, checkpoint, device, dtype, offline)
     with console.working("Measuring"), TemporaryDirectory() as folder:
         from v2l.bench.compare import QUESTION, compare
-        from v2l.show import comparison_text
+        from v2l.bench.tables import comparison_text
 
         found = compare(engine, video or _drawn_clip(Path(folder)), question=question or QUESTION,
                         sampling=engine.sampling(**sampling, resolution=resolution), repeats=repeat)
     if json:
         write_json(found.to_json())
     else:
-        write(comparison_text(found))
+        write(comparison_text(found, columns()))
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    """`8,12,24`. Raises typer.BadParameter."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 8,12,24.")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+@bench.command("speed", cls=Command)
+def sweep_speed(
+    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
+    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024", parser=_numbers)]
+    = None,
+    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024", parser=_numbers)]
+    = None,
+    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10", callback=positive)] = 10.0,
+    quick: Annotated[bool, typer.Option("--quick", help="8, 12 and 24 frames, the model's own resolution, once.")]
+    = False,
+    repeat: Annotated[int, option("N", "Times of which the median is taken.", "3", callback=positive)] = 3,
+    report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
+    resume: Annotated[Path | None, option("FILE", "Go on from what it holds; keep what is found.")] = None,
+    device: Device = None, dtype: Compute = Dtype.auto,
+    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+) -> None:
+    """Measure a sweep of frames and resolutions, as published.
+
+    Each cell draws a clip of which so many frames are really sampled, watches it into an adapter, and asks once from
+    the adapter and once with the video in the prompt; in processes of their own, so that memory is measured truly.
+    Cells run from the cheapest on. What the budget leaves out is listed with the time it would take; a later call
+    with the same --resume goes on with it.
+
+    \b
+      v2l bench speed --quick
+      v2l bench speed --model 500m --budget 240 --resume 500m.jsonl --report 500m.html
+    """
+    from v2l.bench.journal import Journal
+    from v2l.bench.speed import FRAMES, QUICK_FRAMES, Setting, sweep
+    from v2l.bench.tables import sweep_text
+    from v2l.files import replacing
+
+    if report is not None and (report.is_dir() or not report.parent.is_dir()):
+        raise OutputError(f"{report} cannot be written; name a file in a folder that exists.")
+    setting = Setting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
+                      frames=frames or (QUICK_FRAMES if quick else FRAMES), repeats=1 if quick else repeat, quick=quick)
+    console, journal = Console(quiet), Journal(resume)
+    with console.working("Starting"):
+        found = sweep(setting, budget * 60, journal=journal, told=console.progress,
+                      found=write_json if json else lambda _: None)
+    if not json:
+        write(sweep_text(found, columns()))
+    if report is not None:
+        from v2l.bench.report import speed_page
+
+        with replacing(report) as file:
+            file.write(speed_page(found).encode())
+        console.note(f"{report} shows it with plots.")
 
 
 def _drawn_clip(folder: Path) -> Path:
