@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from v2l.errors import ModelError
 from v2l.prompt import normalize
 from v2l.text import TextConfig, TextStack
 from v2l.verify import read_json
+from v2l.vision import Vision, VisionConfig
 from v2l.weights import fingerprint, load_into, text_name, vision_name
 
 if TYPE_CHECKING:
@@ -59,26 +60,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
-class Vision(nn.Module):
-    """Vision tower and connector: tiles [n, 3, tile, tile] -> image tokens [n, image_seq_len, h]."""
-
-    def __init__(self, config: dict[str, Any]) -> None:
-        from transformers import SmolVLMConfig
-        from transformers.models.smolvlm.modeling_smolvlm import SmolVLMConnector, SmolVLMVisionTransformer
-
-        super().__init__()
-        parts = ("text_config", "vision_config", "scale_factor")
-        smolvlm = SmolVLMConfig(**{name: config[name] for name in parts if name in config})
-        tower: Any = smolvlm.vision_config
-        tower._attn_implementation = "sdpa"
-        self.vision_model = SmolVLMVisionTransformer(tower)
-        self.connector = SmolVLMConnector(smolvlm)
-
-    def forward(self, tiles: Tensor) -> Tensor:
-        image: Tensor = self.connector(self.vision_model(pixel_values=tiles).last_hidden_state)
-        return image
-
-
 class Base:
     """A SmolVLM2 folder. Nothing heavy is read before it is used.
 
@@ -89,12 +70,10 @@ class Base:
         self.folder, self.device, self.dtype = folder, device, dtype
         self.config = read_json(folder / "config.json")
         self.text_config = TextConfig.from_json(self.config)
-        vision = self.config["vision_config"]
-        image_size = vision.get("image_size", 224)  # the defaults are those of transformers' configurations
-        per_edge = image_size // vision.get("patch_size", 32) // self.config.get("scale_factor", 2)
+        self.vision_config = VisionConfig.from_json(self.config)
         processor, preprocessor = self._json("processor_config.json"), self._json("preprocessor_config.json")
-        self.tile: int = preprocessor.get("max_image_size", {}).get("longest_edge", image_size)
-        self.image_seq_len: int = processor.get("image_seq_len", per_edge**2)
+        self.tile: int = preprocessor.get("max_image_size", {}).get("longest_edge", self.vision_config.image_size)
+        self.image_seq_len: int = processor.get("image_seq_len", self.vision_config.image_seq_len)
 
     def _json(self, name: str) -> dict[str, Any]:
         """A file of the folder that may be missing."""
@@ -144,13 +123,15 @@ class Base:
             stack = TextStack(self.text_config, layers)
         tied = {"lm_head.weight": "embed_tokens.weight"} if self.text_config.tied else None
         load_into(stack, self.folder, text_name, self.device, self.dtype, tied)
+        stack.pack()
         return stack
 
     @cached_property
     def vision(self) -> Vision:
         with torch.device("meta"):
-            vision = Vision(self.config)
+            vision = Vision(self.vision_config, self.text_config.hidden_size)
         load_into(vision, self.folder, vision_name, self.device, self.dtype)
+        vision.pack()
         return vision
 
     @torch.inference_mode()

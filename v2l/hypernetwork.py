@@ -15,19 +15,28 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.config import HypernetConfig
+from v2l.packed import PackedLinear, pack, packs
+
+
+CHUNK = 4096
+"""Context tokens that go through the projection together: bounds its memory, four times as wide as the features."""
+
+
+def normalized(x: Tensor) -> Tensor:
+    """x / rms(x), with the statistics in float32."""
+    y = x.float()
+    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, with the statistics in float32."""
+    """x / rms(x) * weight."""
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)
-        return self.weight * y.to(x.dtype)
+        return self.weight * normalized(x)
 
 
 class GatedMLP(nn.Module):
@@ -40,32 +49,51 @@ class GatedMLP(nn.Module):
         self.down_proj = nn.Linear(inner, out, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        gate = self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
+        return self.down_proj(gate * self.up_proj(x))
+
+    def pack(self) -> None:
+        self.gate_proj = PackedLinear([self.gate_proj], "silu")
+
+
+class Factor(nn.Linear):
+    """A matrix that meets the queries rather than the context; see `CrossAttention`."""
+
+    def __init__(self, size: int, out: int) -> None:
+        super().__init__(size, out, bias=False)
 
 
 class CrossAttention(nn.Module):
-    """Grouped-query attention of x over kv; no biases, no positions."""
+    """Grouped-query attention of x over [context ; x]; no biases, no positions.
+
+    There are few queries and many context tokens, so keys and values are never made: q (W_k c)^T is (q W_k) c^T, and
+    p (W_v c) is (p c) W_v. With 128 query vectors that is a quarter of the work. The context comes normalized, and the
+    weight of its norm is applied on the queries' side too.
+    """
 
     def __init__(self, config: HypernetConfig) -> None:
         super().__init__()
-        z, self.head_dim = config.latent_size, config.head_dim
+        z, self.head_dim, self.kv_heads = config.latent_size, config.head_dim, config.num_kv_heads
         self.q_proj = nn.Linear(z, config.num_heads * self.head_dim, bias=False)
-        self.k_proj = nn.Linear(z, config.num_kv_heads * self.head_dim, bias=False)
-        self.v_proj = nn.Linear(z, config.num_kv_heads * self.head_dim, bias=False)
+        self.k_proj = Factor(z, config.num_kv_heads * self.head_dim)
+        self.v_proj = Factor(z, config.num_kv_heads * self.head_dim)
         self.o_proj = nn.Linear(config.num_heads * self.head_dim, z, bias=False)
 
-    def forward(self, x: Tensor, kv: Tensor, mask: Tensor | None) -> Tensor:
-        """x [n, q, z], kv [n, t, z], mask [n, 1, 1, t] with True where a token counts -> [n, q, z]."""
-        split = lambda y: y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        q, k, v = split(self.q_proj(x)), split(self.k_proj(kv)), split(self.v_proj(kv))
-        group = q.shape[1] // k.shape[1]
-        # The query heads that share a key/value head are stacked along the query axis: one plain product each.
-        q = q.reshape(q.shape[0], k.shape[1], group * q.shape[2], self.head_dim)  # [n, kv heads, group * q, d]
-        scores = (q @ k.transpose(-1, -2)).float() / math.sqrt(self.head_dim)
+    def forward(self, x: Tensor, context: Tensor, norm: Tensor, mask: Tensor | None) -> Tensor:
+        """x [n, q, z], context [n, t, z] and its norm's weight [z], mask [n, t], True where it counts -> [n, q, z]."""
+        n, queries, z = x.shape
+        W_k, W_v = (proj.weight.unflatten(0, (self.kv_heads, self.head_dim)) for proj in (self.k_proj, self.v_proj))
+        # The query heads that share a key head are stacked along the query axis: g = queries * heads / kv_heads.
+        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [n, heads, q, d]
+        probe = (q.reshape(n, self.kv_heads, -1, self.head_dim) @ W_k).flatten(1, 2)  # [n, kv heads * g, z]
+        scores = torch.cat([(probe * norm) @ context.mT, probe @ x.mT], dim=-1)  # [n, kv heads * g, t + q]
         if mask is not None:
-            scores = scores.masked_fill(~mask, -torch.inf)
-        pooled = scores.softmax(-1).to(v.dtype) @ v
-        pooled = pooled.reshape(x.shape[0], -1, x.shape[1], self.head_dim)  # [n, heads, q, d]
+            scores = scores.masked_fill(~F.pad(mask, (0, queries), value=True)[:, None], -torch.inf)
+        weights = (scores.float() / math.sqrt(self.head_dim)).softmax(-1).to(x.dtype)
+        over_context, over_x = weights.split([context.shape[1], queries], dim=-1)
+        pooled = (over_context @ context) * norm + over_x @ x
+        pooled = pooled.view(n, self.kv_heads, -1, z) @ W_v.mT  # [n, kv heads, g, d]
+        pooled = pooled.view(n, -1, queries, self.head_dim)  # [n, heads, q, d]
         return self.o_proj(pooled.transpose(1, 2).flatten(2))
 
 
@@ -84,12 +112,9 @@ class Block(nn.Module):
         self.post_ff_layernorm = RMSNorm(z)
 
     def forward(self, x: Tensor, context: Tensor, mask: Tensor | None) -> Tensor:
-        """x [n, q, z], context [n, t, z], mask [n, t] or None -> [n, q, z]."""
-        latents = self.input_latents_layernorm(x)
-        kv = torch.cat([self.input_context_layernorm(context), latents], dim=1)
-        if mask is not None:
-            mask = F.pad(mask, (0, x.shape[1]), value=True)[:, None, None]
-        x = x + self.post_attention_layernorm(self.self_attn(latents, kv, mask))
+        """x [n, q, z], normalized context [n, t, z], mask [n, t] or None -> [n, q, z]."""
+        latents, norm = self.input_latents_layernorm(x), self.input_context_layernorm.weight
+        x = x + self.post_attention_layernorm(self.self_attn(latents, context, norm, mask))
         return x + self.post_ff_layernorm(self.mlp(self.pre_ff_layernorm(x)))
 
 
@@ -103,7 +128,7 @@ class Resampler(nn.Module):
         self.layernorm = RMSNorm(config.latent_size)
 
     def forward(self, context: Tensor, mask: Tensor | None = None) -> Tensor:
-        """context [n, t, z] -> [n, queries, z]."""
+        """Normalized context [n, t, z] -> [n, queries, z]."""
         x = self.latents_q.expand(context.shape[0], -1, -1)
         for block in self.layers:
             x = block(x, context, mask)
@@ -121,7 +146,9 @@ class Perceiver(nn.Module):
         self.decoder = Resampler(config, config.rank, 1)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.decoder(self.encoder(self.modality_projection(features), mask))
+        chunks = [normalized(self.modality_projection(chunk)) for chunk in features.split(CHUNK, dim=1)]
+        context = torch.cat(chunks, dim=1) if len(chunks) > 1 else chunks[0]
+        return self.decoder(normalized(self.encoder(context, mask)))
 
 
 class ResidualMLP(nn.Module):
@@ -174,6 +201,16 @@ class Hypernetwork(nn.Module):
         nn.init.normal_(self.bias_A[target], std=0.2 / math.sqrt(c.d_in * c.rank))
         nn.init.zeros_(self.bias_B[target])
         nn.init.normal_(self.head.weight, std=0.5 / math.sqrt(c.latent_size + (c.d_in + c.d_out) * c.rank))
+
+    @torch.inference_mode()
+    def pack(self) -> None:
+        """Readies loaded weights for fast products where that pays; they cannot be trained or saved after."""
+        weight = self.aggregator["perceiver"].encoder.latents_q
+        if packs(weight.device, weight.dtype):
+            for module in self.aggregator.modules():
+                if isinstance(module, GatedMLP):
+                    module.pack()
+            pack(self.aggregator)
 
     def perceive(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Features [n, t, h] (mask [n, t], True where a token counts) -> latents [n, r, z]."""

@@ -17,7 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2l.attention import attend
 from v2l.errors import ModelError
+from v2l.packed import PackedLinear, pack, packs
 
 
 @dataclass(frozen=True)
@@ -109,37 +111,40 @@ class RMSNorm(nn.Module):
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions: x [b, n, t, d], rope = (cos, sin) each [b or 1, 1, t, d]."""
+    """Rotary positions: x [b, n, t, d], rope from `TextStack.rope`."""
     cos, sin = rope
-    left, right = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-right, left], dim=-1) * sin
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 class Attention(nn.Module):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
-        h, self.head_dim = config.hidden_size, config.head_dim
-        self.group = config.num_heads // config.num_kv_heads
+        h, self.head_dim, self.heads, self.kv_heads = (
+            config.hidden_size,
+            config.head_dim,
+            config.num_heads,
+            config.num_kv_heads,
+        )
+        self.qkv: PackedLinear | None = None
         self.q_proj = nn.Linear(h, config.num_heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
         self.v_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(config.num_heads * self.head_dim, h, bias=False)
 
+    def pack(self) -> None:
+        self.qkv = PackedLinear([self.q_proj, self.k_proj, self.v_proj])
+        del self.q_proj, self.k_proj, self.v_proj
+
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, layer: int
     ) -> Tensor:
-        split = lambda y: y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-        q, k, v = rotate(split(self.q_proj(x)), rope), rotate(split(self.k_proj(x)), rope), split(self.v_proj(x))
+        qkv = self.qkv(x) if self.qkv else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
+        qkv = qkv.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [b, all heads, t, d]
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
+        q, k = rotate(qk, rope).split([self.heads, self.kv_heads], 1)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
-        if q.shape[2] == 1:
-            # One new token: the query heads that share keys stand side by side, so nothing is repeated in memory.
-            q = q.unflatten(1, (-1, self.group)).squeeze(3)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-            y = y.flatten(1, 2).unsqueeze(2)
-        else:
-            k, v = k.repeat_interleave(self.group, dim=1), v.repeat_interleave(self.group, dim=1)
-            y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=mask is None)
+        y = attend(q, k, v, mask, causal=True)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
@@ -151,8 +156,12 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(h, inner, bias=False)
         self.down_proj = nn.Linear(inner, h, bias=False)
 
+    def pack(self) -> None:
+        self.gate_proj = PackedLinear([self.gate_proj], "silu")
+
     def forward(self, x: Tensor, adapter: LayerAdapter | None) -> Tensor:
-        inner = F.silu(self.gate_proj(x)) * self.up_proj(x)
+        gate = self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
+        inner = gate * self.up_proj(x)
         y: Tensor = self.down_proj(inner)
         return y if adapter is None else (y.float() + adapter.delta(inner)).to(y.dtype)
 
@@ -190,6 +199,16 @@ class TextStack(nn.Module):
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
+    @torch.inference_mode()
+    def pack(self) -> None:
+        """Readies loaded weights for fast products where that pays; they cannot be trained or saved after."""
+        if not packs(self.device, self.dtype):
+            return
+        for layer in self.layers:
+            layer.self_attn.pack()
+            layer.mlp.pack()
+        pack(self)
+
     @property
     def device(self) -> torch.device:
         return self.embed_tokens.weight.device
@@ -199,11 +218,14 @@ class TextStack(nn.Module):
         return self.embed_tokens.weight.dtype
 
     def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Positions [b, t] -> (cos, sin), each [b, 1, t, d], in the stack's dtype."""
+        """Positions [b, t] -> (cos, sin), each [b, 1, t, d], in the stack's dtype; the first half of sin is negated, so
+        that x * cos + (x rolled by half) * sin is the rotation."""
         d = self.config.head_dim
         frequencies = 1.0 / self.config.rope_theta ** (torch.arange(0, d, 2, device=positions.device).float() / d)
         angles = (positions[:, None, :, None].float() * frequencies).repeat(1, 1, 1, 2)
-        return angles.cos().to(self.dtype), angles.sin().to(self.dtype)
+        sin = angles.sin()
+        sin[..., : d // 2].neg_()
+        return angles.cos().to(self.dtype), sin.to(self.dtype)
 
     def forward(
         self,
@@ -222,15 +244,11 @@ class TextStack(nn.Module):
         mask = None
         if padding is not None:
             positions = (positions - padding[:, None]).clamp(min=0)
-        if padding is not None or (start and t > 1):
-            keys, queries = (
-                torch.arange(end, device=embeddings.device),
-                torch.arange(start, end, device=embeddings.device),
-            )
-            mask = (keys[None] <= queries[:, None])[None]
-            if padding is not None:
-                # A padding token sees itself, so that no row of the softmax is empty.
-                mask = mask & ((keys >= padding[:, None])[:, None] | (keys[None] == queries[:, None])[None])
+        if padding is not None:
+            keys = torch.arange(end, device=embeddings.device)
+            queries = keys[start:]
+            mask = (keys[None] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
+            mask = mask | (keys[None] == queries[:, None])[None]  # padding sees itself: no row of the softmax is empty
             mask = mask[:, None]
         rope, x = self.rope(positions), embeddings
         for i, layer in enumerate(self.layers):

@@ -1,0 +1,61 @@
+"""Linear layers with their weights laid out once as oneDNN's bfloat16 kernels want them.
+
+A plain weight is rearranged, or read against its grain, at every product. Packed, the same product ran 1.5 times as
+fast for one row and 1.05 to 1.15 times for many (2 cores, Zen 5). Packing copies; it costs about as much as one product
+with a plain weight, so it pays from the second on.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def packs(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether packing is possible and pays here."""
+    return (
+        device.type == "cpu"
+        and dtype == torch.bfloat16
+        and platform.machine().lower() in ("x86_64", "amd64")
+        and torch.backends.mkldnn.is_available()
+        and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # torch's own, made for its compiler
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+_ACTIVATIONS: dict[str | None, tuple[str, list[float], str]] = {
+    None: ("none", [], ""),
+    "silu": ("swish", [1.0], ""),
+    "gelu_tanh": ("gelu", [], "tanh"),
+}
+"""What `_linear_pointwise` calls them."""
+
+
+class PackedLinear(nn.Module):
+    """activation(x W^T + b) for x [.., i]. Made of several layers that read the same x, it gives their outputs side by
+    side."""
+
+    def __init__(self, layers: Sequence[nn.Linear], activation: str | None = None) -> None:
+        super().__init__()
+        weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])
+        biases = [layer.bias for layer in layers if layer.bias is not None]
+        self.out_features = len(weight)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), None)
+        self._bias = torch.cat(biases).detach() if biases else None
+        self._activation = _ACTIVATIONS[activation]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, *self._activation)
+        return y
+
+
+@torch.inference_mode()
+def pack(module: nn.Module) -> None:
+    """Replaces every linear layer of `module` by its packed form, one at a time, where that pays."""
+    for parent in list(module.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Linear and packs(layer.weight.device, layer.weight.dtype):
+                setattr(parent, name, PackedLinear([layer]))
