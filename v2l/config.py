@@ -37,6 +37,19 @@ rest would weigh as much in the joined adapter as a whole segment, and joins the
 
 
 @dataclass(frozen=True)
+class Scenes:
+    """Which changes of the picture part a video into segments."""
+
+    threshold: float = 3.0
+    """How many times larger than the steps around it a step between two frames must be: from 2.5 on, no motion was
+    taken for a cut in the films it was measured on, and up to 3 no cut was missed (tests/bench/scene_cuts.py)."""
+    shortest: float = 10.0
+    """Seconds; about what an adapter's 12 frames cover at the default rate, so that no rank is spent on less."""
+    longest: float = 60.0
+    """Seconds; about as long as the clips that the released hypernetworks were trained on."""
+
+
+@dataclass(frozen=True)
 class Decoding:
     """How an answer is generated (METHOD section 7)."""
 
@@ -45,6 +58,26 @@ class Decoding:
     """0 takes the likeliest token; above, tokens are drawn."""
     seed: int = 0
     """Of the draws, so that the same call gives the same answer."""
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """How an adapter of several segments is asked; the defaults did best in tests/bench/strategies.py."""
+
+    name: str = "auto"
+    """join: all segments at once, summed in rank space; route: every segment by itself, then the best ones joined;
+    each: every segment by itself, then one answer made of theirs; auto: join or route, by how many there are."""
+    join_up_to: int = 4
+    """auto joins no more segments than this: with 4 of them join was ahead, with 8 and more route."""
+    best: int = 2
+    """route joins the answer of so many."""
+    probe_tokens: int = 16
+    """Longest answer by which route judges a segment."""
+    segment_scale: float | None = 1.0
+    """What A of joined segments is multiplied with, the bias not; None is one over their number."""
+
+
+STRATEGIES = ("auto", "join", "route", "each")
 
 
 @dataclass(frozen=True)

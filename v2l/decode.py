@@ -7,6 +7,7 @@ carries the expected timestamp; if not, everything still wanted is decoded again
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, Protocol
@@ -45,6 +46,17 @@ def decode(track: Track, indices: Sequence[int]) -> Iterator[tuple[int, np.ndarr
     """
     with closing(Decoder(track)) as decoder:
         yield from decoder.images(indices)
+
+
+def thumbnails(track: Track, first: int, stop: int, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Yields (index, RGB uint8 [height, width, 3]) of frames [first, stop), all shrunk to `size` (width, height) and
+    not rotated: one pass over the file. Frames that cannot be decoded are left out."""
+    try:
+        reader = _PyAV(track, True)
+    except _Missed as error:
+        raise VideoError(f"{track.name} cannot be decoded; convert it, to H.264 for example.") from error
+    with closing(reader):
+        yield from reader.thumbnails(first, stop, size)
 
 
 def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
@@ -167,6 +179,25 @@ class _PyAV:
             self.frame = frame
             self.position += 1
         return self._image(self.frame)
+
+    def thumbnails(self, first: int, stop: int, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+        from av.video.reformatter import VideoReformatter
+
+        pts, shrink = self.track.pts, VideoReformatter()
+        if self.track.key_before(first) >= _LEAP:
+            self.container.seek(pts[self.track.key_before(first)], stream=self.stream)
+            self.frames = self._decode()
+        for count, frame in enumerate(self.frames):
+            index = count
+            if pts:  # tells a frame even after a jump or a damaged one
+                index = len(pts) if frame.pts is None else bisect_left(pts, frame.pts)
+                if index == len(pts) or pts[index] != frame.pts:
+                    continue
+            if index >= stop:
+                return
+            if index >= first:
+                # AREA averages; done here, no picture is converted at its full size.
+                yield index, shrink.reformat(frame, *size, format="rgb24", interpolation="AREA").to_ndarray()
 
     @staticmethod
     def _image(frame: Any) -> np.ndarray:
