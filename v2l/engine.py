@@ -22,6 +22,7 @@ from v2l.config import DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
+from v2l.packed import pack
 from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
@@ -110,6 +111,7 @@ class Engine:
         hypernetwork.requires_grad_(False).float().eval()
         # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5).
         hypernetwork.aggregator.to(self.dtype)
+        pack(hypernetwork.aggregator)
         return hypernetwork
 
     def sampling(self, **changes: Any) -> Sampling:

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.config import HypernetConfig
-from v2l.packed import PackedLinear, pack, packs
-
+from v2l.packed import Packable, PackedLinear
 
 CHUNK = 4096
 """Context tokens that go through the projection together: bounds its memory, four times as wide as the features."""
@@ -39,12 +38,12 @@ class RMSNorm(nn.Module):
         return self.weight * normalized(x)
 
 
-class GatedMLP(nn.Module):
+class GatedMLP(Packable):
     """down(silu(gate(x)) * up(x))."""
 
     def __init__(self, size: int, inner: int, out: int) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(size, inner, bias=False)
+        self.gate_proj: nn.Module = nn.Linear(size, inner, bias=False)
         self.up_proj = nn.Linear(size, inner, bias=False)
         self.down_proj = nn.Linear(inner, out, bias=False)
 
@@ -201,16 +200,6 @@ class Hypernetwork(nn.Module):
         nn.init.normal_(self.bias_A[target], std=0.2 / math.sqrt(c.d_in * c.rank))
         nn.init.zeros_(self.bias_B[target])
         nn.init.normal_(self.head.weight, std=0.5 / math.sqrt(c.latent_size + (c.d_in + c.d_out) * c.rank))
-
-    @torch.inference_mode()
-    def pack(self) -> None:
-        """Readies loaded weights for fast products where that pays; they cannot be trained or saved after."""
-        weight = self.aggregator["perceiver"].encoder.latents_q
-        if packs(weight.device, weight.dtype):
-            for module in self.aggregator.modules():
-                if isinstance(module, GatedMLP):
-                    module.pack()
-            pack(self.aggregator)
 
     def perceive(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
         """Features [n, t, h] (mask [n, t], True where a token counts) -> latents [n, r, z]."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,8 @@ class PackedLinear(nn.Module):
     """activation(x W^T + b) for x [.., i]. Made of several layers that read the same x, it gives their outputs side by
     side."""
 
-    def __init__(self, layers: Sequence[nn.Linear], activation: str | None = None) -> None:
+    def __init__(self, layers: Sequence[Any], activation: str | None = None) -> None:
+        """`layers` are nn.Linear."""
         super().__init__()
         weight = layers[0].weight if len(layers) == 1 else torch.cat([layer.weight for layer in layers])
         biases = [layer.bias for layer in layers if layer.bias is not None]
@@ -52,10 +54,22 @@ class PackedLinear(nn.Module):
         return y
 
 
+class Packable(nn.Module):
+    """A module that packs some of its layers in its own way: together, or with the activation after them."""
+
+    def pack(self) -> None:
+        raise NotImplementedError
+
+
 @torch.inference_mode()
 def pack(module: nn.Module) -> None:
-    """Replaces every linear layer of `module` by its packed form, one at a time, where that pays."""
-    for parent in list(module.modules()):
-        for name, layer in list(parent.named_children()):
-            if type(layer) is nn.Linear and packs(layer.weight.device, layer.weight.dtype):
-                setattr(parent, name, PackedLinear([layer]))
+    """Replaces the linear layers of a module with loaded weights by their packed form, one at a time, where that pays.
+    They cannot be trained or saved after."""
+    if not all(packs(weight.device, weight.dtype) for weight in module.parameters()):
+        return
+    for part in list(module.modules()):
+        if isinstance(part, Packable):
+            part.pack()
+        for name, layer in list(part.named_children()):
+            if type(layer) is nn.Linear:
+                setattr(part, name, PackedLinear([layer]))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from v2l.attention import attend
 from v2l.errors import ModelError
-from v2l.packed import PackedLinear, pack, packs
+from v2l.packed import Packable, PackedLinear
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
-class Attention(nn.Module):
+class Attention(Packable):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         h, self.head_dim, self.heads, self.kv_heads = (
@@ -148,11 +148,11 @@ class Attention(nn.Module):
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
+class MLP(Packable):
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
         h, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj = nn.Linear(h, inner, bias=False)
+        self.gate_proj: nn.Module = nn.Linear(h, inner, bias=False)
         self.up_proj = nn.Linear(h, inner, bias=False)
         self.down_proj = nn.Linear(inner, h, bias=False)
 
@@ -198,16 +198,6 @@ class TextStack(nn.Module):
         if layers is None:
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    @torch.inference_mode()
-    def pack(self) -> None:
-        """Readies loaded weights for fast products where that pays; they cannot be trained or saved after."""
-        if not packs(self.device, self.dtype):
-            return
-        for layer in self.layers:
-            layer.self_attn.pack()
-            layer.mlp.pack()
-        pack(self)
 
     @property
     def device(self) -> torch.device:

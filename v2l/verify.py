@@ -156,11 +156,12 @@ def check_architecture(folder: Path) -> dict[str, Any]:
 
 
 def check_base(folder: Path) -> None:
-    """ModelError unless `folder` is a whole SmolVLM: files there, as long as promised, every tensor of its text stack
-    present and shaped as config.json says, and its vision tower and connector too."""
+    """ModelError unless `folder` is a whole SmolVLM: files there, as long as promised, every tensor of its text stack,
+    vision tower and connector present and shaped as config.json says."""
     import torch
 
     from v2l.text import TextConfig, TextStack
+    from v2l.vision import Vision, VisionConfig
 
     config = check_architecture(folder)
     if missing := missing_files(folder):
@@ -170,7 +171,7 @@ def check_base(folder: Path) -> None:
         text = TextConfig.from_json(config)
         with torch.device("meta"):
             stack = TextStack(text)
-        last = int(config["vision_config"].get("num_hidden_layers", 12)) - 1
+            vision = Vision(VisionConfig.from_json(config), text.hidden_size)
     except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
         raise ModelError(f"{folder / 'config.json'} describes no model that can be built ({error}).") from None
     stored: Shapes = {}
@@ -180,10 +181,8 @@ def check_base(folder: Path) -> None:
                 for key, tensor in stack.state_dict().items()}
     if text.tied:
         expected.pop("lm_head.weight")
-    vision = ("model.connector.", "model.vision_model.embeddings.patch_embedding.weight",
-              f"model.vision_model.encoder.layers.{last}.", "model.vision_model.post_layernorm.weight")
+    expected |= {f"model.{key}": tuple(tensor.shape) for key, tensor in vision.state_dict().items()}
     problems = differences({key: shape for key, shape in stored.items() if key in expected}, expected)
-    problems += [f"{prefix} is missing" for prefix in vision if not any(key.startswith(prefix) for key in stored)]
     if problems:
         raise ModelError(f"The base model in {folder} does not match its config.json: {'; '.join(problems)}.")
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from v2l.attention import attend
 from v2l.errors import ModelError
-from v2l.packed import PackedLinear, pack, packs
+from v2l.packed import Packable, PackedLinear
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Embeddings(nn.Module):
         return (line[:, None] * self.side + line[None]).flatten().to(device)
 
 
-class Attention(nn.Module):
+class Attention(Packable):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
         e, self.head_dim = config.hidden_size, config.hidden_size // config.num_heads
@@ -106,10 +106,10 @@ class Attention(nn.Module):
         return self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
-class MLP(nn.Module):
+class MLP(Packable):
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc1: nn.Module = nn.Linear(config.hidden_size, config.intermediate_size)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
 
     def pack(self) -> None:
@@ -185,20 +185,6 @@ class Vision(nn.Module):
         super().__init__()
         self.vision_model = Tower(config)
         self.connector = Connector(config, hidden_size)
-
-    @torch.inference_mode()
-    def pack(self) -> None:
-        """Readies loaded weights for fast products where that pays; they cannot be trained or saved after."""
-        if packs(*self._kind):
-            for layer in self.vision_model.encoder.layers:
-                layer.self_attn.pack()
-                layer.mlp.pack()
-            pack(self)
-
-    @property
-    def _kind(self) -> tuple[torch.device, torch.dtype]:
-        weight = self.vision_model.post_layernorm.weight
-        return weight.device, weight.dtype
 
     def forward(self, tiles: Tensor) -> Tensor:
         image: Tensor = self.connector(self.vision_model(tiles))
