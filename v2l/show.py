@@ -6,7 +6,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from v2l.record import Record, singles
+from v2l.record import Record, pieces, singles
+from v2l.timeline import draw
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -26,6 +27,8 @@ def size_text(size: float) -> str:
 
 def time_text(seconds: float) -> str:
     """Seconds as `--start` takes them: 0:05, 12:30.5, 1:02:03."""
+    if seconds < 0:
+        return f"-{time_text(-seconds)}"
     whole, thousandths = divmod(round(seconds * 1000), 1000)
     minutes, secs = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
@@ -33,12 +36,18 @@ def time_text(seconds: float) -> str:
     return (text + f".{thousandths:03d}").rstrip("0") if thousandths else text
 
 
-def _lines(title: str, fields: Iterable[tuple[str, str]], width: int | None) -> str:
-    """A field a line; values are wrapped to `width` columns if it is given."""
+def _room(width: int | None) -> int:
+    """Columns for a value of `_lines`."""
+    return max((width or 80) - 15, 16)
+
+
+def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int | None) -> str:
+    """A field a line; values are wrapped to `width` columns if it is given, lists of lines are as they are."""
     lines = [title]
     for name, value in fields:
-        value = " ".join(value.split())  # a name from a file draws no lines of its own
-        rows = textwrap.wrap(value, max(width - 15, 16), break_on_hyphens=False) if width else [value]
+        rows = value if isinstance(value, list) else [" ".join(value.split())]  # a name from a file draws no lines
+        if width and not isinstance(value, list):
+            rows = textwrap.wrap(rows[0], _room(width), break_on_hyphens=False)
         lines += [f"  {name if i == 0 else '':<12} {row}" for i, row in enumerate(rows or [""])]
     return "\n".join(lines)
 
@@ -46,29 +55,33 @@ def _lines(title: str, fields: Iterable[tuple[str, str]], width: int | None) -> 
 # --- adapters ---
 
 
+FEW_SOURCES, FEW_SEGMENTS, SOME_SEGMENTS, SOME_SOURCES = 4, 6, 24, 10
+"""Up to which each is shown in full, and up to which on a line of its own; `--json` shows all."""
+
+
 def adapter_text(adapter: Adapter, width: int | None = None) -> str:
-    """All that an adapter records, a field a line."""
+    """What an adapter records, a field a line; of many segments or sources only what sums them up."""
     record, r = adapter.record, adapter.rank
     base, hypernetwork, count = record["base"], record["hypernetwork"], len(adapter.segments)
     revision = f" at {base['revision']}" if base["revision"] else ""
-    fields = [
+    segments = f"{count} {'segment' if count == 1 else 'segments'}"
+    ranks = f"{adapter.total_rank} for {segments}, {r} for" if adapter.compressed else f"{segments} and"
+    fields: list[tuple[str, str | list[str]]] = [
         ("base", f"{base['id']}{revision}"),
         ("", base["fingerprint"]),
         ("hypernetwork", hypernetwork["id"]),
         ("", hypernetwork["sha256"]),
-        ("rank", f"{adapter.total_rank + r}: {count} {'segment' if count == 1 else 'segments'} and the bias, {r} each"),
+        ("rank", f"{adapter.total_rank + r}: {ranks} the bias{'' if adapter.compressed else f', {r} each'}"),
+        *_compressed_fields(record),
         ("scale", f"{adapter.scale:g}"),
         ("tensors", f"{', '.join(record['target_modules'])} {adapter.A.shape[2]} -> {adapter.B.shape[2]} "
                     f"of {adapter.num_layers} layers, {adapter.dtype}, {size_text(adapter.file_size)}"),
+        *_source_fields(adapter.sources),
     ]
-    for source in adapter.sources:
-        fields += [("source", source["name"]),
-                   ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
-                        f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
-                   ("", source["sha256"])]
+    if count > 1:
+        fields += _timelines(adapter, _room(width))
     views = singles(record)
-    for number, view in enumerate(views, 1):
-        fields += _segment_fields(number, view, several_sources=len(adapter.sources) > 1)
+    fields += _segments_fields(views, several_sources=len(adapter.sources) > 1)
     for name, _ in _settings(views[0]):
         values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
@@ -78,10 +91,72 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
 
 
 _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", "segments", "sampling", "prompt",
-          "compute", "v2l"}
+          "compute", "v2l", "compressed"}
 
 
-def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tuple[str, str]]:
+def _compressed_fields(record: Record) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
+    number = 1
+    for piece in pieces(record):
+        last = number + len(piece.segments) - 1
+        if piece.block:
+            errors = piece.block["errors"]
+            which = f"segments {number} to {last}" if last > number else f"segment {number}"
+            fields += [("compressed", f"{which}, from rank {len(piece.segments) * record['rank']} to {piece.rank}"),
+                       ("", f"relative error {piece.block['error']:.2g}, by layer {min(errors):.2g} to "
+                            f"{max(errors):.2g}"),
+                       ("", piece.block["sha256"])]
+        number = last + 1
+    return fields
+
+
+def _source_fields(sources: Sequence[Record]) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
+    for source in sources if len(sources) <= FEW_SOURCES else []:
+        fields += [("source", source["name"]),
+                   ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
+                        f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
+                   ("", source["sha256"])]
+    if not fields:
+        shown = sources if len(sources) <= SOME_SOURCES else sources[:SOME_SOURCES - 1]
+        lines = [f"{source['name']}, {time_text(source['duration'])}" for source in shown]
+        if len(shown) < len(sources):
+            lines += [f"and {len(sources) - len(shown)} more; --json names all"]
+        fields = [("" if i else "sources", line) for i, line in enumerate(lines)]
+    return fields
+
+
+def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]]:
+    """Where in its video each segment lies; of many videos, only those that were cut."""
+    spans: dict[int, list[tuple[int, float, float]]] = {}
+    for number, segment in enumerate(adapter.segments, 1):
+        spans.setdefault(segment["source"], []).append((number, segment["start"], segment["end"]))
+    fields: list[tuple[str, str | list[str]]] = []
+    if len(spans) > FEW_SOURCES:
+        spans = {source: found for source, found in spans.items() if len(found) > 1}
+    for source, found in list(spans.items())[:FEW_SOURCES]:
+        drawn = draw(found, adapter.sources[source]["duration"], width, time_text)
+        if len(adapter.sources) > 1:
+            fields += [("timeline", adapter.sources[source]["name"]), ("", drawn)]
+        else:
+            fields += [("timeline", drawn)]
+    return fields
+
+
+def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[tuple[str, str | list[str]]]:
+    if len(views) <= SOME_SEGMENTS:
+        shown = [_segment_fields(number, view, several_sources) for number, view in enumerate(views, 1)]
+        return [field for fields in shown for field in (fields if len(views) <= FEW_SEGMENTS else fields[:1])]
+    segments = [view["segments"][0] for view in views]
+    lengths = [time_text(round(segment["end"] - segment["start"], 1)) for segment in
+               sorted(segments, key=lambda segment: segment["end"] - segment["start"])]
+    frames = [len(segment["timestamps"]) for segment in segments]
+    each = f"{lengths[0]}" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
+    seen = f"{frames[0]}" if min(frames) == max(frames) else f"{min(frames)} to {max(frames)}"
+    return [("segments", f"{len(views)} of {each}, {seen} frames each, {sum(frames)} in all; --json lists them")]
+
+
+def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tuple[str, str | list[str]]]:
     segment = view["segments"][0]
     count, tokens = len(segment["timestamps"]), view["compute"].get("tokens")
     text = f"{time_text(segment['start'])} to {time_text(segment['end'])}"

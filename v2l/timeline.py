@@ -1,0 +1,74 @@
+"""A line of text that shows where in a video its segments lie, in characters that every terminal has.
+
+    [1====][2====]......[3====]
+                           [4==]
+    0:00       1:00        2:00
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+Clock = Callable[[float], str]
+"""Seconds -> how they are written."""
+MOST_ROWS = 4
+"""Rows drawn of segments that overlap; the last of them takes all that is left."""
+
+
+def draw(spans: Sequence[tuple[int, float, float]], duration: float, width: int, clock: Clock) -> list[str]:
+    """The rows of a timeline of `width` columns that begins at 0 s, and below them the times, as `clock` writes them.
+
+    `spans` are segments of one video: number, start and end in seconds; `duration` is the video's, in seconds. What
+    overlaps is drawn a row lower; a dot is a gap.
+    """
+    whole = max(duration, *(end for _, _, end in spans)) or 1.0
+    origin = min(0.0, *(start for _, start, _ in spans))
+    scale = width / (whole - origin)
+    rows = []
+    for row in _apart(spans):
+        cells = [(number, *_cells((start - origin) * scale, (end - origin) * scale, width))
+                 for number, start, end in row]
+        rows.append(_row(cells, width))
+    return [*rows, _axis(origin, whole, width, clock)]
+
+
+def _apart(spans: Sequence[tuple[int, float, float]]) -> list[list[tuple[int, float, float]]]:
+    """Rows within which no two segments overlap, as few as there can be; save for the last."""
+    rows: list[list[tuple[int, float, float]]] = []
+    for span in sorted(spans, key=lambda span: span[1:]):
+        free = next((row for row in rows if row[-1][2] <= span[1]), None)
+        if free is None and len(rows) < MOST_ROWS:
+            rows.append([span])
+        else:
+            (free or rows[-1]).append(span)
+    return rows
+
+
+def _cells(start: float, end: float, width: int) -> tuple[int, int]:
+    """At least one column, within the row."""
+    first = min(round(start), width - 1)
+    return first, min(max(round(end), first + 1), width)
+
+
+def _row(cells: Sequence[tuple[int, int, int]], width: int) -> str:
+    """Segments with edges and, where it fits, their number; where most are too short for that, what they cover."""
+    row, taken = ["."] * width, 0
+    crowded = 2 * sum(last - first < 3 for _, first, last in cells) > len(cells)
+    for number, first, last in cells:
+        first = first if crowded else min(max(first, taken), last)  # beside what took a column it has no time for
+        inner, taken = last - first - 2, last
+        text = str(number) if len(str(number)) <= inner else ""
+        edged = f"[{text:=<{inner}}]" if inner >= 0 else "|" * (inner + 2)
+        row[first:last] = "#" * (last - first) if crowded else edged
+    return "".join(row)
+
+
+def _axis(start: float, end: float, width: int, clock: Clock) -> str:
+    """Times at both ends, and in the middle where there is room."""
+    left, middle, right = (clock(round(time, 1)) for time in (start, (start + end) / 2, end))
+    if width < len(left + middle + right) + 12:
+        middle = ""
+    row = [" "] * width
+    for text, at in ((left, 0), (middle, (width - len(middle)) // 2), (right, max(0, width - len(right)))):
+        row[at:at + len(text)] = text
+    return "".join(row)
