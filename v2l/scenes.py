@@ -43,21 +43,27 @@ class Cut:
 def scene_edges(
     track: Track, first: int, stop: int, scenes: Scenes, progress: Callable[[int], None] | None = None
 ) -> list[float]:
-    """Where to cut frames [first, stop) of a track: seconds, ascending, the ends left out.
+    """Where to cut frames [first, stop) of a track: seconds, ascending, the ends left out. Deterministic.
+
+    `progress` gets the number of frames seen. Errors: `VideoError` where the file cannot be decoded.
+    """
+    end = track.times[stop] if stop < track.frames else max(track.frames / track.fps, track.times[-1])
+    found = find_cuts(track, first, stop, scenes, progress)
+    return choose([(track.times[cut.frame], cut.strength) for cut in found], track.times[first], end, scenes)
+
+
+def choose(found: Iterable[tuple[float, float]], start: float, end: float, scenes: Scenes) -> list[float]:
+    """(seconds, strength) of what was found in [start, end) -> the cuts taken, in seconds, ascending.
 
     Where cuts lie closer together than the shortest scene, the clearest is taken; what is longer than the longest is
-    cut into equal parts. `progress` gets the number of frames seen. Deterministic.
+    cut into equal parts.
     """
-    begin = track.times[first]
-    end = track.times[stop] if stop < track.frames else max(track.frames / track.fps, track.times[-1])
-    found = [(track.times[cut.frame], cut.strength) for cut in find_cuts(track, first, stop, scenes, progress)]
-    chosen = [begin, end]
+    chosen = [start, end]
     for at, _ in sorted(found, key=lambda cut: (-cut[1], cut[0])):
         if all(abs(at - other) >= scenes.shortest for other in chosen):
             chosen.append(at)
-    chosen.sort()
     edges: list[float] = []
-    for a, b in pairwise(chosen):
+    for a, b in pairwise(sorted(chosen)):
         parts = max(1, ceil((b - a) / scenes.longest - 1e-6))
         edges += [round(a + (b - a) * i / parts, 3) for i in range(parts)]
     return edges[1:]

@@ -1,11 +1,13 @@
 """A long video -> one adapter of its segments: cut, watched one after the other in flat memory, joined.
 
-The file is opened, hashed and decoded once for all segments. Each is the very adapter that its window alone would give,
-kept in a folder beside the output as soon as it is made, so a run that was killed goes on at the segment it was in.
+The file is opened, hashed and decoded once for all segments; only to find scenes, its pictures are gone through before
+that. Each segment is the very adapter that its window alone would give, kept in a folder beside the output as soon as
+it is made, so a run that was killed goes on at the segment it was in.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,17 +15,22 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import v2l
 from v2l.adapter import Adapter, load, save
+from v2l.ahead import ahead
 from v2l.compose import join, slice_segments
-from v2l.config import REMNANT, SHORTEST_SEGMENT, Sampling
+from v2l.config import DECODED_AHEAD, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
 from v2l.decode import Decoder
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
-from v2l.video import SLACK, Clip, open_clip
+from v2l.files import create_folder, replacing
+from v2l.record import Record, encode
+from v2l.scenes import scene_edges
+from v2l.video import SLACK, Clip, Frame, open_clip
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -63,37 +70,38 @@ def parse(text: str) -> SegmentSpec:
 # Where to cut.
 
 
-def cut(clip: Clip, sampling: Sampling, spec: SegmentSpec) -> list[Sampling]:
-    """The sampling of each segment, in time order; together they cover [start, end) of `sampling` without gap.
-
-    Fixed lengths count from the start; a rest shorter than REMNANT of one joins the segment before it. A segment during
-    which no frame begins (the rate varies) joins the one before it, whose last frame is what is shown.
-    """
-    start, end = sampling.start or 0.0, min(sampling.end or clip.end, clip.end)
-    cuts = _regular(start, end, spec.length or 0.0)
-    edges = _holding_frames(clip, [start, *cuts], end)
-    ends: list[float | None] = [*edges[1:], sampling.end]
-    return [replace(sampling, start=a, end=b) for a, b in zip(edges, ends, strict=True)]
-
-
-def _regular(start: float, end: float, length: float) -> list[float]:
+def regular(start: float, end: float, length: float) -> list[float]:
+    """Where to cut [start, end) seconds into segments of a length, the ends left out. They count from the start; a rest
+    shorter than REMNANT of the length stays with the segment before it."""
     count = max(1, ceil((end - start) / length - 1e-6))
     if count > 1 and end - start - (count - 1) * length < REMNANT * length:
         count -= 1
     return [round(start + i * length, 6) for i in range(1, count)]
 
 
-def _holding_frames(clip: Clip, edges: Sequence[float], end: float) -> list[float]:
-    """The edges without those that would leave a segment no frame of its own."""
-    first = [bisect_left(clip.track.times, edge - SLACK) for edge in (*edges, end)]
-    if end >= clip.end:
-        first[-1] = clip.track.frames
-    kept, taken = [edges[0]], first[0]
-    for edge, place in zip(edges[1:], first[1:-1], strict=True):
-        if taken < place < first[-1]:
-            kept.append(edge)
+def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampling]:
+    """The sampling of each segment, in time order; together they cover [start, end) of `sampling` without a gap.
+
+    A segment during which no frame begins (the rate may vary) joins the one before it, whose last frame is what shows.
+    """
+    start, end = _span(clip, sampling)
+    first = [_frame_at(clip, cut) for cut in cuts]
+    edges, taken, stop = [start], _frame_at(clip, start), _frame_at(clip, end)
+    for cut, place in zip(cuts, first, strict=True):
+        if taken < place < stop:
+            edges.append(cut)
             taken = place
-    return kept
+    ends: list[float | None] = [*edges[1:], sampling.end]
+    return [replace(sampling, start=a, end=b) for a, b in zip(edges, ends, strict=True)]
+
+
+def _span(clip: Clip, sampling: Sampling) -> tuple[float, float]:
+    return sampling.start or 0.0, min(sampling.end or clip.end, clip.end)
+
+
+def _frame_at(clip: Clip, seconds: float) -> int:
+    """The first frame shown from then on; the number of frames past the last."""
+    return clip.track.frames if seconds >= clip.end else bisect_left(clip.track.times, seconds - SLACK)
 
 
 # Watching.
@@ -144,17 +152,22 @@ def ingest_segments(
     """
     started = time.perf_counter()
     clip = video if isinstance(video, Clip) else open_clip(video, sampling)
-    run = _Run(engine, clip, output, adapter_dtype)
+    run = _Run(engine, clip, output, adapter_dtype, progress)
     if force:
         run.clear()
     there = None if force else run.output_there()
-    windows = cut(clip, sampling, spec)
-    skipped = there is not None and engine.holds(there, clip, windows, adapter_dtype)
+    parts = windows(clip, sampling, run.cuts(sampling, spec))
+    skipped = there is not None and engine.holds(there, clip, parts, adapter_dtype)
     made = 0
     if there is None or not skipped:
-        made = run.watch(windows, progress)
-        there = run.join(windows)
-    kept = run.keep(there, windows, kept_folder(output, spec)) if keep else []
+        there = None  # may be large
+        try:
+            made = run.watch(parts)
+        finally:
+            with suppress(OSError):
+                run.work.rmdir()  # if nothing came of it
+        there = run.join(parts)
+    kept = run.keep(there, parts, kept_folder(output, spec)) if keep else []
     run.clear()
     return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(clip.warnings))
 
@@ -169,21 +182,43 @@ def kept_folder(output: Path, spec: SegmentSpec) -> Path:
     return output.with_name(f"{output.stem}.segments-{spec}")
 
 
-def _clock(seconds: float | None, hours: str = ":", minutes: str = ":", unit: str = "") -> str:
-    """H:MM:SS, with thousandths where there are some."""
-    if seconds is None:
-        return "the end"
-    thousandths = round(seconds * 1000)
-    whole, rest = divmod(thousandths, 1000)
+def _clock(seconds: float, hours: str = ":", minutes: str = ":", unit: str = "") -> str:
+    """HH:MM:SS, with thousandths where there are some."""
+    whole, rest = divmod(round(seconds * 1000), 1000)
     fraction = f".{rest:03d}" if rest else ""
     return f"{whole // 3600:02d}{hours}{whole // 60 % 60:02d}{minutes}{whole % 60:02d}{fraction}{unit}"
+
+
+class _Coming(Clip):
+    """A clip whose frames are decoded in a thread and come out of `queue`; None ends them."""
+
+    queue: Iterator[Frame | None]
+
+    def frames(self) -> Iterator[Frame]:
+        for frame in self.queue:
+            if frame is None:
+                return
+            yield frame
+
+
+def _decoded(clips: Sequence[Clip]) -> Iterator[Frame | None]:
+    """In the thread: one pass over the file."""
+    if not clips:
+        return
+    with closing(Decoder(clips[0].track)) as decoder:
+        for clip in clips:
+            yield from replace(clip, decoder=decoder).frames()
+            yield None
 
 
 class _Run:
     """One video on its way to one output."""
 
-    def __init__(self, engine: Engine, clip: Clip, output: Path, adapter_dtype: str) -> None:
-        self.engine, self.clip, self.output, self.adapter_dtype = engine, clip, output, adapter_dtype
+    def __init__(
+        self, engine: Engine, clip: Clip, output: Path, adapter_dtype: str, progress: Progress | None
+    ) -> None:
+        self.engine, self.clip, self.output = engine, clip, output
+        self.adapter_dtype, self.progress = adapter_dtype, progress
         self.work = work_folder(output)
         self.state = self._state()
 
@@ -195,44 +230,64 @@ class _Run:
         return found.st_size, found.st_mtime_ns
 
     def output_there(self) -> Adapter | None:
-        """The adapter that stands where the output goes. OutputError if it is not ours to replace."""
-        with suppress(AdapterError):
+        """The adapter that stands where the output goes. OutputError if it is more than could be made again."""
+        try:
             there = load(self.output)
-            if len(there.sources) > 1:
-                raise OutputError(f"{self.output} holds {len(there.sources)} videos that were joined; "
-                                  "name another file with -o, or replace it with --force.")
-            return there
-        return None
+        except AdapterError:
+            return None
+        if len(there.sources) > 1 or there.compressed:
+            what = "segments that were compressed" if there.compressed else f"{len(there.sources)} videos, joined"
+            raise OutputError(f"{self.output} holds {what}; name another file with -o, or replace it with --force.")
+        return there
+
+    def cuts(self, sampling: Sampling, spec: SegmentSpec) -> list[float]:
+        """Where to cut, in seconds; scenes are looked for once and noted in the work folder."""
+        start, end = _span(self.clip, sampling)
+        if spec.length is not None:
+            return regular(start, end, spec.length)
+        scenes, note = Scenes(), self.work / "scenes.json"
+        asked: Record = {"video": self.clip.info.source["sha256"], "start": start, "end": end, "scenes": asdict(scenes),
+                         "v2l": v2l.__version__}
+        with suppress(OSError, ValueError, LookupError, TypeError):
+            noted = json.loads(note.read_text())
+            if noted["asked"] == asked:
+                return [float(cut) for cut in noted["cuts"]]
+        first, stop = _frame_at(self.clip, start), _frame_at(self.clip, end)
+        what, tell = f"{self.clip.info.path.name}, looking for scenes", self.progress
+        cuts = scene_edges(self.clip.track, first, stop, scenes, tell and (lambda seen: tell(what, seen, stop - first)))
+        create_folder(self.work)
+        with replacing(note) as file:
+            file.write(encode({"asked": asked, "cuts": cuts}).encode())
+        return cuts
 
     def _name(self, window: Sampling) -> str:
         """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
-        end = self.clip.end if window.end is None else min(window.end, self.clip.end)
-        return "-".join(_clock(t, "h", "m", "s") for t in (window.start or 0.0, end)) + self.output.suffix
+        return "-".join(_clock(time, "h", "m", "s") for time in _span(self.clip, window)) + self.output.suffix
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
         with suppress(AdapterError):
             there = load(self.work / self._name(window))
-            import v2l
-
             return (self.engine.is_current(there, self.clip, window, self.adapter_dtype)
                     and there.sources == [self.clip.info.source] and there.record["v2l"] == v2l.__version__)
         return False
 
-    def watch(self, windows: Sequence[Sampling], progress: Progress | None) -> int:
+    def watch(self, parts: Sequence[Sampling]) -> int:
         """Makes the segments that are not there yet; how many that were."""
-        _make_folder(self.work)
-        clips = [self.clip.window(window) for window in windows]
-        missing = {i for i, window in enumerate(windows) if not self._is_made(window)}
+        create_folder(self.work)
+        clips = [self.clip.window(window) for window in parts]
+        missing = [i for i, window in enumerate(parts) if not self._is_made(window)]
         frames = [len(clip.indices) for clip in clips]
-        with closing(Decoder(self.clip.track)) as decoder:
-            for i in sorted(missing):
-                what = f"{self.clip.info.path.name}, segment {i + 1}/{len(windows)}"
-                with _counted(self.engine, progress, what, sum(frames[:i]), sum(frames)):
+        with ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue:
+            for i in missing:
+                coming = _Coming(self.clip.info, clips[i].indices, [], self.clip.track)
+                coming.queue = queue
+                what = f"{self.clip.info.path.name}, segment {i + 1}/{len(parts)}"
+                with _counted(self.engine, self.progress, what, sum(frames[:i]), sum(frames)):
                     try:
-                        self._watch(replace(clips[i], decoder=decoder), windows[i])
+                        self._watch(coming, parts[i])
                     except V2LError as error:
-                        raise type(error)(self._where(i, windows) + str(error)) from error
+                        raise type(error)(self._where(i, parts) + str(error)) from error
         return len(missing)
 
     def _watch(self, clip: Clip, window: Sampling) -> None:
@@ -241,29 +296,29 @@ class _Run:
             raise VideoError(f"{clip.info.path} was changed while it was watched; start again when it is complete.")
         save(adapter, self.work / self._name(window))
 
-    def _where(self, i: int, windows: Sequence[Sampling]) -> str:
-        window = windows[i]
+    def _where(self, i: int, parts: Sequence[Sampling]) -> str:
+        start, end = _span(self.clip, parts[i])
         kept = f", and the {i} before it are kept for the next run" if i else ""
-        return f"Segment {i + 1} of {len(windows)} ({_clock(window.start)} to {_clock(window.end)}) failed{kept}: "
+        return f"Segment {i + 1} of {len(parts)} ({_clock(start)} to {_clock(end)}) failed{kept}: "
 
-    def join(self, windows: Sequence[Sampling]) -> Adapter:
-        parts: list[Adapter] = []
-        for window in windows:
-            part = load(self.work / self._name(window))
-            first = parts[0] if parts else part
-            # All carry the hypernetwork's bias, half of a file; it is held once.
-            if all(getattr(first, name).tobytes() == getattr(part, name).tobytes() for name in ("bias_A", "bias_B")):
-                part = replace(part, bias_A=first.bias_A, bias_B=first.bias_B)
-            parts.append(part)
-        adapter, _ = join(parts)
-        save(adapter, self.output)
-        return adapter
+    def join(self, parts: Sequence[Sampling]) -> Adapter:
+        adapters: list[Adapter] = []
+        for window in parts:
+            adapter = load(self.work / self._name(window))
+            first = adapters[0] if adapters else adapter
+            # All carry the hypernetwork's bias, half of such a file; it is held once.
+            if all(getattr(first, name).tobytes() == getattr(adapter, name).tobytes() for name in ("bias_A", "bias_B")):
+                adapter = replace(adapter, bias_A=first.bias_A, bias_B=first.bias_B)
+            adapters.append(adapter)
+        joined, _ = join(adapters)
+        save(joined, self.output)
+        return joined
 
-    def keep(self, adapter: Adapter, windows: Sequence[Sampling], folder: Path) -> list[Path]:
+    def keep(self, adapter: Adapter, parts: Sequence[Sampling], folder: Path) -> list[Path]:
         """Moves the segments to where they stay; those that are gone are cut out of the joined adapter again."""
-        _make_folder(folder)
+        create_folder(folder)
         kept = []
-        for i, window in enumerate(windows):
+        for i, window in enumerate(parts):
             name = self._name(window)
             try:
                 os.replace(self.work / name, folder / name)
@@ -276,11 +331,8 @@ class _Run:
         shutil.rmtree(self.work, ignore_errors=True)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"Cannot create the folder {folder}: {error.strerror}; choose another place.") from error
+def _bytes(frame: Frame | None) -> int:
+    return frame.image.nbytes if frame else 0
 
 
 @contextmanager
