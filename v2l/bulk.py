@@ -201,24 +201,26 @@ def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Cli
 
 def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Made | _Coming:
     """What is there of a video if that is up to date, else its clip."""
-    started = time.perf_counter()
-    label: Label | None = None
+    started, wanted = time.perf_counter(), (settings.sampling, settings.adapter_dtype)
     if not settings.force:
         with suppress(AdapterError):
             label = load_label(job.output)
-    wanted = settings.sampling, settings.adapter_dtype
-    current = label is not None and engine.is_unchanged(label, job.video, *wanted)
-    if not current:
-        clip = clip or open_clip(job.video, settings.sampling)
-        current = label is not None and engine.is_current(label, clip, *wanted)
-    if label is not None and current:
-        return Made(job, label.record, label.size, time.perf_counter() - started, skipped=True)
-    count = len(label.record["segments"]) if label else 0
-    if count > 1:
-        raise OutputError(f"{job.output} holds {count} segments that were joined; "
-                          "name another file with -o, or replace it with --force.")
-    assert clip is not None
-    return _Coming(job, clip)
+            current = engine.is_unchanged(label, job.video, *wanted)
+            if not current:
+                clip = clip or open_clip(job.video, settings.sampling)
+                current = engine.is_current(label, clip, *wanted)
+            if current:
+                return Made(job, label.record, label.size, time.perf_counter() - started, skipped=True)
+            _refuse_composed(job.output, label.record)
+    return _Coming(job, clip or open_clip(job.video, settings.sampling))
+
+
+def _refuse_composed(output: Path, record: Record) -> None:
+    """OutputError for an adapter that took more than watching this video."""
+    count = len(record["segments"])
+    what = f"holds {count} segments that were joined" if count > 1 else "was compressed"
+    if count > 1 or "compressed" in record:
+        raise OutputError(f"{output} {what}; name another file with -o, or replace it with --force.")
 
 
 def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Made | Failed:

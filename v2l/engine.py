@@ -228,6 +228,7 @@ class Engine:
             record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
             and record["sampling"] == _recorded(sampling)
+            and "compressed" not in adapter.record
             and (segment["start"], segment["end"]) == _span(end, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name

@@ -167,13 +167,18 @@ class Failures:
 class Boundary(TyperGroup):
     """The group of all commands, where every error becomes one sentence and an exit status."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with _interruptible():
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: Any) -> Any:
+        with _interruptible():
+            return self._invoke(ctx)
+
+    def _invoke(self, ctx: Any) -> Any:
         ready_streams()
         try:
             return super().invoke(ctx)
-        except KeyboardInterrupt:
-            _tell("Interrupted.")
-            raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:
             raise typer.Exit(PIPE_CLOSED) from None
         except (typer.Exit, typer.Abort):
@@ -185,6 +190,16 @@ class Boundary(TyperGroup):
             raise typer.Exit(error.exit_status if isinstance(error, V2LError) else 1) from None
         finally:
             _flush()
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is told in a word; Typer would say nothing."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _tell("Interrupted.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _flush() -> None:
