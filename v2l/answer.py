@@ -34,6 +34,8 @@ class Answer:
     ttft_s: float
     """Time to the first token."""
     total_s: float
+    logprob: float = 0.0
+    """Mean log-probability of the tokens, the end included; only `ask_batch` works it out."""
 
 
 def _limit(base: Base, decoding: Decoding) -> int:
@@ -234,20 +236,23 @@ def _answer_chunk(base: Base, chunk: _Chunk, decoding: Decoding) -> Iterator[Ans
     going = _Going(base, [longest - len(prompt) for prompt in prompts], longest + limit, chunk.side_by_side())
     draws = [torch.Generator(device="cpu").manual_seed(decoding.seed) for _ in prompts]
     ids: list[list[int]] = [[] for _ in prompts]
-    first = [0.0] * len(prompts)
+    first, logprobs = [0.0] * len(prompts), [0.0] * len(prompts)
     answers: dict[int, Answer] = {}
     told = 0
     while going.rows:
         logits = going.step(tokens)
         chosen = _choose_each(logits, decoding.temperature, [draws[row] for row in going.rows])
+        sure = logits.float().log_softmax(-1)[range(len(chosen)), chosen].tolist()
         now = time.perf_counter() - started
-        for row, token in zip(going.rows, chosen, strict=True):
+        for row, token, logprob in zip(going.rows, chosen, sure, strict=True):
+            logprobs[row] += logprob
             if token != end:
                 ids[row].append(token)
                 first[row] = first[row] or now
             if token == end or len(ids[row]) == limit:
                 text = base.tokenizer.decode(ids[row], skip_special_tokens=True).strip()
-                answers[row] = Answer(text, ids[row], len(prompts[row]), 0, first[row] or now, now)
+                logprob = logprobs[row] / (len(ids[row]) + (token == end))
+                answers[row] = Answer(text, ids[row], len(prompts[row]), 0, first[row] or now, now, logprob)
         while told in answers:
             yield answers.pop(told)
             told += 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
-from v2l.commands.asking import answer_all, base_of, check_call, check_direct, converse, joined, print_answer
+import typer
+
+from v2l.commands import asking, options
 from v2l.commands.console import Console
 from v2l.commands.options import (
     Compute,
@@ -22,18 +24,26 @@ from v2l.commands.options import (
     argument,
     not_negative,
     option,
+    parse_time,
     positive,
 )
-from v2l.commands.plan import expand, is_adapter_name
+from v2l.commands.plan import is_adapter_name
 from v2l.commands.start import changes, load_engine
-from v2l.config import DEFAULT_MODEL, Decoding, Sampling
-
-if TYPE_CHECKING:
-    from v2l.answer import Reply
+from v2l.config import DEFAULT_MODEL, STRATEGIES, Decoding, Sampling, Strategy
 
 
 def ask(
     words: Annotated[list[str] | None, argument("ADAPTER... [QUESTION]...")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Ask every adapter by itself, all at once.")] = False,
+    adapters: Annotated[str | None, option("FILE", "Adapters too: a list of files, one a line; - is stdin.")] = None,
+    since: Annotated[float | None, option("TIME", "Only the segments after this: seconds, MM:SS, H:MM:SS.", "",
+                                          "--from", parser=parse_time)] = None,
+    until: Annotated[float | None, option("TIME", "Only the segments before this.", "", "--to",
+                                          parser=parse_time)] = None,
+    strategy: Annotated[str | None, option("NAME", f"How segments answer: {', '.join(STRATEGIES)}.", Strategy.name,
+                                           callback=options.strategy)] = None,
+    scale: Annotated[str | None, option("X", "Scale joined segments by a number, or by 1/k.", "1",
+                                        "--segment-scale")] = None,
     model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=positive)]
     = Decoding.max_new_tokens,
@@ -46,43 +56,55 @@ def ask(
 ) -> None:
     """Ask about what was watched.
 
-    What ends in .v2lora is an adapter (several are joined), the rest are questions; - reads questions from stdin.
-    Without a question there is a conversation. The options about frames go with --direct.
+    What ends in .v2lora is an adapter, the rest are questions; - reads questions from stdin, one a line, and answers
+    them as they come. Without a question there is a conversation.
+
+    Several adapters are joined and answer together; with --each they answer one by one, a line FILE: ANSWER each. Where
+    there are several segments, --strategy join sums them all (good for few), route asks all and has the best two answer
+    (good for many), each makes one answer out of all; auto joins up to 2 and routes more.
+
+    The options about frames, --start and --end go with --direct.
 
     \b
       v2l ask lecture.v2lora "What happens first?"
       v2l ask part1.v2lora part2.v2lora "What changes?"
+      v2l ask day.v2lora --from 12:00 --to 13:30 "Who speaks?"
+      v2l ask library/*.v2lora --each "Is there a red square?"
+      find . -name "*.v2lora" | v2l ask --each --adapters - "Is there a dog?"
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names = [word for word in words or [] if is_adapter_name(word)]
     questions = [word for word in words or [] if not is_adapter_name(word)]
-    sampling = changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
-    check_call(names, questions, direct, sampling)
     console = Console(quiet)
-    adapter = joined(names, console) if names else None
-    base = model or (base_of(adapter) if adapter else DEFAULT_MODEL)
+    sampling = changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
+    chosen = {"each": each or None, "adapters": adapters, "from": since, "to": until, "strategy": strategy,
+              "segment-scale": scale}
+    names += asking.listed(adapters, questions)
+    asking.check_call(names, questions, direct, sampling, changes(**chosen), console)
+    how = Strategy(strategy or Strategy.name, segment_scale=asking.segment_scale(scale))
+    times, adapter = (since, until), None
+    if names and not each:
+        adapter = asking.joined(names, console, times)
+    base = model or DEFAULT_MODEL
+    if names and not model:
+        base = asking.base_of(adapter.name, adapter.record) if adapter else asking.base_of(*asking.first_record(names))
     if direct is not None:
-        check_direct(direct, Sampling(**sampling), bool(names), console)
+        asking.check_direct(direct, Sampling(**sampling), bool(names), console)
     engine = load_engine(console, base, None, device, dtype, offline)
-    decoding = Decoding(max_new_tokens, temperature)
+    with_what = engine, Decoding(max_new_tokens, temperature), json, console
+    several = len(questions) > 1 or "-" in questions
     with console.working("Loading"):
-        bound = engine.bind(adapter) if adapter else None
+        asker: asking.Asker
+        if direct is not None:
+            asker = asking.AskVideo(direct, sampling, *with_what)
+        elif adapter:
+            asker = asking.AskAdapter(adapter, names, how, *with_what)
+        else:
+            asker = asking.AskEach(names, times, how, several, *with_what)
         _ = engine.base.text
-    facts: dict[str, Any] = {"adapter": names[0] if len(names) == 1 else names, "model": engine.files.name}
-    if direct is not None:
-        facts = {"adapter": None, "video": str(direct), "model": engine.files.name}
-
-    def reply(question: str) -> Reply:
-        if direct is None:
-            return engine.ask(bound, question, decoding)
-        return engine.direct(direct, question, engine.sampling(**sampling), decoding)
-
-    def answer(question: str) -> None:
-        with console.working("Thinking"):
-            print_answer(reply(question), question, facts, json, console)
-
     if not questions:
-        converse(answer)
-    else:
-        answer_all(expand(questions, lambda line: line.decode(errors="replace")), answer,
-                    console if len(questions) > 1 or "-" in questions else Console(quiet=True))
+        asking.converse(asker)
+        return
+    for lot in asking.lots(questions):
+        asker(lot, noted=several and not each)
+    asker.failures.exit()

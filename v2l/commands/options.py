@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from v2l.config import DEFAULT_MODEL, PRESETS, Sampling
+from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Sampling
 
 
 class Dtype(str, Enum):
@@ -34,6 +34,12 @@ def positive(value: float | None) -> float | None:
 def not_negative(value: float) -> float:
     if not 0 <= value < float("inf"):
         raise typer.BadParameter(f"{value} is not 0 or a number above it.")
+    return value
+
+
+def strategy(value: str | None) -> str | None:
+    if value is not None and value not in STRATEGIES:
+        raise typer.BadParameter(f"{value!r} is not {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}.")
     return value
 
 

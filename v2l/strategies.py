@@ -1,0 +1,210 @@
+"""Many segments, one question: which of them answer it, and how (tests/bench/strategies.py measures).
+
+Summing all segments in rank space (METHOD section 6) garbles answers as they become many. Every segment is an adapter
+by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many segments
+becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt (`each`).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import torch
+
+from v2l.adapter import Adapter
+from v2l.answer import Answer
+from v2l.config import Decoding, Strategy
+from v2l.engine import Engine
+from v2l.text import LayerAdapter
+
+RARITY = 0.05
+"""What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
+COMBINED_AT_ONCE = 16
+"""Answers the base reads at once to make one of them; more are combined in rounds."""
+GENERAL_VOCABULARY = 10_000
+"""Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 569 and knows
+its world's questions only, SmolVLM2 has 49,280."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What of an adapter can be asked by itself: a segment, or segments that were compressed together."""
+
+    rank: slice
+    """Its rows of A and B."""
+    spans: list[tuple[float, float]]
+    """Start and end of its segments in seconds."""
+    source: str
+    """Name of the video its first segment is of."""
+
+
+class Parts:
+    """An adapter bound once, of which any segments can be asked."""
+
+    def __init__(self, engine: Engine, adapter: Adapter) -> None:
+        self.whole = engine.bind(adapter)
+        self.bias = slice(adapter.total_rank, None)
+        self.parts = []
+        for (start, end), group in groupby(adapter.segments, key=lambda segment: tuple(segment["rank"])):
+            segments = list(group)
+            spans = [(segment["start"], segment["end"]) for segment in segments]
+            source = adapter.sources[segments[0]["source"]]["name"]
+            self.parts.append(Part(slice(start, end), spans, source))
+        self.several_videos = len({part.source for part in self.parts}) > 1
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def joined(self, chosen: Sequence[int], scale: float | None = 1.0) -> list[LayerAdapter]:
+        """Some parts and the bias, once; A of the parts times `scale`, None being one over their number."""
+        scale = 1 / len(chosen) if scale is None else scale
+        if len(chosen) == len(self) and scale == 1:
+            return self.whole
+        rows = [self.parts[i].rank for i in chosen]
+        with torch.inference_mode():
+            return [LayerAdapter(torch.cat([*(layer.A[r] * scale for r in rows), layer.A[self.bias]]),
+                                 torch.cat([layer.B[r] for r in [*rows, self.bias]]), layer.scale)
+                    for layer in self.whole]
+
+    def label(self, chosen: int) -> str:
+        """When a part is, for people and for the base."""
+        part = self.parts[chosen]
+        first, last = part.spans[0][0], part.spans[-1][1]
+        return f"{_clock(first)} to {_clock(last)}" + (f" of {part.source}" if self.several_videos else "")
+
+
+def _clock(seconds: float) -> str:
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    return (f"{hours}:{minutes:02d}" if hours else str(minutes)) + f":{int(seconds) % 60:02d}"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is left to ask for one question, or the answer if there is nothing left."""
+
+    question: str
+    strategy: str
+    """join, route or each."""
+    by: list[int]
+    """The parts that answer."""
+    adapter: list[LayerAdapter] | None
+    prompt: str
+    """The question to put to `adapter`."""
+    took: float
+    """Seconds gone into it so far."""
+    answer: Answer | None = None
+
+
+def prepare(
+    engine: Engine, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
+) -> Iterator[Prepared]:
+    """Questions -> what to ask whom, in order. Segments are asked here, all questions in one batch."""
+    name, everything = chosen_strategy(strategy, len(parts)), list(range(len(parts)))
+    if name == "join":
+        joined = parts.joined(everything, strategy.segment_scale)
+        yield from (Prepared(question, name, everything, joined, question, 0.0) for question in questions)
+        return
+    started = time.perf_counter()
+    limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name == "route" else decoding.max_new_tokens
+    probed = _ask_every_part(engine, parts, questions, replace(decoding, max_new_tokens=limit, temperature=0.0))
+    took = time.perf_counter() - started
+    for question, answers in zip(questions, probed, strict=True):
+        best = ranked(answers)
+        if name == "route":
+            by = sorted(best[: strategy.best])
+            yield Prepared(question, name, by, parts.joined(by, strategy.segment_scale), question, took)
+        elif follows_instructions(engine):
+            started = time.perf_counter()
+            prompt = _combine(engine, parts, question, [answer.text for answer in answers], decoding)
+            yield Prepared(question, name, everything, None, prompt, took + time.perf_counter() - started)
+        else:
+            yield Prepared(question, name, best[:1], None, question, took, answers[best[0]])
+
+
+def ask_prepared(
+    engine: Engine, prepared: Iterable[Prepared], decoding: Decoding
+) -> Iterator[tuple[Prepared, Answer]]:
+    """What was prepared, be it of one adapter or of many, and its answers, in order, in batches."""
+    waiting: deque[Prepared] = deque()
+
+    def rows() -> Iterator[tuple[list[LayerAdapter] | None, str]]:
+        for one in prepared:
+            waiting.append(replace(one, adapter=None))  # the batch alone holds on to adapters
+            if one.answer is None:
+                yield one.adapter, one.prompt
+
+    for answer in engine.ask_batch(rows(), decoding):
+        while made := waiting[0].answer:
+            yield waiting.popleft(), made
+        yield waiting.popleft(), answer
+    yield from ((one, one.answer) for one in waiting if one.answer)
+
+
+def chosen_strategy(strategy: Strategy, parts: int) -> str:
+    """What `auto` stands for; there is nothing to choose from with one part."""
+    if parts == 1:
+        return "join"
+    if strategy.name == "auto":
+        return "join" if parts <= strategy.join_up_to else "route"
+    return strategy.name
+
+
+def _ask_every_part(
+    engine: Engine, parts: Parts, questions: Sequence[str], decoding: Decoding
+) -> list[tuple[Answer, ...]]:
+    """For each question the answers of the parts, in their order."""
+    def rows() -> Iterator[tuple[list[LayerAdapter], str]]:
+        for part in range(len(parts)):
+            alone = parts.joined([part])
+            yield from ((alone, question) for question in questions)
+
+    answers = list(engine.ask_batch(rows(), decoding))
+    return [tuple(answers[i :: len(questions)]) for i in range(len(questions))]
+
+
+def ranked(answers: Sequence[Answer]) -> list[int]:
+    """The parts from the best to the worst, by how sure each is of its own answer, and a little by how few agree.
+
+    A segment that shows nothing of what is asked about is less sure of what it says. Where it is sure that there is
+    nothing ("no"), all others like it say the same, and the one that says otherwise has seen something. Measured on the
+    embedded model, the likelihood of the question's words, which needs no answer, chose hardly better than chance (its
+    training never scored questions); how much surer a segment is than the hypernetwork's bias alone, or than the other
+    segments are of the same answer, chose worse than this or no better.
+    """
+    same = Counter(answer.text for answer in answers)
+    scores = [answer.logprob - RARITY * math.log(same[answer.text] / len(answers)) for answer in answers]
+    return sorted(range(len(answers)), key=lambda i: -scores[i])
+
+
+# One answer out of many.
+
+
+def follows_instructions(engine: Engine) -> bool:
+    """Whether the base's text model can be told to combine answers."""
+    return engine.base.text_config.vocab_size >= GENERAL_VOCABULARY
+
+
+def _combine(engine: Engine, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
+    """The prompt that has the bare base make one answer of the parts' answers, which are combined in rounds first where
+    they are many."""
+    told = [(parts.label(i), answer) for i, answer in enumerate(answers)]
+    while len(told) > COMBINED_AT_ONCE:
+        groups = [told[i : i + COMBINED_AT_ONCE] for i in range(0, len(told), COMBINED_AT_ONCE)]
+        combined = engine.ask_batch(((None, combining_prompt(question, group)) for group in groups), decoding)
+        told = [(f"{group[0][0]} until {group[-1][0]}", answer.text)
+                for group, answer in zip(groups, combined, strict=True)]
+    return combining_prompt(question, told)
+
+
+def combining_prompt(question: str, told: Sequence[tuple[str, str]]) -> str:
+    """(when, answer) pairs in the order of time -> a user message for a base that follows instructions."""
+    lines = [f"From {when}: {' '.join(answer.split())}" for when, answer in told]
+    return (f"A video was watched in {len(told)} parts, and of each part this question was asked: {question}\n"
+            "These are the answers, in the order of time:\n" + "\n".join(lines) + "\n"
+            "A part that does not show what is asked about may have been answered wrongly. "
+            f"Using only these answers, answer the question about the whole video, briefly: {question}")
