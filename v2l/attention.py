@@ -1,4 +1,5 @@
-"""Softmax attention: torch's fused kernel, or plain products block by block where those are faster.
+"""Softmax attention: torch's fused kernel, or plain products block by block where those are faster, or the fused one
+would need a mask of all queries by all keys.
 
 On CPUs with bfloat16 products but no AMX, torch's kernel computes in float32: 0.16 TFLOP/s where the blocks below reach
 0.4 (2 cores, Zen 5, 12 heads of 1,024 tokens). They hold the scores in bfloat16, as transformers' eager attention does.
@@ -35,7 +36,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
         # One new token: the query heads that share keys stand side by side, so nothing is repeated in memory.
         y = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).squeeze(3), k, v, attn_mask=mask)
         return y.flatten(1, 2).unsqueeze(2)
-    if mask is None and q.device.type == "cpu" and q.dtype == torch.bfloat16 and t >= _ROWS and _blocks_are_faster():
+    faster = q.dtype == torch.bfloat16 and _blocks_are_faster()
+    if mask is None and q.device.type == "cpu" and t >= _ROWS and (faster or (causal and t < s)):
         return _in_blocks(q, k, v, causal)
     if causal and mask is None and t < s:
         mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)

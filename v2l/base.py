@@ -14,7 +14,7 @@ from torch import Tensor
 from v2l.errors import ModelError
 from v2l.packed import pack
 from v2l.prompt import normalize
-from v2l.text import TextConfig, TextStack
+from v2l.text import CHUNK, Cache, TextConfig, TextStack
 from v2l.verify import read_json
 from v2l.vision import Vision, VisionConfig
 from v2l.weights import fingerprint, load_into, text_name, vision_name
@@ -59,6 +59,18 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
+
+
+def _batches(tiles: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same tiles in the same order, TILES_AT_ONCE at a time."""
+    waiting: list[np.ndarray] = []
+    for several in tiles:
+        waiting.extend(several)
+        while len(waiting) >= TILES_AT_ONCE:
+            yield np.stack(waiting[:TILES_AT_ONCE])
+            del waiting[:TILES_AT_ONCE]
+    if waiting:
+        yield np.stack(waiting)
 
 
 class Base:
@@ -137,12 +149,11 @@ class Base:
 
     @torch.inference_mode()
     def see(self, tiles: Iterable[np.ndarray]) -> Tensor:
-        """Batches of tiles [n, tile, tile, 3] uint8 -> image tokens [all tiles * image_seq_len, h]."""
+        """Tiles [n, tile, tile, 3] uint8 of frame after frame -> image tokens [all tiles * image_seq_len, h]."""
         seen = []
-        for batch in tiles:
-            for i in range(0, len(batch), TILES_AT_ONCE):
-                pixels = torch.from_numpy(normalize(batch[i : i + TILES_AT_ONCE])).to(self.device, self.dtype)
-                seen.append(self.vision(pixels).flatten(0, 1))
+        for batch in _batches(tiles):
+            pixels = torch.from_numpy(normalize(batch)).to(self.device, self.dtype)
+            seen.append(self.vision(pixels).flatten(0, 1))
         return torch.cat(seen)
 
     @torch.inference_mode()
@@ -164,12 +175,17 @@ class Base:
     def features(self, ids: Sequence[int], image_tokens: Tensor | None) -> Iterator[Tensor]:
         """A prompt and its image tokens [n, h] -> the hidden states [1, t, h] entering each decoder layer.
 
-        Only one layer's are held at a time; the last layer is not run.
+        Only one layer's are held: each takes the place of the one before, so use it before asking for the next. The
+        last layer is not run. Beyond the hidden states and one layer's keys and values, memory does not grow with t.
         """
         stack = self._body
         x = self.embed(ids, image_tokens, stack)
-        rope = stack.rope(torch.arange(x.shape[1], device=x.device)[None])
+        cos, sin = stack.rope(torch.arange(len(ids), device=x.device)[None])
+        held = Cache(self.text_config, 1, len(ids), self.device, self.dtype, layers=1)
+        chunk = CHUNK if self.device.type == "cpu" else len(ids)
         yield x
         for layer in stack.layers[: self.text_config.num_layers - 1]:
-            x = layer(x, rope)
+            for start in range(0, len(ids), chunk):
+                held.length, part = start, slice(start, start + chunk)
+                x[:, part] = layer(x[:, part], (cos[:, :, part], sin[:, :, part]), cache=held)
             yield x

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import v2l
 from v2l.adapter import Adapter, Label, single
+from v2l.ahead import ahead
 from v2l.answer import Answer, Reply, ask, ask_batch, bind
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
@@ -28,6 +29,9 @@ from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
 from v2l.video import Clip, is_source, open_clip
+
+AHEAD = 64 << 20
+"""Bytes of tiles made ahead of the vision tower."""
 
 
 @dataclass(frozen=True)
@@ -122,20 +126,26 @@ class Engine:
     # -- watching ------------------------------------------------------------------------------------------------
 
     def see(self, clip: Clip, sampling: Sampling) -> Seen:
-        """Decodes a clip frame by frame and runs the vision tower over its tiles."""
+        """Decodes a clip frame by frame, some frames ahead of the vision tower that looks at their tiles."""
         times: list[float] = []
         timestamps: list[float] = []
         wanted = len(clip.indices)
+        tile = self.base.tile
 
-        def tiles() -> Any:
+        def cut() -> Iterator[tuple[float, float, np.ndarray]]:
             for frame in clip.frames():
-                yield cut_tiles(frame.image, sampling.resolution, self.base.tile)
-                times.append(frame.time)
-                timestamps.append(frame.timestamp)
+                yield frame.time, frame.timestamp, cut_tiles(frame.image, sampling.resolution, tile)
+
+        def tiles(frames: Iterator[tuple[float, float, np.ndarray]]) -> Iterator[np.ndarray]:
+            for time_, timestamp, tiles in frames:
+                yield tiles
+                times.append(time_)
+                timestamps.append(timestamp)
                 if self.progress:
                     self.progress(clip.info.path.name, len(times), wanted)
 
-        image_tokens = self.base.see(tiles())
+        with ahead(cut(), AHEAD, lambda item: item[2].nbytes) as frames:
+            image_tokens = self.base.see(tiles(frames))
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
         return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
 
@@ -218,6 +228,7 @@ class Engine:
         records = singles(adapter.record)
         return (
             len(records) == len(windows)
+            and "compressed" not in adapter.record
             and adapter.dtype == self._stored_dtype(adapter_dtype)
             and all(self._recorded_alike(record, end, window) for record, window in zip(records, windows, strict=True))
         )
@@ -228,7 +239,6 @@ class Engine:
             record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
             and record["sampling"] == _recorded(sampling)
-            and "compressed" not in adapter.record
             and (segment["start"], segment["end"]) == _span(end, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name

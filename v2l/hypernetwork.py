@@ -83,12 +83,12 @@ class CrossAttention(nn.Module):
         n, queries, z = x.shape
         W_k, W_v = (proj.weight.unflatten(0, (self.kv_heads, self.head_dim)) for proj in (self.k_proj, self.v_proj))
         # The query heads that share a key head are stacked along the query axis: g = queries * heads / kv_heads.
-        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [n, heads, q, d]
+        q = self.q_proj(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2) / math.sqrt(self.head_dim)
         probe = (q.reshape(n, self.kv_heads, -1, self.head_dim) @ W_k).flatten(1, 2)  # [n, kv heads * g, z]
         scores = torch.cat([(probe * norm) @ context.mT, probe @ x.mT], dim=-1)  # [n, kv heads * g, t + q]
         if mask is not None:
             scores = scores.masked_fill(~F.pad(mask, (0, queries), value=True)[:, None], -torch.inf)
-        weights = (scores.float() / math.sqrt(self.head_dim)).softmax(-1).to(x.dtype)
+        weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
         over_context, over_x = weights.split([context.shape[1], queries], dim=-1)
         pooled = (over_context @ context) * norm + over_x @ x
         pooled = pooled.view(n, self.kv_heads, -1, z) @ W_v.mT  # [n, kv heads, g, d]

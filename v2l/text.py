@@ -79,11 +79,24 @@ class LayerAdapter:
         return (x.float() @ self.A.mT) @ self.B * self.scale
 
 
+CHUNK = 4096
+"""Tokens that go through a layer together on a CPU: bounds the memory of what is wider than the hidden states."""
+
+
 class Cache:
     """Keys and values of the tokens seen so far, with room for `size` tokens in each of `rows` rows."""
 
-    def __init__(self, config: TextConfig, rows: int, size: int, device: torch.device, dtype: torch.dtype) -> None:
-        shape = (config.num_layers, 2, rows, config.num_kv_heads, size, config.head_dim)
+    def __init__(
+        self,
+        config: TextConfig,
+        rows: int,
+        size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        layers: int | None = None,
+    ) -> None:
+        """For all layers of the model, or as many as `layers` says."""
+        shape = (config.num_layers if layers is None else layers, 2, rows, config.num_kv_heads, size, config.head_dim)
         self.store = torch.empty(shape, device=device, dtype=dtype)
         self.length = 0
         """Tokens held in every row; lower it to forget the last ones."""
@@ -228,6 +241,10 @@ class TextStack(nn.Module):
 
         `padding` [b] counts the meaningless tokens each row begins with, counted from the start of the cache.
         """
+        if padding is None and self.device.type == "cpu" and embeddings.shape[1] > CHUNK:
+            *before, embeddings = embeddings.split(CHUNK, dim=1)
+            for chunk in before:
+                self(chunk, cache, adapters)
         b, t = embeddings.shape[:2]
         start, end = cache.length, cache.length + t
         positions = torch.arange(start, end, device=embeddings.device).expand(b, t)
