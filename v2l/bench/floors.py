@@ -17,6 +17,7 @@ from v2l.config import HypernetConfig
 
 if TYPE_CHECKING:
     from v2l.text import TextConfig
+    from v2l.vision import VisionConfig
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,13 @@ class Shapes:
     """Bytes of a number of the compute dtype."""
 
     @classmethod
-    def of(cls, text: TextConfig, config: dict[str, Any], tile: int, image_seq_len: int, hypernetwork: HypernetConfig,
-           itemsize: int) -> Shapes:
-        """`config` is the base's config.json; defaults are those of transformers' SmolVLM configurations."""
-        vision = config["vision_config"]
+    def of(cls, text: TextConfig, vision: VisionConfig, hypernetwork: HypernetConfig, *, tile: int,
+           image_seq_len: int, itemsize: int) -> Shapes:
         return cls(
             text.hidden_size, text.intermediate_size, text.num_layers, text.num_heads, text.num_kv_heads, text.head_dim,
             text.vocab_size, text.tied, text.max_positions,
-            vision.get("hidden_size", 1152), vision.get("intermediate_size", 3072),
-            vision.get("num_hidden_layers", 12), vision.get("patch_size", 32),
-            tile, image_seq_len, config.get("scale_factor", 2), hypernetwork, itemsize,
+            vision.hidden_size, vision.intermediate_size, vision.num_layers, vision.patch_size,
+            tile, image_seq_len, vision.scale_factor, hypernetwork, itemsize,
         )
 
     @classmethod

@@ -9,6 +9,9 @@ from typing import Any
 from v2l.bench.cells import Cell, Missing
 from v2l.errors import OutputError, UsageError
 
+_START = b'{"kind": "'
+"""Of every document."""
+
 
 class Journal:
     """Documents as `v2l bench speed --json` prints them; new ones are added as they come. Errors: UsageError for a file
@@ -17,26 +20,25 @@ class Journal:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self.documents: list[dict[str, Any]] = []
+        self._torn = 0
         if path is None or not path.exists():
             return
         try:
             lines = path.read_bytes().splitlines(keepends=True)
         except OSError as error:
             raise OutputError(f"{path} cannot be read ({error.strerror}).") from error
+        if lines and not lines[-1].endswith(b"\n") and lines[-1].startswith(_START[: len(lines[-1])]):
+            self._torn = len(lines.pop())  # it was being written when the sweep was interrupted
         for number, line in enumerate(lines, 1):
-            if document := self._read(line, number, last=number == len(lines)):
-                self.documents.append(document)
-        if lines and not lines[-1].endswith(b"\n"):
-            self._add("\n")
+            self.documents.append(self._read(line, number))
 
-    def _read(self, line: bytes, number: int, last: bool) -> dict[str, Any] | None:
+    def _read(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             document = json.loads(line)
-            if isinstance(document, dict) and "kind" in document:
+            if isinstance(document, dict) and isinstance(document["kind"], str):
                 return document
-        except ValueError:
-            if last:  # the one that was being written
-                return None
+        except (ValueError, KeyError):
+            pass
         raise UsageError(f"{self.path} is not the record of a sweep (line {number}); give --resume another file.")
 
     def known(self, identity: dict[str, Any]) -> dict[tuple[int, int], Cell]:
@@ -55,14 +57,15 @@ class Journal:
         return cells
 
     def add(self, document: dict[str, Any]) -> None:
-        self._add(json.dumps(document) + "\n")
-
-    def _add(self, text: str) -> None:
         if self.path is None:
             return
+        text = json.dumps(document) + "\n"
         try:
-            with self.path.open("a") as file:
-                file.write(text)
+            with self.path.open("ab") as file:
+                if self._torn:
+                    file.truncate(file.tell() - self._torn)
+                    self._torn = 0
+                file.write(text.encode())
         except OSError as error:
             raise OutputError(f"{self.path} cannot be written ({error.strerror}).") from error
 

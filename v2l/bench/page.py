@@ -35,7 +35,7 @@ min-width:0}
 figure svg{display:block;width:100%;height:auto;max-width:34rem;margin:0 auto}
 figcaption{margin-top:.4rem}
 svg text{font-family:inherit;font-size:12.5px;fill:var(--fg)}
-svg .tick{fill:var(--soft);font-variant-numeric:tabular-nums}
+svg .tick{font-size:12px;fill:var(--soft);font-variant-numeric:tabular-nums}
 svg .axis{fill:var(--soft)}
 svg .name{fill:var(--c);font-weight:600}
 svg .grid{stroke:var(--edge);stroke-width:1}

@@ -131,7 +131,7 @@ def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line], callouts: Seq
     lines = [line for line in lines if line.points]
     points = [point for line in lines for point in line.points]
     right = WIDTH - max([_wide(line.name, bold=True) + 12 for line in lines if line.name], default=8)
-    across = _Scale(x, [p.x for p in points], 0, 1)
+    across = _Scale(x, [p.x for p in points], 0, 1, room=0.04)
     upward = _Scale(y, [p.y for p in points], HEIGHT - _BOTTOM, _TOP)
     if callouts:
         upward.make_room(0.09 * len(callouts))
@@ -162,13 +162,13 @@ def _axes(x: _Scale, y: _Scale, left: float, right: float) -> str:
         at = y(value)
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(_text(left - 5, at + 4, y.axis.text(value), "tick", "end"))
-    taken = -math.inf
-    for value in x.ticks():
+    taken = math.inf
+    for value in reversed(x.ticks()):  # where there is no room for all, the last one stays
         at, text = x(value), x.axis.text(value)
         parts.append(f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
-        if at - _wide(text) / 2 > taken + 2:
+        if at + _wide(text) / 2 < taken - 2:
             parts.append(_text(at, foot + 16, text, "tick", "middle"))
-            taken = at + _wide(text) / 2
+            taken = at - _wide(text) / 2
     parts.append(f'<line class="rule" x1="{left:.1f}" x2="{right:.1f}" y1="{foot}" y2="{foot}"/>')
     parts.append(_text((left + right) / 2, HEIGHT - 4, x.axis.label, "axis", "middle"))
     return "".join(parts)

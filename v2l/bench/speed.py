@@ -167,13 +167,14 @@ def _once_s(found: Watched | InPrompt) -> float:
 
 
 def sweep(setting: Setting, budget_s: float, *, found: Found = lambda _: None, told: Told = lambda *_: None,
-          journal: Journal | None = None, run: Run = run_job) -> Sweep:
+          journal: Journal | None = None, run: Run | None = None) -> Sweep:
     """Measures what the budget allows. `found` is given every document as it comes: the sweep, the cold start, the
-    throughput, then each cell. Cells that `journal` knows are not measured again.
+    throughput, then each cell. Cells that `journal` knows are not measured again. `run` performs a job, by default in a
+    process of its own.
 
     Errors: V2LError where the model cannot be used at all; a cell that fails becomes `cells.Missing`.
     """
-    end = time.monotonic() + budget_s
+    end, run = time.monotonic() + budget_s, run or run_job
     with TemporaryDirectory() as folder:
         told("Measuring the machine", 0, None)
         described = run(setting.job("describe", result=f"{folder}/describe.json"), max(budget_s, 600.0))

@@ -71,7 +71,7 @@ def sweep_text(sweep: Sweep, width: int | None = None) -> str:
                                           for line in (0, 1))]
         for cell in cells:
             parts.append("".join(f"{text(sweep, cell):>{size}}" for _, _, size, text in columns).rstrip())
-            parts += [f"{'':8}{line}" for line in _missing(cell)]
+            parts += [_wrapped(line, width, "    ") for line in _missing(cell)]
     parts += ["", *(_wrapped(line, width, "  ") for line in _asking(sweep))]
     return "\n".join(parts)
 
@@ -83,7 +83,7 @@ def _about(sweep: Sweep) -> list[str]:
 
 def _missing(cell: Cell) -> list[str]:
     names = (("watching", cell.watch), ("in the prompt", cell.direct))
-    return [f"{name}: {missing_text(half)}" for name, half in names if isinstance(half, Missing)]
+    return [f"  {name}: {missing_text(half, because=True)}" for name, half in names if isinstance(half, Missing)]
 
 
 def _asking(sweep: Sweep) -> list[str]:

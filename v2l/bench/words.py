@@ -40,13 +40,13 @@ def edges_text(edges: Sequence[int]) -> str:
     return f"{edges[0]} px" if len(edges) == 1 else f"{min(edges)}–{max(edges)} px"
 
 
-def missing_text(half: object) -> str:
-    """Why there are no figures; nothing where there are."""
+def missing_text(half: object, because: bool = False) -> str:
+    """Why there are no figures; nothing where there are. `because` adds what a failure said."""
     if not isinstance(half, Missing):
         return ""
     if half.status in ("not run", "stopped"):
         return f"{half.status} (about {lasting_text(half.about_s)})"
-    return half.status
+    return f"failed: {half.reason}" if because and half.status == "failed" else half.status
 
 
 def machine_text(machine: Machine) -> str:
