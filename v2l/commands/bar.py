@@ -95,7 +95,7 @@ class Bar:
 
     def _rows(self) -> Table:
         columns = Console(stderr=True).width
-        width = 6 if columns < 60 else 12 if columns < 100 else 24
+        width = 4 if columns < 60 else 12 if columns < 100 else 24
         room = max(8, columns - width - 20)
         pace, several = self._pace, self._pace.total > 1
         left = [f"{clock(pace.left)} left"] if self._counted and pace.left is not None else []

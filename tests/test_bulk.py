@@ -1,0 +1,543 @@
+"""Many videos: what is decoded ahead, what a bad one does, resuming, shards, the bar, leftovers."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli import MAKE, REFERENCE, command, documents, environment, refused, run
+from rich.console import Console as RichConsole
+from videos import write
+
+from v2l import bulk
+from v2l.adapter import load
+from v2l.bulk import Failed, Job, Made, Settings, ingest_all
+from v2l.commands.bar import Bar, Pace, clock, shortened
+from v2l.commands.console import Console
+from v2l.commands.plan import plan
+from v2l.commands.shard import Shard, parse_shard
+from v2l.config import Sampling
+from v2l.engine import Engine
+from v2l.errors import OutputError, UsageError, VideoError
+from v2l.files import replacing
+from v2l.video import Clip, Frame, open_clip
+
+VIDEOS = REFERENCE / "videos"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Four small videos that differ."""
+    folder = tmp_path_factory.mktemp("clips")
+    return [write(folder / f"{i}.mp4", frames=50 + 10 * i, size=(64, 64)) for i in range(4)]
+
+
+@pytest.fixture
+def jobs(clips: list[Path], tmp_path: Path) -> list[Job]:
+    return [Job(clip, tmp_path / f"{clip.stem}.v2lora") for clip in clips]
+
+
+@pytest.fixture(autouse=True)
+def no_thread_stays() -> Iterator[None]:
+    before = threading.active_count()
+    yield
+    assert threading.active_count() == before
+
+
+def settings(engine: Engine, **changes: object) -> Settings:
+    return Settings(engine.sampling(resolution=64, frames=4, fps=2), **changes)  # type: ignore[arg-type]
+
+
+def broken(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, after: int) -> None:
+    """Decoding the video of that name raises `error` after so many frames."""
+    usual = Clip.frames
+
+    def frames(self: Clip) -> Iterator[Frame]:
+        for number, frame in enumerate(usual(self)):
+            if self.info.path.name == name and number == after:
+                raise error
+            yield frame
+
+    monkeypatch.setattr(Clip, "frames", frames)
+
+
+# The loop.
+
+
+def test_what_is_decoded_ahead_is_what_is_watched(engine: Engine, jobs: list[Job]) -> None:
+    results = list(ingest_all(engine, jobs, settings(engine)))
+    assert [(r.job, r.skipped) for r in results if isinstance(r, Made)] == [(job, False) for job in jobs]
+    for job, made in zip(jobs, results, strict=True):
+        alone = engine.ingest(job.video, settings(engine).sampling)
+        there = load(job.output)
+        assert isinstance(made, Made) and made.size == job.output.stat().st_size and made.record == there.record
+        assert there.record == alone.record
+        for name, array in alone.tensors().items():
+            np.testing.assert_array_equal(there.tensors()[name], array)
+
+
+def test_the_next_video_is_decoded_while_one_is_computed(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded, usual = threading.Event(), engine.internalize
+
+    def internalize(*args: object) -> object:
+        assert decoded.wait(20)
+        return usual(*args)  # type: ignore[arg-type]
+
+    def frames(self: Clip) -> Iterator[Frame]:
+        yield from plain(self)
+        if self.info.path == jobs[1].video:
+            decoded.set()
+
+    plain = Clip.frames
+    monkeypatch.setattr(Clip, "frames", frames)
+    monkeypatch.setattr(engine, "internalize", internalize)
+    with closing(ingest_all(engine, jobs, settings(engine))) as results:
+        assert isinstance(next(results), Made)
+
+
+def test_no_more_frames_wait_than_the_bound(engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
+    frame, count, usual = 64 * 64 * 3, 0, Clip.frames
+    monkeypatch.setattr(bulk, "DECODED_AHEAD", 6 * frame)
+
+    def frames(self: Clip) -> Iterator[Frame]:
+        nonlocal count
+        for image in usual(self):
+            count += 1
+            yield image
+
+    def internalize(*_: object) -> object:
+        time.sleep(0.3)
+        raise RuntimeError(count)
+
+    monkeypatch.setattr(Clip, "frames", frames)
+    monkeypatch.setattr(engine, "internalize", internalize)
+    with closing(ingest_all(engine, jobs, settings(engine))) as results:
+        result = next(results)
+    # 4 of this video; ahead at most 6 less what clips count, and one in the making.
+    assert isinstance(result, Failed) and 6 <= int(str(result.error)) <= 4 + 7
+
+
+@pytest.mark.parametrize("error", [VideoError("1.mp4 is damaged."), MemoryError(), ValueError("odd")], ids=repr)
+@pytest.mark.parametrize("after", [0, 2])
+def test_a_video_that_breaks_on_the_way(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, error: Exception, after: int
+) -> None:
+    jobs[1].output.write_bytes(b"before")
+    broken(monkeypatch, "1.mp4", error, after)
+    results = list(ingest_all(engine, jobs, settings(engine)))
+    assert [type(result) for result in results] == [Made, Failed, Made, Made]
+    assert isinstance(results[1], Failed) and results[1].error is error and results[1].job == jobs[1]
+    assert jobs[1].output.read_bytes() == b"before"
+
+
+def test_computing_that_fails_stops_no_other(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, calls = engine.base.see, []
+
+    def see(tiles: Iterator[np.ndarray]) -> object:
+        calls.append(next(tiles))
+        if len(calls) == 2:
+            raise MemoryError  # with frames of the video still to come
+        return usual([calls[-1], *tiles])
+
+    monkeypatch.setattr(engine.base, "see", see)
+    results = list(ingest_all(engine, jobs, settings(engine)))
+    assert [type(result) for result in results] == [Made, Failed, Made, Made]
+    assert load(jobs[2].output).record == engine.ingest(jobs[2].video, settings(engine).sampling).record
+
+
+def test_leaving_early_and_ctrl_c_leave_no_thread(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(ingest_all(engine, jobs, settings(engine))) as results:
+        next(results)
+
+    def interrupted(*_: object) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "internalize", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(ingest_all(engine, jobs[1:], settings(engine)))
+    assert [job.output.exists() for job in jobs] == [True, False, False, False]
+
+
+def test_what_is_up_to_date_is_not_even_opened(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(ingest_all(engine, jobs, settings(engine)))
+    opened = []
+
+    def opening(path: Path, sampling: Sampling) -> Clip:
+        opened.append(path.name)
+        return open_clip(path, sampling)
+
+    monkeypatch.setattr(bulk, "open_clip", opening)
+    again = list(ingest_all(engine, jobs, settings(engine)))
+    assert all(isinstance(result, Made) and result.skipped for result in again) and opened == []
+    jobs[2].output.unlink()
+    again = list(ingest_all(engine, jobs, settings(engine)))
+    assert [isinstance(r, Made) and r.skipped for r in again] == [True, True, False, True] and opened == ["2.mp4"]
+
+
+def test_a_video_of_the_same_size_that_is_another(engine: Engine, jobs: list[Job], tmp_path: Path) -> None:
+    copy = shutil.copy(jobs[0].video, tmp_path / "copy.mp4")
+    job = Job(copy, tmp_path / "copy.v2lora")
+    list(ingest_all(engine, [job], settings(engine)))
+    data = bytearray(copy.read_bytes())
+    place = data.index(b"Lavf")  # the encoder's name: the same video, other bytes
+    data[place] = ord("M")
+    copy.write_bytes(data)
+    (again,) = ingest_all(engine, [job], settings(engine))
+    assert isinstance(again, Made) and not again.skipped
+
+
+def test_a_variable_rate_is_up_to_date_too(engine: Engine, tmp_path: Path) -> None:
+    """Its last frame comes after frames / fps, so the record alone does not settle where it ends."""
+    stamps = [i * 40 for i in range(40)] + [1655]
+    job = Job(write(tmp_path / "vfr.mkv", frames=41, size=(64, 64), stamps_ms=stamps), tmp_path / "vfr.v2lora")
+    for skipped in (False, True):
+        (made,) = ingest_all(engine, [job], settings(engine))
+        assert isinstance(made, Made) and made.skipped is skipped
+    source = made.record["sources"][0]
+    assert made.record["segments"][0]["end"] == 1.655 > source["duration"]
+
+
+# The command.
+
+
+def test_a_killed_run_goes_on_where_it_was(here: Path, clips: list[Path]) -> None:
+    Path("in").mkdir()
+    for number in range(8):
+        shutil.copy(clips[number % 4], f"in/{number}.mp4")
+    words = ("ingest", "in", "--output-dir", "out", *MAKE)
+    with subprocess.Popen(command(*words, "--json"), env=environment(), stdout=subprocess.PIPE, text=True,
+                          stderr=subprocess.DEVNULL) as process:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        done = [first, *map(json.loads, process.stdout)]
+    there = sorted(name for name in os.listdir("out") if not name.startswith("."))
+    assert len(done) <= len(there) < 8
+    again = documents(run(*words, "--json"))
+    assert [Path(each["output"]).name for each in again] == [f"{number}.v2lora" for number in range(8)]
+    assert sorted(Path(each["output"]).name for each in again if each["skipped"]) == there
+
+
+def test_a_bad_file_anywhere_is_named_and_counted(here: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch
+                                                  ) -> None:
+    for number, clip in enumerate(clips):
+        shutil.copy(clip, f"{number}.mp4")
+    Path("1b.mp4").write_text("no video")
+    broken(monkeypatch, "2.mp4", MemoryError(), after=1)
+    run("ingest", "0.mp4", *MAKE)
+    result = run("ingest", ".", "missing", *MAKE, status=1)
+    assert result.stdout == "0.v2lora\n1.v2lora\n3.v2lora\n"
+    for error in ("1b.mp4 is not a video", "2.mp4: The memory did not suffice", "missing: no such file"):
+        assert f"Error: {error}" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("1 up to date, 2 made, 3 failed, ")
+    assert "failed" not in run("ingest", ".", "--quiet", *MAKE, status=1).stderr
+
+
+def test_an_adapter_is_no_video(here: Path, clips: list[Path]) -> None:
+    shutil.copy(clips[0], "a.mp4")
+    run("ingest", "a.mp4", *MAKE)
+    assert refused("ingest", "a.v2lora", *MAKE) == (
+        "a.v2lora is an adapter already; ask it with: v2l ask a.v2lora QUESTION.")
+    assert run("ingest", "a.mp4", "a.v2lora", *MAKE, status=1).stdout == "a.v2lora\n"
+
+
+def test_a_compressed_adapter_is_not_replaced_unasked(here: Path, clips: list[Path]) -> None:
+    shutil.copy(clips[0], "a.mp4")
+    run("ingest", "a.mp4", *MAKE)
+    run("compose", "a.v2lora", "--max-rank", 1, "-o", "small.v2lora")
+    os.replace("small.v2lora", "a.v2lora")
+    assert "a.v2lora was compressed" in refused("ingest", "a.mp4", *MAKE)
+
+
+def test_full_stdout_stops_nothing(here: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in (0, 1):
+        shutil.copy(clips[number], f"{number}.mp4")
+
+    def full(text: str) -> None:
+        raise OutputError("Cannot write to stdout: No space left on device.")
+
+    monkeypatch.setattr("v2l.commands.ingest.write", full)
+    assert "Cannot write to stdout" in run("ingest", ".", *MAKE, status=1).stderr
+    assert Path("0.v2lora").exists() and Path("1.v2lora").exists()
+
+
+def test_ctrl_c_while_importing(here: Path) -> None:
+    Path("typer.py").write_text("raise KeyboardInterrupt")
+    done = subprocess.run(command("--help"), env=environment(PYTHONPATH=f"{here}:{environment()['PYTHONPATH']}"),
+                          capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "Interrupted.\n")
+
+
+# Segments.
+
+
+def test_segments_of_one_and_of_many(here: Path) -> None:
+    for name in ("clip.mp4", "short.mp4"):
+        shutil.copy(VIDEOS / name, name)
+    words = ("ingest", ".", "--segment", "3s", *MAKE)
+    result = run(*words, "--keep-segments")
+    assert result.stdout == "clip.v2lora\nshort.v2lora\n"
+    assert result.stderr.startswith("clip.mp4: 3 segments, 8 frames, ")
+    assert "segments in clip.segments-3s" in result.stderr
+    assert len(os.listdir("clip.segments-3s")) == 3 == len(load("clip.v2lora").segments)
+    again = documents(run(*words, "--json"))
+    assert [each["skipped"] for each in again] == [True, True] and again[0]["segments"] == 3
+    stale = documents(run("ingest", "clip.mp4", "--segment", "0:02", "--json", *MAKE))
+    assert stale[0]["skipped"] is False and stale[0]["segments"] == 4 and stale[0]["resumed"] == 0
+    before = Path("clip.v2lora").read_bytes()
+    assert "4 segments that were joined" in refused("ingest", "clip.mp4", *MAKE)
+    run("compose", "clip.v2lora", "short.v2lora", "-o", "both.v2lora")
+    os.replace("both.v2lora", "short.v2lora")
+    assert "2 videos" in refused("ingest", "short.mp4", "--segment", "3s", *MAKE)
+    assert documents(run("ingest", "clip.mp4", "--json", "--force", "--segment", "0:02", *MAKE))[0]["skipped"] is False
+    assert Path("clip.v2lora").read_bytes() == before
+
+
+def test_segments_go_on_after_a_failure(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(VIDEOS / "clip.mp4", "clip.mp4")
+    usual, calls = Engine.ingest, []
+
+    def failing(self: Engine, *args: object) -> object:
+        calls.append(1)
+        if len(calls) == 3:
+            raise VideoError("clip.mp4 is damaged.")
+        return usual(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "ingest", failing)
+    words = ("ingest", "clip.mp4", "--segment", "3s", "--output-dir", "out", *MAKE)
+    assert "Segment 3 of 3" in refused(*words)
+    (made,) = documents(run(*words, "--json", "--keep-segments"))
+    assert made["resumed"] == 2 and len(made["kept"]) == 3 and all(Path(kept).exists() for kept in made["kept"])
+    assert "3 segments (2 from the run before)" not in run(*words).stderr
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--segment", "x"), "'x' is no way to cut a video"), (("--keep-segments",), "--keep-segments needs --segment")])
+def test_wrong_segments(here: Path, words: tuple[str, ...], said: str) -> None:
+    shutil.copy(VIDEOS / "short.mp4", "short.mp4")
+    assert said in refused("ingest", "short.mp4", *words, *MAKE, status=2)
+
+
+# Shards.
+
+
+def test_shards_are_disjoint_whole_and_even() -> None:
+    keys = [f"talks/{i:04d}.mp4" for i in range(2000)]
+    for count in (1, 2, 7, 16):
+        parts = [[key for key in keys if Shard(i, count).holds(key)] for i in range(1, count + 1)]
+        assert sorted(key for part in parts for key in part) == keys
+        assert max(map(len, parts)) < 1.35 * len(keys) / count
+    assert [Shard(1, 2).holds(key) for key in ("a.mp4", "c.mp4", "ü.mp4", "u\u0308.mp4", "\udcff.mp4")] == [
+        True, False, True, True, True]  # whatever the version of v2l or Python
+
+
+@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "1", "a/b", "1/2/3", "-1/2", "١/٢", ""])
+def test_wrong_shards(text: str) -> None:
+    with pytest.raises(UsageError, match="is not I/N with I from 1 to N"):
+        parse_shard(text)
+
+
+SLURM = {"TASK_ID": "9", "TASK_MIN": "5", "TASK_MAX": "11", "TASK_COUNT": "4", "TASK_STEP": "2"}
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({}, "3/4"), ({"TASK_ID": "5"}, "1/4"), ({"TASK_MAX": "12"}, "3/4"), ({"TASK_ID": None}, "no SLURM_ARRAY_TASK_ID"),
+    ({"TASK_STEP": None, "TASK_COUNT": "7"}, "5/7"), ({"TASK_COUNT": "x"}, "SLURM_ARRAY_TASK_COUNT is 'x'"),
+    ({"TASK_ID": "8"}, "regular"), ({"TASK_ID": "13"}, "regular"), ({"TASK_COUNT": "3"}, "regular"),
+    ({"TASK_STEP": "0"}, "regular")], ids=str)
+def test_slurm(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], expected: str) -> None:
+    for name, value in (SLURM | changes).items():
+        if value is None:
+            monkeypatch.delenv(f"SLURM_ARRAY_{name}", raising=False)
+        else:
+            monkeypatch.setenv(f"SLURM_ARRAY_{name}", value)
+    if "/" in expected:
+        assert str(parse_shard("auto")) == expected
+    else:
+        with pytest.raises(UsageError, match=expected):
+            parse_shard("auto")
+
+
+def shares(*inputs: str, count: int = 3) -> list[set[str]]:
+    """The names of the videos of each shard."""
+    return [{job.video.as_posix() for job in plan(inputs, None, None, Shard(index, count)).jobs}
+            for index in range(1, count + 1)]
+
+
+def test_what_falls_to_a_shard_is_stable(here: Path) -> None:
+    names = [f"a/{i}/video.mp4" for i in range(12)]
+    for number, name in enumerate(names):
+        Path(name).parent.mkdir(parents=True)
+        Path(name).write_bytes(bytes(number))
+    parts = shares("a")
+    assert sorted(name for part in parts for name in part) == sorted(names) and all(parts)
+    shutil.copytree("a", "elsewhere/b")
+    assert [{name.removeprefix("elsewhere/b") for name in part} for part in shares("elsewhere/b")] == [
+        {name.removeprefix("a") for name in part} for part in parts]
+    shutil.rmtree("a/3")
+    Path("a/new.mp4").touch()
+    assert [part - {"a/new.mp4"} for part in shares("a")] == [part - {names[3]} for part in parts]
+
+
+def test_files_given_by_name_fall_to_shards_in_any_order(here: Path) -> None:
+    names = [f"{i}/video.mp4" for i in range(12)]
+    for number, name in enumerate(names):
+        Path(name).parent.mkdir()
+        Path(name).write_bytes(bytes(number))
+    parts = shares(*names)
+    assert sorted(name for part in parts for name in part) == sorted(names) and all(parts)
+    assert parts == shares(*reversed(names))
+    assert [{os.path.relpath(name) for name in part} for part in shares(*map(os.path.abspath, names))] == parts
+    twice = [*names, "."]
+    assert [sorted(map(os.path.realpath, part)) for part in shares(*twice)] == [
+        sorted(map(os.path.realpath, part)) for part in shares(*reversed(twice))]
+
+
+def test_clashes_are_found_in_every_shard(here: Path) -> None:
+    for name in ("a.mp4", "a.mkv", "b.mp4"):
+        Path(name).write_bytes(name.encode())
+    for index in (1, 2, 3):
+        with pytest.raises(UsageError, match="would both become"):
+            plan(["."], None, None, Shard(index, 3))
+
+
+def test_all_shards_make_everything_once(here: Path, clips: list[Path]) -> None:
+    for clip in clips:
+        shutil.copy(clip, clip.name)
+    results = [run("ingest", ".", "--shard", f"{index}/2", *MAKE) for index in (1, 2)]
+    made = [result.stdout.splitlines() for result in results]
+    assert sorted(made[0] + made[1]) == [f"{number}.v2lora" for number in range(4)] and all(made)
+    assert results[0].stderr.startswith(f"Part 1/2: {len(made[0])} of 4 videos.\n")
+    only = [run("ingest", "0.mp4", "--shard", f"{index}/2", "--json", *MAKE) for index in (1, 2)]
+    assert sorted(len(documents(result)) for result in only) == [0, 1]
+
+
+# The bar.
+
+
+def test_the_estimate_counts_what_took_work() -> None:
+    now = 100.0
+    pace = Pace(12, clock=lambda: now)
+    for _ in range(4):  # there already, told in no time
+        now += 0.01
+        pace.finish(worked=False)
+    assert pace.left is None
+    for _ in range(2):
+        now += 10
+        pace.finish(worked=True)
+    assert pace.left == pytest.approx(60)
+    pace.advance(0.0)
+    pace.advance(0.5)
+    now += 5
+    assert pace.left == pytest.approx(55) and pace.elapsed == pytest.approx(25.04)
+
+
+def test_the_estimate_of_one_that_is_resumed() -> None:
+    now = 0.0
+    pace = Pace(1, clock=lambda: now)
+    pace.advance(0.8)  # by a run before
+    now += 10
+    pace.advance(0.9)
+    assert pace.left == pytest.approx(10)
+
+
+def test_times_and_names_of_the_bar() -> None:
+    assert [clock(s) for s in (0, 59.6, 754, 3599.4, 3600, 45_000)] == [
+        "0:00", "1:00", "12:34", "59:59", "1h00", "12h30"]
+    assert shortened("lecture.mp4", 11) == "lecture.mp4" and shortened("lecture.mp4", 8) == "lec….mp4"
+
+
+@pytest.mark.parametrize("columns", [40, 80, 120])
+def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    bar = Bar("Loading", 1000)
+    for _ in range(999):
+        bar.finish(worked=False)
+    bar._what, bar._done, bar._of = "a lecture with a name of a certain length.mp4", 1023, 1024
+    bar._pace.advance(0.0)
+    bar._pace.advance(0.5)
+    bar._pace._clock = lambda: bar._pace._since + 45_000
+    screen = io.StringIO()
+    RichConsole(file=screen, width=columns).print(bar._rows())
+    first, second = (line.rstrip() for line in screen.getvalue().splitlines())
+    assert first.startswith("a lec") and ".mp4 " in first and first.endswith(" 1023/1024")
+    assert second.startswith("999/1000 videos ") and second.endswith("12h30, 12h30 left")
+
+
+def test_the_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, theirs = pty.openpty()
+    with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", 0) as screen:
+        for stream, quiet in ((terminal, False), (terminal, True), (io.StringIO(), False)):
+            monkeypatch.setattr(sys, "stderr", stream)
+            monkeypatch.setenv("TERM", "xterm")
+            console = Console(quiet)
+            with console.working("Loading", of=2):
+                console.progress("\x1b[31ma.mp4", 1, 2)
+                console.aside()
+                console.note("a note")
+                console.finished(worked=True)
+            shown = screen.read(1 << 16).decode() if stream is terminal and not quiet else ""
+            if shown:
+                assert "\ufffd[31ma.mp4" in shown and "0/2 videos" in shown and "1/2" in shown
+                assert shown.endswith("a note\r\n")
+            elif stream is not terminal:
+                assert stream.getvalue() == "a note\n"  # type: ignore[attr-defined]
+        terminal.write("end")
+        terminal.flush()
+        assert screen.read(1 << 16) == b"end"
+
+
+# Leftovers.
+
+
+def test_what_a_killed_run_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    def leave(name: str, days: float) -> Path:
+        path = tmp_path / name
+        path.write_bytes(b"half")
+        os.utime(path, (time.time() - days * 86_400,) * 2)
+        return path
+
+    old = leave(".v2l-0123456789abcdef.tmp", 1.1)
+    target = leave("target", 9)
+    kept = [leave(".v2l-0123456789abcdee.tmp", 0.9), leave(".v2l-0123456789abcde.tmp", 9), target,
+            leave("v2l-0123456789abcdef.tmp", 9), leave(".v2l-0123456789ABCDEF.tmp", 9)]
+    link = tmp_path / ".v2l-aaaaaaaaaaaaaaaa.tmp"
+    link.symlink_to(target)
+    (tmp_path / ".v2l-bbbbbbbbbbbbbbbb.tmp").mkdir()
+    os.utime(tmp_path / ".v2l-bbbbbbbbbbbbbbbb.tmp", (1, 1))
+    with replacing(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert not old.exists() and all(path.exists() for path in kept) and link.is_symlink()
+    assert (tmp_path / "a").read_bytes() == b"whole" and (tmp_path / ".v2l-bbbbbbbbbbbbbbbb.tmp").is_dir()
