@@ -20,6 +20,7 @@ from v2l.adapter import Adapter
 from v2l.answer import Answer
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
+from v2l.show import time_text
 from v2l.text import LayerAdapter
 
 RARITY = 0.05
@@ -71,16 +72,13 @@ class Parts:
                                  torch.cat([layer.B[r] for r in [*rows, self.bias]]), layer.scale)
                     for layer in self.whole]
 
-    def label(self, chosen: int) -> str:
-        """When a part is, for people and for the base."""
-        part = self.parts[chosen]
-        first, last = part.spans[0][0], part.spans[-1][1]
-        return f"{_clock(first)} to {_clock(last)}" + (f" of {part.source}" if self.several_videos else "")
-
-
-def _clock(seconds: float) -> str:
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return (f"{hours}:{minutes:02d}" if hours else str(minutes)) + f":{int(seconds) % 60:02d}"
+    def label(self, first: int, last: int | None = None) -> str:
+        """When a part is, or some parts in a row, for people and for the base."""
+        one, other = self.parts[first], self.parts[first if last is None else last]
+        start, end, of = time_text(one.spans[0][0]), time_text(other.spans[-1][1]), f" of {other.source}"
+        if not self.several_videos:
+            return f"{start} to {end}"
+        return f"{start} to {end}{of}" if one.source == other.source else f"{start} of {one.source} to {end}{of}"
 
 
 @dataclass(frozen=True)
@@ -192,13 +190,14 @@ def follows_instructions(engine: Engine) -> bool:
 def _combine(engine: Engine, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
     """The prompt that has the bare base make one answer of the parts' answers, which are combined in rounds first where
     they are many."""
-    told = [(parts.label(i), answer) for i, answer in enumerate(answers)]
+    told = [((i, i), answer) for i, answer in enumerate(answers)]
+    labelled = lambda some: [(parts.label(*ends), answer) for ends, answer in some]
     while len(told) > COMBINED_AT_ONCE:
         groups = [told[i : i + COMBINED_AT_ONCE] for i in range(0, len(told), COMBINED_AT_ONCE)]
-        combined = engine.ask_batch(((None, combining_prompt(question, group)) for group in groups), decoding)
-        told = [(f"{group[0][0]} until {group[-1][0]}", answer.text)
-                for group, answer in zip(groups, combined, strict=True)]
-    return combining_prompt(question, told)
+        rows = ((None, combining_prompt(question, labelled(group))) for group in groups)
+        told = [((group[0][0][0], group[-1][0][1]), answer.text)
+                for group, answer in zip(groups, engine.ask_batch(rows, decoding), strict=True)]
+    return combining_prompt(question, labelled(told))
 
 
 def combining_prompt(question: str, told: Sequence[tuple[str, str]]) -> str:

@@ -17,6 +17,7 @@ from v2l.commands.console import Console, Failures, is_terminal, report, write, 
 from v2l.commands.plan import expand
 from v2l.config import PRESETS, Decoding, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.show import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -147,7 +148,19 @@ def joined(names: list[str], console: Console, times: Range = (None, None)) -> A
     adapter, notes = join(adapters) if len(adapters) > 1 else (adapters[0], [])
     for note in notes:
         console.warn(note)
-    return adapter if times == (None, None) else within(adapter, *times)
+    if times == (None, None):
+        return adapter
+    adapter = within(adapter, *times)
+    console.warn(f"Asking {listed_segments(adapter)}.")
+    return adapter
+
+
+def listed_segments(adapter: Adapter) -> str:
+    """Which segments an adapter holds, the first three by name."""
+    told = [f"{time_text(segment['start'])} to {time_text(segment['end'])} of "
+            f"{adapter.sources[segment['source']]['name']}" for segment in adapter.segments]
+    more = f" and {len(told) - 3} more" if len(told) > 3 else ""
+    return f"{'the segment' if len(told) == 1 else 'the segments'} {', '.join(told[:3])}{more}"
 
 
 def first_record(names: list[str]) -> tuple[str, Record]:

@@ -1,0 +1,184 @@
+"""Asking an adapter of many segments: which of them answer, and what comes of it."""
+
+from __future__ import annotations
+
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from watched import watched
+
+from v2l.adapter import Adapter
+from v2l.answer import Answer
+from v2l.compose import join, slice_segments
+from v2l.compress import compress
+from v2l.config import Decoding, Strategy
+from v2l.engine import Engine
+from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
+from v2l.text import LayerAdapter
+from v2l.tiny.clips import scene
+from v2l.tiny.world import MOTIONS, sample_times
+
+DECODING = Decoding(max_new_tokens=24)
+ACTS = [("red", "ring"), ("green", "star"), ("blue", "circle"), ("yellow", "cross"), ("purple", "square"),
+        ("orange", "triangle")]
+SEGMENTS = len(ACTS)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine("tiny", offline=True, device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def adapter(engine: Engine) -> Adapter:
+    """Six segments of 12 s, an object of its own colour, shape and motion in each."""
+    rng = random.Random(3)
+    clip = scene("gray", *((*act, motion, 12.0) for act, motion in zip(ACTS, rng.sample(MOTIONS, 6), strict=True)))
+    times = [[12 * i + time for time in sample_times(12, 10.0, 12)] for i in range(SEGMENTS)]
+    return join([watched(engine, clip, when, 12.0 * i, 12.0 * i + 12) for i, when in enumerate(times)])[0]
+
+
+@pytest.fixture(scope="module")
+def parts(engine: Engine, adapter: Adapter) -> Parts:
+    return Parts(engine, adapter)
+
+
+def asked(engine: Engine, parts: Parts, questions: list[str], strategy: Strategy) -> list[tuple[list[int], str]]:
+    prepared = prepare(engine, parts, questions, strategy, DECODING)
+    return [(one.by, answer.text) for one, answer in ask_prepared(engine, prepared, DECODING)]
+
+
+def same(one: list[LayerAdapter], other: list[LayerAdapter]) -> bool:
+    return all(torch.equal(a.A, b.A) and torch.equal(a.B, b.B) and a.scale == b.scale
+               for a, b in zip(one, other, strict=True))
+
+
+def test_parts_are_what_slicing_gives(engine: Engine, adapter: Adapter, parts: Parts) -> None:
+    assert len(parts) == SEGMENTS and parts.joined(range(SEGMENTS)) is parts.whole
+    assert same(parts.joined([2]), engine.bind(slice_segments(adapter, [2])))
+    assert same(parts.joined([1, 4]), engine.bind(slice_segments(adapter, [1, 4])))
+    assert parts.label(1) == "0:12 to 0:24"
+
+
+def test_the_scale_is_of_the_segments_and_not_of_the_bias(adapter: Adapter, parts: Parts) -> None:
+    r = adapter.rank
+    for scale, factor in ((0.5, 0.5), (None, 1 / 3)):
+        scaled, plain = parts.joined([0, 1, 5], scale), parts.joined([0, 1, 5])
+        for a, b in zip(scaled, plain, strict=True):
+            torch.testing.assert_close(a.A[:-r], b.A[:-r] * factor)
+            assert torch.equal(a.A[-r:], b.A[-r:]) and torch.equal(a.B, b.B)
+    assert not same(parts.joined(range(SEGMENTS), 0.5), parts.whole)
+
+
+def test_route_finds_the_segment(engine: Engine, parts: Parts) -> None:
+    """One that names what only that segment shows, for each of them, all in one batch."""
+    questions = [f"What color is the {shape}?" for _, shape in ACTS]
+    for i, (by, answer) in enumerate(asked(engine, parts, questions, Strategy("route"))):
+        assert i in by and len(by) == 2 and answer == ACTS[i][0]
+    alone = asked(engine, parts, questions, Strategy("route", best=1))
+    assert [len(by) for by, _ in alone] == [1] * SEGMENTS
+    assert sum(by == [i] for i, (by, _) in enumerate(alone)) >= SEGMENTS - 1  # two are better than one
+
+
+def test_route_hears_the_one_that_says_otherwise(engine: Engine, parts: Parts) -> None:
+    """All segments but one are sure that there is none."""
+    questions = [f"Is there a {color} {shape}?" for color, shape in ACTS] + ["Is there a red star?"]
+    found = asked(engine, parts, questions, Strategy("route"))
+    assert [answer for _, answer in found] == ["yes"] * SEGMENTS + ["no"]
+    assert all(i in by for i, (by, _) in enumerate(found[:-1]))
+
+
+def test_join_is_the_whole_adapter(engine: Engine, adapter: Adapter, parts: Parts) -> None:
+    questions = ["What appears first?", "What color is the star?"]
+    expected = [engine.ask(adapter, question, DECODING).finish().text for question in questions]
+    assert asked(engine, parts, questions, Strategy("join")) == [([*range(SEGMENTS)], text) for text in expected]
+
+
+def test_what_auto_chooses() -> None:
+    few = Strategy().join_up_to
+    assert [chosen_strategy(Strategy(), k) for k in (1, few, few + 1, 100)] == ["join", "join", "route", "route"]
+    assert [chosen_strategy(Strategy(name), 3) for name in ("join", "route", "each")] == ["join", "route", "each"]
+    assert {chosen_strategy(Strategy(name), 1) for name in ("join", "route", "each")} == {"join"}
+
+
+def test_each_of_a_base_without_language_is_the_surest(engine: Engine, parts: Parts) -> None:
+    (one,) = prepare(engine, parts, ["What color is the star?"], Strategy("each"), DECODING)
+    assert one.by == [1] and one.answer and one.answer.text == "green" and one.took > 0
+
+
+@pytest.mark.parametrize("at_once", [4, 100])
+def test_each_of_a_base_with_language_reads_all_answers(
+    engine: Engine, parts: Parts, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """Its own answers, in the order of time, in the prompt of the bare base; in rounds where they are many."""
+    monkeypatch.setattr("v2l.strategies.GENERAL_VOCABULARY", 100)
+    monkeypatch.setattr("v2l.strategies.COMBINED_AT_ONCE", at_once)
+    question = "What color is the star?"
+    (one,) = prepare(engine, parts, [question], Strategy("each"), DECODING)
+    answers = [engine.ask(parts.joined([i]), question, DECODING).finish().text for i in range(SEGMENTS)]
+    assert one.answer is None and one.adapter is None and one.by == [*range(SEGMENTS)]
+    told = [(parts.label(i), answers[i]) for i in range(SEGMENTS)]
+    if at_once > SEGMENTS:
+        assert one.prompt == combining_prompt(question, told)
+        assert one.prompt.count(question) == 2 and one.prompt.count("\nFrom 0:12 to 0:24: green\n") == 1
+        ((_, answer),) = ask_prepared(engine, [one], DECODING)
+        assert answer.text == engine.ask(None, one.prompt, DECODING).finish().text
+    else:
+        halves = [engine.ask(None, combining_prompt(question, group), DECODING).finish().text
+                  for group in (told[:4], told[4:])]
+        spans = ["0:00 to 0:48", "0:48 to 1:12"]
+        assert one.prompt == combining_prompt(question, [*zip(spans, halves, strict=True)])
+
+
+def test_ranking() -> None:
+    def answer(text: str, logprob: float) -> Answer:
+        return Answer(text, [1], 5, 0, 0.1, 0.2, logprob)
+
+    assert ranked([answer("red", -1.0), answer("blue", -0.01), answer("green", -0.5)]) == [1, 2, 0]
+    no = [answer("no", -0.001) for _ in range(9)]
+    assert ranked([*no[:4], answer("yes", -0.02), *no[4:]])[0] == 4
+    assert ranked([answer("no", -0.1)] * 3) == [0, 1, 2]
+
+
+def test_questions_and_given_answers_keep_their_order(engine: Engine, parts: Parts) -> None:
+    questions = ["What color is the star?", "What color is the ring?"]
+    routed = list(prepare(engine, parts, questions, Strategy("route"), DECODING))
+    given = list(prepare(engine, parts, questions, Strategy("each"), DECODING))
+    mixed = [given[0], routed[1], given[1], routed[0], given[0], given[1]]
+    told = list(ask_prepared(engine, iter(mixed), DECODING))
+    assert [one.question for one, _ in told] == [one.question for one in mixed]
+    assert [answer.text for _, answer in told] == ["green", "red", "red", "green", "green", "red"]
+
+
+def test_compressed_segments_are_one_part(engine: Engine, adapter: Adapter) -> None:
+    squeezed = compress(slice_segments(adapter, [0, 1]), 8)
+    both = Parts(engine, squeezed)
+    assert len(both) == 1 and both.parts[0].spans == [(0.0, 12.0), (12.0, 24.0)]
+    assert both.joined([0]) is both.whole and both.label(0) == "0:00 to 0:24"
+
+
+def test_videos_are_told_apart(engine: Engine, adapter: Adapter) -> None:
+    other = slice_segments(adapter, [0])
+    source = {**other.sources[0], "name": "other.mp4", "sha256": "f" * 64}
+    other = replace(other, record={**other.record, "sources": [source]})
+    two = Parts(engine, join([slice_segments(adapter, [1]), other])[0])
+    assert [two.label(i) for i in (0, 1)] == ["0:12 to 0:24 of clip.mp4", "0:00 to 0:12 of other.mp4"]
+    assert two.label(0, 1) == "0:12 of clip.mp4 to 0:12 of other.mp4"
+
+
+def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long clip in segments allows every group of questions, each with the segment that holds its answer."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent / "bench")])
+    from long_clips import GROUPS, asked, long_clip
+
+    rng = random.Random(1)
+    clip = long_clip(rng, 4)
+    questions = asked(rng, clip)
+    assert {q.group for q in questions} == set(GROUPS) and clip.duration == 48
+    assert all(q.segment is None or 0 <= q.segment < 4 for q in questions)
+    needle = next(q for q in questions if q.group == "motion")
+    assert [e.name for e in clip.events if f"the {e.name}" == needle.answer] == [needle.answer.removeprefix("the ")]
