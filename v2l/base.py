@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from v2l.errors import ModelError
-from v2l.packed import pack
 from v2l.prompt import normalize
 from v2l.text import CHUNK, Cache, TextConfig, TextStack
 from v2l.verify import read_json
@@ -136,7 +135,6 @@ class Base:
             stack = TextStack(self.text_config, layers)
         tied = {"lm_head.weight": "embed_tokens.weight"} if self.text_config.tied else None
         load_into(stack, self.folder, text_name, self.device, self.dtype, tied)
-        pack(stack)
         return stack
 
     @cached_property
@@ -144,7 +142,6 @@ class Base:
         with torch.device("meta"):
             vision = Vision(self.vision_config, self.text_config.hidden_size)
         load_into(vision, self.folder, vision_name, self.device, self.dtype)
-        pack(vision)
         return vision
 
     @torch.inference_mode()

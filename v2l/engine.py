@@ -106,15 +106,19 @@ class Engine:
 
     @cached_property
     def hypernetwork(self) -> Hypernetwork:
-        from safetensors.torch import load_file
+        from safetensors import safe_open
 
         files = self.hypernetwork_files
         with torch.device("meta"):
             hypernetwork = Hypernetwork(files.config)
-        hypernetwork.load_state_dict(load_file(files.weights, device=str(self.device)), assign=True)
-        hypernetwork.requires_grad_(False).float().eval()
-        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5).
-        hypernetwork.aggregator.to(self.dtype)
+        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5). Each is mapped by
+        # itself, so that nothing of the first stays in memory as it is stored.
+        for first, dtype in ((True, self.dtype), (False, torch.float32)):
+            with safe_open(files.weights, "pt") as stored:
+                keys = [key for key in stored.keys() if key.startswith("aggregator.") == first]  # noqa: SIM118
+                tensors = {key: stored.get_tensor(key).to(self.device, dtype) for key in keys}
+            hypernetwork.load_state_dict(tensors, strict=False, assign=True)
+        hypernetwork.requires_grad_(False).eval()
         pack(hypernetwork.aggregator)
         return hypernetwork
 

@@ -57,6 +57,8 @@ class PackedLinear(nn.Module):
 class Packable(nn.Module):
     """A module that packs some of its layers in its own way: together, or with the activation after them."""
 
+    packed = False
+
     def pack(self) -> None:
         raise NotImplementedError
 
@@ -68,8 +70,9 @@ def pack(module: nn.Module) -> None:
     if not all(packs(weight.device, weight.dtype) for weight in module.parameters()):
         return
     for part in list(module.modules()):
-        if isinstance(part, Packable):
+        if isinstance(part, Packable) and not part.packed:
             part.pack()
+            part.packed = True
         for name, layer in list(part.named_children()):
             if type(layer) is nn.Linear:
                 setattr(part, name, PackedLinear([layer]))

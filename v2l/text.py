@@ -206,7 +206,9 @@ class TextStack(nn.Module):
     def __init__(self, config: TextConfig, layers: int | None = None) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # Given weights, it does not initialise its own, which on the meta device would import torch's compiler.
+        weight = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(weight, freeze=False)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers if layers is None else layers))
         if layers is None:
             self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)

@@ -71,7 +71,9 @@ class Embeddings(nn.Module):
         self.side = config.image_size // config.patch_size
         self.patch_size = config.patch_size
         self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size)
-        self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
+        # Given weights, it does not initialise its own, which on the meta device would import torch's compiler.
+        weight = torch.empty(self.side**2, config.hidden_size)
+        self.position_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
 
     def forward(self, tiles: Tensor) -> Tensor:
         """[n, 3, tile, tile] -> [n, p, e]"""

@@ -1,9 +1,10 @@
-"""Tensors out of a base's safetensors files: only the ones asked for, mapped rather than copied where dtypes agree."""
+"""Tensors out of a base's safetensors files: only the ones asked for, mapped where they can be used as they are."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from torch import nn
 
 from v2l.errors import ModelError
+from v2l.packed import pack
 from v2l.verify import weight_names
 
 
@@ -23,34 +25,63 @@ def load_into(
     dtype: torch.dtype,
     tied: dict[str, str] | None = None,
 ) -> None:
-    """Fills a module built on the meta device.
+    """Fills a module built on the meta device, and packs it where that pays (`v2l.packed`).
 
     `rename` gives the module's name for a stored tensor, or None for one that is not wanted; `tied` names tensors that
-    need not be stored because they are another one. ModelError names every tensor that is missing or has another shape.
+    need not be stored because they are another one. One layer is loaded after the other, so that only one is
+    ever held both as it is stored and as it is used. ModelError names every tensor missing or of another shape.
     """
     from safetensors import safe_open
 
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
-    loaded: dict[str, torch.Tensor] = {}
+    places: dict[str, tuple[Path, str]] = {}
     wrong = []
-    for file in weight_names(folder):
-        with safe_open(folder / file, "pt", device="cpu") as stored:
+    for file in map(folder.joinpath, weight_names(folder)):
+        with safe_open(file, "pt") as stored:
             for key in stored.keys():  # noqa: SIM118 (not a dict)
                 name = rename(key)
                 if name not in wanted:
                     continue
-                tensor = stored.get_tensor(key)
-                if tuple(tensor.shape) != wanted[name]:
-                    wrong.append(f"{key} is {list(tensor.shape)}, not {list(wanted[name])}")
-                loaded[name] = tensor.to(device=device, dtype=dtype)
+                shape = stored.get_slice(key).get_shape()
+                if tuple(shape) != wanted[name]:
+                    wrong.append(f"{key} is {shape}, not {list(wanted[name])}")
+                places[name] = file, key
     for name, same in (tied or {}).items():
-        if name in wanted and same in loaded:
-            loaded.setdefault(name, loaded[same])
-    wrong += [f"{name} is missing" for name in wanted if name not in loaded]
+        if name in wanted and same in places:
+            places.setdefault(name, places[same])
+    wrong += [f"{name} is missing" for name in wanted if name not in places]
     if wrong:
         raise ModelError(f"The base in {folder} does not match its config.json: {'; '.join(wrong)}.")
-    module.load_state_dict(loaded, assign=True)
-    module.requires_grad_(False).eval()
+    parts: dict[str, list[str]] = {}
+    for name in wanted:
+        layer = _LAYER.match(name)
+        parts.setdefault(layer.group() if layer else "", []).append(name)
+    for prefix, names in sorted(parts.items(), reverse=True):  # what belongs to no layer comes last
+        module.load_state_dict(_read({name: places[name] for name in names}, device, dtype), strict=False, assign=True)
+        part = module.get_submodule(prefix.rstrip("."))
+        part.requires_grad_(False).eval()
+        pack(part)
+
+
+_SMALL = 1 << 16
+_LAYER = re.compile(r".*?\blayers\.\d+\.")
+
+
+def _read(
+    places: dict[str, tuple[Path, str]], device: torch.device, dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """Tensors by name, each from its file and under its key there; one file's are mapped together."""
+    from safetensors import safe_open
+
+    tensors: dict[tuple[Path, str], torch.Tensor] = {}
+    for file in {file for file, _ in places.values()}:
+        with safe_open(file, "pt") as stored:
+            for place in places.values():
+                if place[0] == file and place not in tensors:
+                    tensor = stored.get_tensor(place[1]).to(device=device, dtype=dtype)
+                    # A small one must not keep all that was read with it in memory.
+                    tensors[place] = tensor.clone() if tensor.numel() < _SMALL else tensor
+    return {name: tensors[place] for name, place in places.items()}
 
 
 def text_name(key: str) -> str | None:
