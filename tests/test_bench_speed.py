@@ -192,7 +192,10 @@ def test_every_cell_is_measured(here: list[str]) -> None:
         assert (watch.prompt_tokens, direct.prompt_tokens) == (made.adapter_tokens, cell.plan.direct_tokens)
         assert direct.visual_tokens == cell.plan.tiles * made.shapes.image_seq_len
         assert cell.plan.tiles == cell.plan.frames * (1 if cell.plan.resolution == 64 else 5)
-        assert 0 < (watch.see_s or 0) < watch.watch_s and direct.cached_ttft_s > 0 and watch.token_s > 0
+        assert cell.parts and min(cell.parts.values()) > 0 and min(direct.cached_ttft_s, watch.token_s) > 0
+        floors = made.floors(cell.plan)
+        assert sum(cell.parts.values()) == pytest.approx(watch.watch_s) and cell.parts.keys() == floors.parts.keys()
+        assert sum(floors.parts.values()) == pytest.approx(floors.watch_s)
         assert watch.peak and direct.peak and watch.file_size > 1000
         assert Cell.from_json(json.loads(json.dumps(document))) == cell
         assert document["token_reduction"] == cell.plan.direct_tokens / made.adapter_tokens
@@ -325,8 +328,8 @@ def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
 
 
 def watched(frames: int, seconds: float = 3.0) -> Watched:
-    return Watched(frames, seconds, 0.1, seconds / 2, 0.02, 0.053, 0.044, 14, 1_800_000_000 + 10**6 * frames, None,
-                   7_200_000, 3)
+    return Watched(frames, seconds, 0.1, seconds / 2, seconds / 4, 0.02, 0.053, 0.044, 14,
+                   1_800_000_000 + 10**6 * frames, None, 7_200_000, 3)
 
 
 def example(limit_s: float = 400.0) -> Sweep:
@@ -373,7 +376,7 @@ def test_the_page_holds_itself_and_everything_in_it() -> None:
         assert outside not in text
     drawings = list(page.iter("svg"))
     assert len(drawings) == 7 and all(d.get("role") == "img" and d.get("aria-label") for d in drawings)
-    assert len(list(page.iter("figure"))) == len(list(page.iter("figcaption"))) == 9
+    assert len(list(page.iter("figure"))) == len(list(page.iter("figcaption"))) == 11
     assert len(list(page.iter("details"))) >= 8
     words = " ".join(page.itertext())
     for part in ("5,9", "not run (about", "did not fit", "2.3×", "0.85 TFLOP/s", "question 2", "3.7× faster"):

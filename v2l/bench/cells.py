@@ -23,6 +23,8 @@ class Watched:
     """Decoding the frames and cutting them into tiles, alone."""
     see_s: float | None
     """Reading and the vision tower, within `watch_s`; None where the engine does not do that as a step of its own."""
+    decoder_s: float | None
+    """The decoder layers within `watch_s`, in the same way."""
     bind_s: float
     """From the adapter to what the text stack applies."""
     ttft_s: float
@@ -115,6 +117,15 @@ class Cell:
         return {"direct": pays_after(*mine, 0.0, direct.ttft_s),
                 "cached": pays_after(*mine, direct.setup_s, direct.cached_ttft_s)}
 
+    @property
+    def parts(self) -> dict[str, float] | None:
+        """Seconds of watching, by part; what is neither seeing nor the decoder counts to the hypernetwork."""
+        watch = self.watch
+        if isinstance(watch, Missing) or watch.see_s is None or watch.decoder_s is None:
+            return None
+        return {"vision": watch.see_s, "decoder": watch.decoder_s,
+                "hypernetwork": watch.watch_s - watch.see_s - watch.decoder_s}
+
     def to_json(self) -> dict[str, Any]:
         return {"kind": "cell", **asdict(self.plan), "watch": _half(self.watch), "direct": _half(self.direct)}
 
@@ -145,6 +156,8 @@ class Floors:
     direct_s: float
     answer_s: float
     """Of a first token from the adapter and of each after: the text stack's weights are read once."""
+    parts: dict[str, float]
+    """Of `watch_s`, as in `Cell.parts`."""
     watch_bytes: int
     """The weights alone."""
     direct_bytes: int
@@ -159,6 +172,8 @@ class Floors:
             sum(flop.values()) / rate,
             sum(shapes.direct(plan.tiles, plan.direct_tokens).values()) / rate,
             shapes.text_bytes / bandwidth,
+            {"vision": flop["vision"] / rate, "decoder": (flop["decoder"] + flop["attention"]) / rate,
+             "hypernetwork": flop["hypernetwork"] / rate},
             shapes.watching_bytes,
             shapes.direct_bytes + plan.direct_tokens * shapes.token_bytes,
         )

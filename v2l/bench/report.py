@@ -12,7 +12,6 @@ from v2l.bench.page import Heat
 from v2l.bench.plots import Axis, Callout, Html, Line, Point, line_plot, number_text
 from v2l.bench.speed import Sweep
 from v2l.bench.words import count_text, edges_text, lasting_text, machine_text, missing_text, speeds_text, times_text
-from v2l.config import Sampling
 from v2l.show import size_text
 
 _GB = 1e9
@@ -33,7 +32,8 @@ def speed_page(sweep: Sweep) -> str:
         f"medians of up to {sweep.setting.repeats}, with everything loaded and warm. The question: "
         f"{sweep.setting.question}",
         "Floors: the arithmetic of the method as published, at the rate measured for products of matrices, and the "
-        "bytes of the weights, at the rate measured for reading memory.",
+        "bytes of the weights, at the rate measured for reading memory. Where fewer operations give the same result, a "
+        "measurement may come below.",
     ]
     sections = [_headline(sweep), _saves(sweep), _costs(sweep), _asking(sweep), _everything(sweep)]
     return page.page("What a video adapter saves", lead, *sections, foot=foot)
@@ -46,18 +46,15 @@ def _headline(sweep: Sweep) -> Html:
     facts = []
     top = max(sweep.plans, key=sweep.reduction)
     facts.append((f"{count_text(sweep.reduction(top))}×", f"fewer prompt tokens, {_cell_name(top)}"))
-    both = [cell for cell in sweep.cells if cell.both]
-    if both:
-        best = max(both, key=lambda cell: cell.ttft_ratio or 0)
-        facts.append((times_text(best.ttft_ratio), f"sooner to the first token, {_cell_name(best.plan)}"))
-    watched = [(cell, cell.watch) for cell in sweep.cells if isinstance(cell.watch, Watched)]
-    if watched:
-        cell, watch = max(watched, key=lambda pair: sweep.floors(pair[0].plan).watch_s)
-        floors = sweep.floors(cell.plan)
-        facts.append((lasting_text(watch.ttft_s), f"to the first token from an adapter: "
-                      f"{times_text(watch.ttft_s / floors.answer_s)} the time to read the text model's weights once"))
-        facts.append((times_text(watch.watch_s / floors.watch_s),
-                      f"the arithmetic's own time to watch {_cell_name(cell.plan)}: {lasting_text(watch.watch_s)}"))
+    for cell in sweep.amortized()[-1:]:
+        facts.append((times_text(cell.ttft_ratio), f"sooner to the first token, {_cell_name(cell.plan)}"))
+    if sweep.asking:
+        first_s, read_s = sweep.asking[0], sweep.shapes.text_bytes / sweep.machine.bandwidth
+        facts.append((lasting_text(first_s), f"to the first token from an adapter: {times_text(first_s / read_s)} the "
+                      "time to read the text model's weights once"))
+    for cell in sweep.shown()[:1]:
+        facts.append((_watch_text(cell), f"to watch {_cell_name(cell.plan)}: {times_text(_over_floor(sweep, cell))} "
+                      "the time of the arithmetic alone"))
     return page.tiles(facts)
 
 
@@ -81,8 +78,9 @@ def _saves(sweep: Sweep) -> Html:
                                                    "against frames", _frames_axis(sweep), Axis("times sooner"), ratio),
             "From the question, and for the video in the prompt its file, to the first token of the answer.",
             _grid(sweep, lambda cell: times_text(cell.ttft_ratio) if cell.both else _why(cell))))
-        shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio), _HATCHED))
-    shown += [_amortization(sweep, cell) for cell in _amortized(sweep)]
+        shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio),
+                                 _HATCHED if any(cell.both is None for cell in sweep.cells) else ""))
+    shown += [_amortization(sweep, cell) for cell in sweep.amortized()]
     over = [cell for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
     words = []
     if over:
@@ -114,7 +112,9 @@ def _costs(sweep: Sweep) -> Html:
     if any(isinstance(cell.watch, Watched) for cell in sweep.cells):
         shown.append(page.figure(
             "Watching over its floor: frames × pixels", _heat(sweep, lambda cell: _over_floor(sweep, cell)),
-            f"Time to watch, over the time the arithmetic alone would take at the rate measured. {_HATCHED}"))
+                "Time to watch, over the time the arithmetic alone would take at the rate measured. "
+            + (_HATCHED if any(isinstance(cell.watch, Missing) for cell in sweep.cells) else "")))
+        shown += [_parts(sweep, cell) for cell in sweep.shown() if cell.parts]
         shown += [figure for figure in (
             _memory(sweep, "Memory while watching", lambda cell: cell.watch),
             _memory(sweep, "Memory with the video in the prompt", lambda cell: cell.direct)) if figure]
@@ -125,8 +125,8 @@ def _asking(sweep: Sweep) -> Html:
     rows = []
     watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
-    if watched:
-        first, token = min(w.ttft_s for w in watched), min(w.token_s for w in watched)
+    if sweep.asking:
+        first, token = sweep.asking
         rows += [("First token from an adapter, warm", lasting_text(first), f"{times_text(first / read_s)} the floor"),
                  ("Each token after", f"{lasting_text(token)}, {number_text(1 / token)} a second",
                   f"{read_s / token:.0%} of the bandwidth"),
@@ -193,13 +193,6 @@ def _places(points: Sequence[Point]) -> list[tuple[float, float]]:
     return [(p.x, round(p.y, 9)) for p in points]
 
 
-def _amortized(sweep: Sweep) -> list[Cell]:
-    """Of those measured whole, the cheapest with the usual number of frames, and the dearest of all."""
-    both = sorted((cell for cell in sweep.cells if cell.both), key=lambda cell: sweep.floors(cell.plan).direct_s)
-    usual = [cell for cell in both if cell.plan.frames == Sampling.frames] or both
-    return list({id(cell): cell for cell in (*usual[:1], *both[-1:])}.values())
-
-
 def _amortization(sweep: Sweep, cell: Cell) -> Html:
     assert cell.both is not None and cell.pays is not None
     adapter, direct = cell.both
@@ -210,7 +203,8 @@ def _amortization(sweep: Sweep, cell: Cell) -> Html:
     counts = sorted({round(last ** (i / 60)) for i in range(61)})
     lines = [Line(name, [Point(n, setup + n * each) for n in counts], color, marks=False)
              for color, (name, setup, each) in enumerate(ways)]
-    calls = [Callout(n, ways[0][1] + n * ways[0][2], f"question {n:,}") for n in crossings.values() if n and n <= last]
+    calls = [Callout(n, ways[0][1] + n * ways[0][2], f"question {n:,}")
+             for n in dict.fromkeys(crossings.values()) if n and n <= last]
     rows = [[name, lasting_text(setup) if setup else "0", lasting_text(each),
              "" if name == "adapter" else count_text(crossings[name]) if crossings[name] else "never"]
             for name, setup, each in ways]
@@ -221,6 +215,18 @@ def _amortization(sweep: Sweep, cell: Cell) -> Html:
         "Up to the first token of each answer; circles mark the question from which on the adapter is cheaper. A "
         "cached prompt holds the video's keys and values in memory, as long as the process lives.",
         page.table(["way", "once", "each question", "adapter cheaper from"], rows))
+
+
+def _parts(sweep: Sweep, cell: Cell) -> Html:
+    """Where the time of watching goes."""
+    parts, floors = cell.parts or {}, sweep.floors(cell.plan).parts
+    names = {"vision": "frames and vision", "decoder": "decoder", "hypernetwork": "hypernetwork"}
+    rows = [[names[part], lasting_text(took), lasting_text(floors[part]), times_text(took / floors[part])]
+            for part, took in parts.items()]
+    whole, least = sum(parts.values()), sum(floors.values())
+    rows.append(["together", lasting_text(whole), lasting_text(least), times_text(whole / least)])
+    return page.figure(f"Where it goes: {_cell_name(cell.plan)}", page.table(["", "took", "floor", "over"], rows),
+                       "The hypernetwork's floor is that of the method as written; less arithmetic gives the same.")
 
 
 def _memory(sweep: Sweep, title: str, half: Callable[[Cell], Watched | InPrompt | Missing]) -> Html | None:

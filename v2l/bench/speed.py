@@ -8,6 +8,7 @@ estimate goes beyond the budget is reported as not run, never left out.
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -108,6 +109,28 @@ class Sweep:
     def cell(self, frames: int, resolution: int) -> Cell:
         return next(c for c in self.cells if (c.plan.frames, c.plan.resolution) == (frames, resolution))
 
+    @property
+    def asking(self) -> tuple[float, float] | None:
+        """Seconds from a question to the first token from an adapter, and of each token after: medians of the cells,
+        since no video makes them longer. None before one was measured."""
+        watched = [cell.watch for cell in self.cells if isinstance(cell.watch, Watched)]
+        if not watched:
+            return None
+        return statistics.median(w.ttft_s for w in watched), statistics.median(w.token_s for w in watched)
+
+    def shown(self) -> list[Cell]:
+        """The cells to look at closely: of those watched, the cheapest with the usual number of frames, and the
+        dearest."""
+        watched = sorted((c for c in self.cells if isinstance(c.watch, Watched)), key=lambda c: self._cost(c.plan))
+        return _first_and_last(watched)
+
+    def amortized(self) -> list[Cell]:
+        """The same of those measured whole."""
+        return _first_and_last(sorted((c for c in self.cells if c.both), key=lambda c: self._cost(c.plan)))
+
+    def _cost(self, plan: Plan) -> tuple[float, int]:
+        return self.floors(plan).watch_s, plan.resolution
+
     def floors(self, plan: Plan) -> Floors:
         return Floors.of(self.shapes, plan, self.machine.rate(self.dtype), self.machine.bandwidth)
 
@@ -132,6 +155,12 @@ class Sweep:
             "ttft_ratio": cell.ttft_ratio, "ttft_ratio_cached": cell.cached_ratio, "pays_after": cell.pays,
             "floors": asdict(self.floors(cell.plan)),
         }
+
+
+def _first_and_last(cells: list[Cell]) -> list[Cell]:
+    usual = [cell for cell in cells if cell.plan.frames == Sampling.frames] or cells
+    chosen = usual[:1] + cells[-1:]
+    return chosen[:1] if chosen and chosen[0] is chosen[-1] else chosen
 
 
 class _Estimates:

@@ -90,9 +90,15 @@ def _asking(sweep: Sweep) -> list[str]:
     """What does not depend on the cell."""
     lines = []
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
+    for cell in sweep.shown():
+        if cell.parts:
+            floors = sweep.floors(cell.plan).parts
+            shares = ", ".join(f"{part} {lasting_text(took)} ({count_text(took / floors[part])}x its floor)"
+                               for part, took in cell.parts.items())
+            lines.append(f"watching {cell.plan.frames:,} frames at {cell.plan.resolution} px: {shares}")
     watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
-    if watched:
-        first, token = min(w.ttft_s for w in watched), min(w.token_s for w in watched)
+    if sweep.asking:
+        first, token = sweep.asking
         lines += [
             f"first token, warm: {lasting_text(first)}, {count_text(first / read_s)}x reading the weights once "
             f"({lasting_text(read_s)})",

@@ -8,14 +8,16 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
 from v2l.adapter import Adapter, save
+from v2l.base import Base
 from v2l.bench.cells import InPrompt, Plan, Throughput, Watched
 from v2l.bench.compare import timed
 from v2l.bench.drawn import ASPECT, length
@@ -40,10 +42,30 @@ T = TypeVar("T")
 
 
 class TimedEngine(Engine):
-    """An engine that remembers what it saw last, and how long seeing took; None where it does not see in one step."""
+    """An engine that remembers what it saw last, and how long parts of its work took: None where they were no steps of
+    their own."""
 
     seen: Seen | None = None
     see_s: float | None = None
+    decoder_s: float | None = None
+
+    @cached_property
+    def base(self) -> Base:
+        base = super().base
+        stepping = base.features
+
+        def features(ids: Sequence[int], image_tokens: torch.Tensor | None) -> Iterator[torch.Tensor]:
+            steps, end = stepping(ids, image_tokens), object()
+            self.decoder_s = 0.0
+            while True:
+                found, took = timed(self.device, lambda: next(steps, end))
+                self.decoder_s += took
+                if found is end:
+                    return
+                yield found
+
+        base.features = features  # type: ignore[method-assign]
+        return base
 
     def see(self, clip: Clip, sampling: Sampling) -> Seen:
         seen, self.see_s = timed(self.device, lambda: super(TimedEngine, self).see(clip, sampling))
@@ -102,11 +124,14 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     """Watching, and a question to the adapter: `Watched`."""
     sampling, video = _sampling(engine, job, job["frames"], job["resolution"]), Path(job["video"])
     engine.ingest(video, replace(sampling, frames=1))  # loads and warms everything
-    engine.see_s, seeing = None, []
+    seeing: list[float | None] = []
+    decoding: list[float | None] = []
 
     def once() -> Adapter:
+        engine.see_s = engine.decoder_s = None
         adapter = engine.ingest(video, sampling)
         seeing.append(engine.see_s)
+        decoding.append(engine.decoder_s)
         return adapter
 
     adapter, times = _repeat(engine, once, job["repeats"])
@@ -126,7 +151,8 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
         frames=len(adapter.segments[0]["timestamps"]),
         watch_s=statistics.median(times),
         read_s=read_s,
-        see_s=None if None in seeing else statistics.median(s for s in seeing if s is not None),
+        see_s=_median(seeing),
+        decoder_s=_median(decoding),
         bind_s=bind_s,
         ttft_s=statistics.median(answer.ttft_s for answer in asked),
         token_s=_token_s(engine, cache, bound),
@@ -201,6 +227,11 @@ def _repeat(engine: Engine, work: Callable[[], T], repeats: int) -> tuple[T, Seq
         result, took = timed(engine.device, work)
         times.append(took)
     return result, times
+
+
+def _median(times: Sequence[float | None]) -> float | None:
+    known = [took for took in times if took is not None]
+    return statistics.median(known) if len(known) == len(times) else None
 
 
 def _read(clip: Clip, sampling: Sampling, tile: int) -> None:
