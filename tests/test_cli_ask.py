@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,7 +18,9 @@ from cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_in
 from hub import Hub
 
 from v2l.adapter import load, save
+from v2l.commands.asking import lots
 from v2l.config import PRESETS
+from v2l.engine import Engine
 
 GOLDEN = json.loads((REFERENCE / "golden.json").read_text())
 CASES = {case["tag"]: case for case in GOLDEN["cases"]}
@@ -98,6 +101,163 @@ def test_several_questions(here: Path) -> None:
     assert piped.stderr == ""
 
 
+ADAPTERS = ("wide.v2lora", "short.v2lora", "clip.v2lora")
+
+
+def alone(name: str, question: str) -> str:
+    """The answer of one adapter to one question."""
+    return documents(run("ask", name, question, "--json", *SHORT))[0]["answer"]
+
+
+def test_every_adapter_by_itself(here: Path) -> None:
+    expected = {name: CASES[f"{name.split('.')[0]}.f12.e64"]["answer_text"] for name in ADAPTERS}
+    result = run("ask", *ADAPTERS, "--each", QUESTION, *SHORT)
+    assert result.stdout == "".join(f"{name}: {' '.join(expected[name].splitlines())}\n" for name in ADAPTERS)
+    assert result.stderr == ""
+    found = documents(run("ask", *ADAPTERS, "--each", QUESTION, "--json", *SHORT))
+    single = [documents(run("ask", name, QUESTION, "--json", *SHORT))[0] for name in ADAPTERS]
+    untimed = [{key: value for key, value in one.items() if not key.endswith("_s")} for one in (*found, *single)]
+    assert untimed[:3] == untimed[3:] and [one["answer"] for one in found] == [*expected.values()]
+    assert [list(one) for one in found] == [list(one) for one in single]
+
+
+def test_every_adapter_and_every_question(here: Path) -> None:
+    pairs = [(name, question) for name in ADAPTERS for question in (QUESTION, "Why?")]
+    found = documents(run("ask", *ADAPTERS, QUESTION, "Why?", "--each", "--json", *SHORT))
+    assert [(one["adapter"], one["question"]) for one in found] == pairs
+    assert [one["answer"] for one in found] == [alone(*pair) for pair in pairs]
+    lines = run("ask", *ADAPTERS, "--each", "-", *SHORT, stdin=f"{QUESTION}\nWhy?\n").stdout.splitlines()
+    assert lines == [f"{name}: {question} {' '.join(alone(name, question).splitlines())}" for name, question in pairs]
+
+
+def test_a_bad_file_fails_alone(here: Path) -> None:
+    Path("cut.v2lora").write_bytes(Path("short.v2lora").read_bytes()[:1000])
+    adapter = load("short.v2lora")
+    base = {"id": "someone/else", "revision": None, "fingerprint": "sha256:" + "0" * 64}
+    for name in ("other.v2lora", "another.v2lora"):
+        save(replace(adapter, record={**adapter.record, "base": base}), name)
+    words = ("nope.v2lora", "wide.v2lora", "other.v2lora", "cut.v2lora", "short.v2lora", "another.v2lora")
+    result = run("ask", *words, "--each", "Why?", *SHORT, status=1)
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["wide.v2lora", "short.v2lora"]
+    errors = result.stderr.splitlines()
+    assert len(errors) == 3 and all(line.startswith("Error: ") for line in errors)
+    assert "nope.v2lora: No such file" in errors[0] and "cut.v2lora is not a usable adapter" in errors[1]
+    assert "other.v2lora, another.v2lora were made for the base someone/else" in errors[2]
+    gone = run("ask", "nope.v2lora", "cut.v2lora", "--each", "Why?", *SHORT, status=1)
+    assert gone.stdout == "" and gone.stderr.count("Error: ") == 2
+
+
+def test_adapters_from_a_list(here: Path) -> None:
+    """As many as a library has; their files need no suffix there."""
+    Path("library").mkdir()
+    names = [f"library/{i:03d}" for i in range(200)]
+    for i, name in enumerate(names):
+        Path(name).symlink_to(here / ADAPTERS[i % 3])
+    Path("names.lst").write_text("\n".join(names) + "\n\n")
+    answers = [alone(name, "Why?") for name in ADAPTERS]
+    for words, stdin in ((("--adapters", "names.lst"), None), (("--adapters", "-"), "\n".join(names))):
+        found = documents(run("ask", "clip.v2lora", "Why?", "--each", "--json", *words, *SHORT, stdin=stdin))
+        assert [one["adapter"] for one in found] == ["clip.v2lora", *names]
+        assert [one["answer"] for one in found] == [answers[2], *(answers[i % 3] for i in range(200))]
+
+
+def test_questions_are_answered_as_they_come(here: Path) -> None:
+    """A pipe that stays open: each question is answered before the next is asked."""
+    with subprocess.Popen(command("ask", "short.v2lora", "-", "--json", *SHORT), env=environment(), text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdin is not None and running.stdout is not None
+        for question in (QUESTION, "Why?"):
+            print(question, file=running.stdin, flush=True)
+            assert json.loads(running.stdout.readline())["question"] == question
+        running.stdin.close()
+    assert running.returncode == 0
+
+
+def test_questions_that_are_there_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = [b"one?\ntwo?\r\n\nthr", b"ee?\n", b"fo", b"ur?\nfive?"]
+
+    class Pipe(io.BytesIO):
+        """Gives what was written at once, a piece a read."""
+
+        def read1(self, size: int | None = -1) -> bytes:
+            return written.pop(0) if written else b""
+
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Pipe()))
+    found = [*lots(["a?", "b?", "-", "c?"])]
+    assert found == [["a?", "b?"], ["one?", "two?"], ["three?"], ["four?"], ["five?"], ["c?"]]
+
+
+def test_a_video_is_seen_once_for_all_questions(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    see = Engine.see
+    monkeypatch.setattr(Engine, "see", lambda self, *what: (seen.append(what), see(self, *what))[1])
+    words = ("--direct", REFERENCE / "videos/short.mp4", "--resolution", 64, "--json", *SHORT)
+    both = documents(run("ask", *words, QUESTION, "Why?"))
+    assert len(seen) == 1 and both[0]["ttft_s"] > 0
+    one_by_one = [documents(run("ask", *words, question))[0]["answer"] for question in (QUESTION, "Why?")]
+    assert [one["answer"] for one in both] == one_by_one
+
+
+def test_forgotten_quotes_are_noticed(here: Path) -> None:
+    result = run("ask", "short.v2lora", "What", "happened?", *SHORT)
+    assert result.stderr.splitlines()[0] == (
+        "Note: What and happened? are questions by themselves; put quotes around one of several words.")
+    assert "quotes" not in run("ask", "short.v2lora", "What happened?", "Why?", *SHORT).stderr
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A long video in three segments, joined; the segments lie beside it."""
+    folder, starts = tmp_path_factory.mktemp("long"), (0, 20, 40)
+    parts = [folder / f"part{start}.v2lora" for start in starts]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("V2L_CACHE", str(tmp_path_factory.mktemp("cache")))
+        for start, part in zip(starts, parts, strict=True):
+            video = REFERENCE / "videos" / "long.mp4"
+            run("ingest", video, "--start", start, "--end", start + 20, "-o", part, "--frames", 4, *MAKE)
+    run("compose", *parts, "-o", folder / "long.v2lora")
+    return folder / "long.v2lora"
+
+
+def test_a_range_of_time(long: Path, here: Path) -> None:
+    result = run("ask", long, "--from", "0:20", "--to", "39", "Why?", "--json", *SHORT)
+    (found,) = documents(result)
+    assert result.stderr == "Note: Asking the segment 0:20 to 0:40 of long.mp4.\n"
+    assert found["answer"] == alone(str(long.with_name("part20.v2lora")), "Why?") and "strategy" not in found
+    two = run("ask", long, "--from", "25", "Why?", *SHORT)
+    assert two.stderr == "Note: Asking the segments 0:20 to 0:40 of long.mp4, 0:40 to 1:00 of long.mp4.\n"
+    each = run("ask", long, "short.v2lora", "--each", "--from", "25", "Why?", *SHORT, status=1)
+    assert each.stdout == f"{long}: {' '.join(two.stdout.splitlines())}\n"
+    assert "short.v2lora has no segment there" in each.stderr
+
+
+@pytest.mark.parametrize("strategy", ["join", "route", "each"])
+def test_strategies(long: Path, here: Path, strategy: str) -> None:
+    """One question or more, one adapter or each: the same answer; what answered is told."""
+    words = ("--strategy", strategy, "--json", *SHORT)
+    result = run("ask", long, QUESTION, *words)
+    (found,) = documents(result)
+    assert found["strategy"] == strategy and found["adapter"] == str(long)
+    spans = {"join": 3, "route": 2, "each": 1}[strategy]
+    assert len(found.get("segments", [0] * 3)) == spans
+    told = [line for line in result.stderr.splitlines() if line.startswith("Note: Answered from ")]
+    assert len(told) == (spans < 3)
+    both = documents(run("ask", long, QUESTION, "Why?", *words))
+    each = documents(run("ask", "short.v2lora", long, "--each", QUESTION, *words))
+    assert both[0]["answer"] == each[1]["answer"] == found["answer"]
+    assert (each[1]["strategy"], each[1].get("segments")) == (strategy, found.get("segments"))
+    assert run("ask", long, QUESTION, *words[:2], *SHORT).stdout == found["answer"] + "\n"
+
+
+def test_scaled_segments(long: Path, here: Path) -> None:
+    """Scaled by next to nothing, what is left is the bias, whatever was watched."""
+    words = ("--strategy", "join", "--segment-scale")
+    texts = [run("ask", *parts, QUESTION, *words, scale, "--quiet", *SHORT).stdout
+             for parts, scale in (([long], "1e-9"), (["short.v2lora", "clip.v2lora"], "1e-9"), ([long], "1/k"),
+                                  ([long], "0.3333333333333333"), ([long], "1"))]
+    assert texts[0] == texts[1] != texts[4] and texts[2] == texts[3] != texts[4]
+
+
 def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
     one, other = (run("ask", "short.v2lora", QUESTION, "--temperature", "1.5", *SHORT).stdout for _ in range(2))
     assert one == other != CASES["short.f12.e64"]["answer_text"] + "\n"
@@ -110,7 +270,20 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
     (("short.v2lora",), 2, "There is no question"),
     (("short.v2lora", " "), 2, "A question is empty"),
     (("short.v2lora", "Why?", "--frames", "3"), 2, "--frames needs --direct"),
-    (("nope.v2lora", "Why?"), 1, "nope.v2lora: No such file"),
+    (("short.v2lora", "Why?", "--start", "3"), 2, "--start needs --direct: an adapter holds what was watched already; "
+     "--from and --to choose segments"),
+    (("--direct", "short.mp4", "Why?", "--from", "3"), 2, "--start and --end choose a part of the video"),
+    (("--direct", "short.mp4", "short.v2lora", "Why?", "--each"), 2, "--each is for adapters"),
+    (("short.v2lora", "Why?", "--from", "5", "--to", "0:05"), 2, "--to must come after --from"),
+    (("short.v2lora", "Why?", "--from", "9:00"), 2, "short.v2lora has no segment there"),
+    (("short.v2lora", "Why?", "--segment-scale", "half"), 2, "--segment-scale half is neither"),
+    (("short.v2lora", "Why?", "--segment-scale", "nan"), 2, "--segment-scale nan is neither"),
+    (("-", "--adapters", "-"), 2, "cannot both come from stdin"),
+    (("Why?", "--adapters", "notes.lst"), 2, "Cannot read the list of adapters notes.lst: No such file"),
+    (("Why?", "--adapters", "empty.lst"), 2, "--adapters empty.lst names no adapter"),
+    (("nope.v2lora", "Why?"), 1, "nope.v2lora: No such file or directory; check the name, or make it with"),
+    (("nope.v2lora", "Why?", "--each"), 1, "nope.v2lora: No such file or directory; check the name"),
+    (("gone.v2lora", "Why?"), 1, "gone.v2lora: No such file or directory; make it with `v2l ingest gone.mp4`"),
     (("cut.v2lora", "Why?"), 1, "cut.v2lora is not a usable adapter"),
     (("other.v2lora", "Why?"), 1, "made for the base someone/else"),
     (("short.v2lora", "other.v2lora", "Why?"), 1, "short.v2lora and other.v2lora cannot be composed"),
@@ -119,7 +292,8 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
 ])
 def test_what_makes_no_sense_is_one_sentence(here: Path, words: tuple[str, ...], status: int, said: str) -> None:
     Path("notes.txt").write_text("Buy milk.\n" * 100)
-    Path("short.mp4").touch()
+    for name in ("short.mp4", "gone.mp4", "empty.lst"):
+        Path(name).touch()
     content = Path("short.v2lora").read_bytes()
     Path("cut.v2lora").write_bytes(content[: len(content) // 2])
     adapter = load("short.v2lora")

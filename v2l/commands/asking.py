@@ -127,17 +127,21 @@ def read_adapter(name: str, times: Range) -> Adapter:
     from v2l.adapter import load
     from v2l.compose import within
 
-    if not os.path.lexists(name):
-        raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {_way_to(Path(name))}.")
+    _check_there(name)
     adapter = load(name)
     return adapter if times == (None, None) else within(adapter, *times)
 
 
-def _way_to(name: Path) -> str:
+def _check_there(name: str) -> None:
+    """AdapterError where there is no such file; the video it would be made of may lie in its place."""
+    if os.path.lexists(name):
+        return
     from v2l.video import EXTENSIONS
 
-    video = next((video for suffix in sorted(EXTENSIONS) if (video := name.with_suffix(suffix)).is_file()), None)
-    return f"make it with `v2l ingest {video}`" if video else "check the name, or make it with `v2l ingest VIDEO`"
+    videos = (Path(name).with_suffix(suffix) for suffix in sorted(EXTENSIONS))
+    video = next((video for video in videos if video.is_file()), None)
+    way_out = f"make it with `v2l ingest {video}`" if video else "check the name, or make it with `v2l ingest VIDEO`"
+    raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
 
 
 def joined(names: list[str], console: Console, times: Range = (None, None)) -> Adapter:
@@ -170,11 +174,10 @@ def first_record(names: list[str]) -> tuple[str, Record]:
     errors: list[V2LError] = []
     for name in names:
         try:
+            _check_there(name)
             return name, load_record(name)
         except V2LError as error:
             errors.append(error)
-    if len(errors) == 1:
-        read_adapter(names[0], (None, None))  # which tells more
     for other in errors[:-1]:
         report(other)
     raise errors[-1]
