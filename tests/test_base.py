@@ -29,6 +29,10 @@ CASES: dict[str, dict[str, Any]] = {
         dtype=torch.float16, shard="1GB", scale_factor=4, tied=True,
         text=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4),
         vision=dict(image_size=96, patch_size=12, num_attention_heads=2)),
+    "27 patches an edge, as the 2.2B has": dict(
+        dtype=torch.float32, shard="1GB", scale_factor=3, tied=False,
+        text=dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4),
+        vision=dict(image_size=110, patch_size=4, num_attention_heads=2)),
 }
 
 

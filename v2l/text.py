@@ -10,7 +10,7 @@ Shapes: b rows, t tokens, h hidden size, n heads, d head size, L layers, R rank 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -66,17 +66,40 @@ class TextConfig:
         )
 
 
-@dataclass(frozen=True)
+READ = 20
+"""Multiply-adds of a large product in the time in which one number is read from memory, float32 on a CPU."""
+
+
+@dataclass
 class LayerAdapter:
-    """The adapter of one layer: float32 A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row."""
+    """The adapter of one layer: float32 A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row.
+
+    Above some rank the product A^T B is smaller than the factors. Making it pays only in the long run, so it is made
+    once as much time was lost without it as it takes: never more than twice the best there was to do.
+    """
 
     A: Tensor
     B: Tensor
     scale: float
+    _product: Tensor | None = field(default=None, init=False, repr=False)
+    _lost: float = field(default=0.0, init=False, repr=False)
+    """Multiply-adds spent on the factors beyond what the product would have cost."""
 
     def delta(self, x: Tensor) -> Tensor:
         """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], float32 (METHOD section 6)."""
+        if self._product is None and self._product_pays(x.shape[0] * x.shape[1]):
+            self._product = self.A.mT @ (self.B * self.scale)
+        if self._product is not None:
+            return x.float() @ self._product
         return (x.float() @ self.A.mT) @ self.B * self.scale
+
+    def _product_pays(self, tokens: int) -> bool:
+        rank, d_in, d_out = self.A.shape[-2], self.A.shape[-1], self.B.shape[-1]
+        excess = rank * (d_in + d_out) - d_in * d_out
+        if self.A.dim() > 2 or excess <= 0:
+            return False
+        self._lost += excess * max(tokens, READ)
+        return self._lost > rank * d_in * d_out
 
 
 CHUNK = 4096
