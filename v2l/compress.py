@@ -5,7 +5,8 @@ Frobenius norm is its singular value decomposition cut off after R values (Eckar
 small factors, with numpy alone. The hypernetwork's bias stays apart as it was, so that a compressed file joins like any
 other and the bias counts once; the segments cannot be told apart any more.
 
-The same adapter gives the same bytes, given the same numpy: the signs of singular vectors, which are free, are fixed.
+The same adapter gives the same bytes: the signs of singular vectors, which are free, are fixed, and all is computed in
+float64, whose last digits, in which processors and numbers of threads may differ, are rounded away.
 """
 
 from __future__ import annotations
