@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from v2l.commands import asking, options
+from v2l.commands import askers, asking, options
 from v2l.commands.console import Console
 from v2l.commands.options import (
     Compute,
@@ -94,16 +94,16 @@ def ask(
     with_what = engine, Decoding(max_new_tokens, temperature), json, console
     several = len(questions) > 1 or "-" in questions
     with console.working("Loading"):
-        asker: asking.Asker
+        asker: askers.Asker
         if direct is not None:
-            asker = asking.AskVideo(direct, sampling, *with_what)
+            asker = askers.AskVideo(direct, sampling, *with_what)
         elif adapter:
-            asker = asking.AskAdapter(adapter, names, how, *with_what)
+            asker = askers.AskAdapter(adapter, names, how, *with_what)
         else:
-            asker = asking.AskEach(names, times, how, several, *with_what)
+            asker = askers.AskEach(names, times, how, several, *with_what)
         _ = engine.base.text
     if not questions:
-        asking.converse(asker)
+        askers.converse(asker)
         return
     for lot in asking.lots(questions):
         asker(lot, noted=several and not each)

@@ -1,30 +1,23 @@
-"""The steps of `v2l ask`: which adapters and which base, then lot after lot of questions."""
+"""What `v2l ask` begins with: whether the call makes sense, which adapters and which base, lots of questions."""
 
 from __future__ import annotations
 
 import io
 import os
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.commands.console import Console, Failures, is_terminal, report, write, write_json
+from v2l.commands.console import Console, is_terminal, report
 from v2l.commands.plan import expand
-from v2l.config import PRESETS, Decoding, Sampling, Strategy
+from v2l.config import PRESETS, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.show import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
-    from v2l.answer import Answer, Reply
-    from v2l.engine import Engine, Seen
     from v2l.record import Record
-    from v2l.strategies import Parts, Prepared
 
 Range = tuple[float | None, float | None]
 """--from and --to in seconds."""
@@ -134,12 +127,17 @@ def read_adapter(name: str, times: Range) -> Adapter:
 
 def _check_there(name: str) -> None:
     """AdapterError where there is no such file; the video it would be made of may lie in its place."""
-    if os.path.lexists(name):
+    try:
+        os.lstat(name)
+        return
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):  # reading it will tell
         return
     from v2l.video import EXTENSIONS
 
-    videos = (Path(name).with_suffix(suffix) for suffix in sorted(EXTENSIONS))
-    video = next((video for video in videos if video.is_file()), None)
+    videos = (os.path.splitext(name)[0] + suffix for suffix in sorted(EXTENSIONS))
+    video = next(filter(os.path.isfile, videos), None)
     way_out = f"make it with `v2l ingest {video}`" if video else "check the name, or make it with `v2l ingest VIDEO`"
     raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
 
@@ -205,195 +203,3 @@ def check_direct(video: Path, sampling: Sampling, with_adapter: bool, console: C
         console.warn(warning)
     if with_adapter:
         console.warn("The answer comes from the video; the adapter only names the model.")
-
-
-# The answers.
-
-
-def document(question: str, made: Answer, took: float, facts: dict[str, Any]) -> dict[str, Any]:
-    """An answer as JSON; `took` seconds passed before it was begun."""
-    return {"question": question, "answer": made.text, "prompt_tokens": made.prompt_tokens,
-            "visual_tokens": made.visual_tokens, "new_tokens": len(made.ids), "ttft_s": round(took + made.ttft_s, 4),
-            "total_s": round(took + made.total_s, 4), **facts}
-
-
-def print_reply(reply: Reply, question: str, took: float, facts: dict[str, Any], json: bool, console: Console) -> None:
-    """Prints an answer as it is made, or as JSON when it is."""
-    if json:
-        made = reply.finish()
-        console.stop()
-        write_json(document(question, made, took, facts))
-        return
-    try:
-        for piece in reply:
-            console.stop()
-            write(piece, end="")
-    finally:
-        console.stop()
-        write("")
-
-
-class Asker:
-    """Puts lots of questions to something and prints the answers. One that fails does not stop the others."""
-
-    def __init__(self, engine: Engine, decoding: Decoding, json: bool, console: Console) -> None:
-        self._engine, self._decoding, self._json, self._console = engine, decoding, json, console
-        self.failures = Failures()
-
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        """`noted` repeats each question on stderr."""
-        raise NotImplementedError
-
-    def _print(self, made: Answer, question: str, took: float, facts: dict[str, Any], before: str = "") -> None:
-        self._console.aside()
-        if self._json:
-            write_json(document(question, made, took, facts))
-        else:
-            write(before + made.text)
-
-
-class AskVideo(Asker):
-    """With the video in the prompt; it is seen once."""
-
-    def __init__(self, video: Path, sampling: dict[str, Any], *with_what: Any) -> None:
-        super().__init__(*with_what)
-        self._video, self._sampling = video, self._engine.sampling(**sampling)
-        self._facts = {"adapter": None, "video": str(video), "model": self._engine.files.name}
-        self._seen: Seen | None = None
-
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        for question in lot:
-            if noted:
-                self._console.note(f"Q: {question}")
-            try:
-                with self._console.working("Thinking"):
-                    started = time.perf_counter()
-                    self._seen = seen = self._seen or self._see()
-                    took = time.perf_counter() - started
-                    reply = self._engine.direct(seen, question, self._sampling, self._decoding)
-                    print_reply(reply, question, took, self._facts, self._json, self._console)
-            except V2LError as error:
-                self.failures.add(error, question)
-
-    def _see(self) -> Seen:
-        from v2l.video import open_clip
-
-        return self._engine.see(open_clip(self._video, self._sampling), self._sampling)
-
-
-class AskAdapter(Asker):
-    """One adapter, or several joined."""
-
-    def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, *with_what: Any) -> None:
-        from v2l.strategies import Parts
-
-        super().__init__(*with_what)
-        self._parts, self._strategy = Parts(self._engine, adapter), strategy
-        self._facts = {"adapter": names[0] if len(names) == 1 else names, "model": self._engine.files.name}
-
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        from v2l.strategies import ask_prepared, prepare
-
-        with self._console.working("Thinking"):
-            prepared = prepare(self._engine, self._parts, lot, self._strategy, self._decoding)
-            if len(lot) > 1:
-                for one, made in ask_prepared(self._engine, prepared, self._decoding):
-                    self._tell(one, noted)
-                    self._print(made, one.question, one.took, self._facts | strategy_facts(self._parts, one))
-                return
-            one = next(prepared)
-            self._tell(one, noted)
-            facts = self._facts | strategy_facts(self._parts, one)
-            if one.answer:
-                self._print(one.answer, one.question, one.took, facts)
-            else:
-                reply = self._engine.ask(one.adapter, one.prompt, self._decoding)
-                print_reply(reply, one.question, one.took, facts, self._json, self._console)
-
-    def _tell(self, one: Prepared, noted: bool) -> None:
-        self._console.aside()
-        if noted:
-            self._console.note(f"Q: {one.question}")
-        if len(one.by) < len(self._parts):
-            self._console.warn(f"Answered from {' and '.join(map(self._parts.label, one.by))}.")
-
-
-class AskEach(Asker):
-    """Every adapter by itself, all in one batch; adapters are read as they are needed."""
-
-    def __init__(self, names: list[str], times: Range, strategy: Strategy, several: bool, *with_what: Any) -> None:
-        super().__init__(*with_what)
-        self._names, self._times, self._strategy = names, times, strategy
-        self._several = several
-        """Whether a line of text says which question it answers."""
-
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        from v2l.strategies import ask_prepared
-
-        whose: deque[tuple[str, dict[str, Any]]] = deque()
-        others: dict[str, list[str]] = {}
-        facts = {"model": self._engine.files.name}
-        with self._console.working("Thinking"):
-            rows = self._prepared(lot, whose, others)
-            for number, (one, made) in enumerate(ask_prepared(self._engine, rows, self._decoding)):
-                name, strategy = whose.popleft()
-                made = made if self._json else replace(made, text=" ".join(made.text.splitlines()))
-                before = f"{name}: {one.question} " if self._several else f"{name}: "
-                self._print(made, one.question, one.took, {"adapter": name, **facts, **strategy}, before)
-                if not is_terminal(sys.stdout):
-                    self._console.progress("Asking", number // len(lot) + 1, len(self._names))
-        for base, names in others.items():
-            one_or_all = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
-            self.failures.add(AdapterError(f"{one_or_all} made for the base {base}, not {self._engine.files.name}; "
-                                           "ask by themselves, or name another --model."), names[0])
-
-    def _prepared(self, lot: list[str], whose: deque[tuple[str, dict[str, Any]]], others: dict[str, list[str]]
-                  ) -> Iterator[Prepared]:
-        from v2l.strategies import Parts, prepare
-
-        for name in self._names:
-            try:
-                adapter = read_adapter(name, self._times)
-                base = adapter.record["base"]
-                if base["fingerprint"] != self._engine.base.fingerprint:
-                    others.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
-                    continue
-                parts = Parts(self._engine, adapter)
-                for one in prepare(self._engine, parts, lot, self._strategy, self._decoding):
-                    whose.append((name, strategy_facts(parts, one)))
-                    yield one
-            except V2LError as error:
-                self._console.aside()
-                self.failures.add(error, name)
-
-
-def strategy_facts(parts: Parts, one: Prepared) -> dict[str, Any]:
-    """What JSON says of an answer from several segments: how, and the times of those that answer if not all do."""
-    if len(parts) == 1:
-        return {}
-    times = [list(span) for part in one.by for span in parts.parts[part].spans]
-    return {"strategy": one.strategy} | ({"segments": times} if len(one.by) < len(parts) else {})
-
-
-def converse(ask: Callable[[list[str]], None]) -> None:
-    """Questions from the terminal until an empty one. Ctrl-C ends the answer being printed, or at the prompt all."""
-    with suppress(ImportError):
-        import readline  # noqa: F401 (gives `input` line editing)
-
-    prompt = "> " if is_terminal(sys.stdout) else ""
-    while True:
-        if not prompt:
-            print("> ", end="", file=sys.stderr, flush=True)
-        try:
-            question = input(prompt).strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if question in ("", "exit"):
-            return
-        try:
-            ask([question])
-        except KeyboardInterrupt:
-            continue
-        except V2LError as error:
-            report(error)
