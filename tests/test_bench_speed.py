@@ -324,6 +324,14 @@ def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
         cold_start(["ask", tmp_path / "none.v2lora", "What?"], 1)
 
 
+def test_a_sweep_imports_nothing_heavy() -> None:
+    """It would count to the memory of what it starts."""
+    code = ("import sys, v2l.bench.speed, v2l.bench.report, v2l.bench.tables, v2l.commands.bench\n"
+            "print(sorted({'torch', 'transformers', 'cv2', 'av', 'numpy'} & sys.modules.keys()))")
+    done = subprocess.run([sys.executable, "-c", code], text=True, env=environment(), timeout=60, capture_output=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 # -- what is shown -------------------------------------------------------------------------------------------------
 
 

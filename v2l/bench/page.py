@@ -58,6 +58,8 @@ table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nu
 th,td{padding:.28rem .5rem;text-align:right;border-bottom:1px solid var(--edge);overflow-wrap:normal}
 th{font-weight:600;color:var(--soft);vertical-align:bottom}
 th:first-child,td:first-child{text-align:left}
+td+td{white-space:nowrap}
+.words td,.heat td{white-space:normal}
 .words td{text-align:left}
 .heat{table-layout:fixed}
 .heat th:first-child{width:4rem}
@@ -65,6 +67,9 @@ th:first-child,td:first-child{text-align:left}
 .heat th{text-align:center;vertical-align:middle}
 .heat td.none{color:var(--soft);font-size:.75rem;line-height:1.2;
 background:repeating-linear-gradient(45deg,transparent 0 5px,var(--edge) 5px 6px)}
+@media (max-width:26rem){body{padding:1rem .7rem 2rem}figure{padding:.7rem .6rem}th,td{padding:.28rem .25rem}
+.tiles{grid-template-columns:1fr 1fr}.tile{padding:.6rem .7rem}.tile b{font-size:1.35rem}
+.heat td{font-size:.75rem}.heat td.none{font-size:.6875rem}.heat th:first-child{width:3.4rem}}
 footer{margin-top:2.5rem;border-top:1px solid var(--edge);padding-top:.8rem}
 code{font:.875em ui-monospace,Menlo,Consolas,monospace}
 """

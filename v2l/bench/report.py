@@ -78,7 +78,7 @@ def _saves(sweep: Sweep) -> Html:
                                                    "against frames", _frames_axis(sweep), Axis("times sooner"), ratio),
             "From the question, and for the video in the prompt its file, to the first token of the answer.",
             _grid(sweep, lambda cell: times_text(cell.ttft_ratio) if cell.both else _why(cell))))
-        shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio),
+        shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio, _whole),
                                  _HATCHED if any(cell.both is None for cell in sweep.cells) else ""))
     shown += [_amortization(sweep, cell) for cell in sweep.amortized()]
     over = [cell for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
@@ -111,8 +111,9 @@ def _costs(sweep: Sweep) -> Html:
         _grid(sweep, _watch_text))]
     if any(isinstance(cell.watch, Watched) for cell in sweep.cells):
         shown.append(page.figure(
-            "Watching over its floor: frames × pixels", _heat(sweep, lambda cell: _over_floor(sweep, cell)),
-                "Time to watch, over the time the arithmetic alone would take at the rate measured. "
+            "Watching over its floor: frames × pixels",
+            _heat(sweep, lambda cell: _over_floor(sweep, cell), lambda cell: [cell.watch]),
+            "Time to watch, over the time the arithmetic alone would take at the rate measured. "
             + (_HATCHED if any(isinstance(cell.watch, Missing) for cell in sweep.cells) else "")))
         shown += [_parts(sweep, cell) for cell in sweep.shown() if cell.parts]
         shown += [figure for figure in (
@@ -260,11 +261,17 @@ def _memory(sweep: Sweep, title: str, half: Callable[[Cell], Watched | InPrompt 
         _grid(sweep, lambda cell: _size(peak(cell)) or missing_text(half(cell))))
 
 
-def _heat(sweep: Sweep, value: Callable[[Cell], float | None]) -> Html:
+def _whole(cell: Cell) -> Sequence[Watched | InPrompt | Missing]:
+    return [cell.watch, cell.direct]
+
+
+def _heat(sweep: Sweep, value: Callable[[Cell], float | None],
+          halves: Callable[[Cell], Sequence[Watched | InPrompt | Missing]]) -> Html:
+    """A map of values; where there is none, why the halves it needs are missing."""
     def cell_heat(frames: int, edge: int) -> Heat:
         cell = sweep.cell(frames, edge)
         found = value(cell)
-        return Heat(found, times_text(found) if found is not None else _why(cell, brief=True))
+        return Heat(found, times_text(found) if found is not None else _briefly(halves(cell)))
 
     return page.heat_table("frames", [str(edge) for edge in sweep.resolutions],
                            [(f"{n:,}", [cell_heat(n, edge) for edge in sweep.resolutions]) for n in sweep.frames])
@@ -282,15 +289,21 @@ def _over_floor(sweep: Sweep, cell: Cell) -> float | None:
     return cell.watch.watch_s / sweep.floors(cell.plan).watch_s if isinstance(cell.watch, Watched) else None
 
 
-def _why(cell: Cell, brief: bool = False) -> str:
+def _why(cell: Cell) -> str:
     """Why a cell has no ratio."""
-    missing = [half for half in (cell.watch, cell.direct) if isinstance(half, Missing)]
-    for half in missing:
-        if half.status not in ("not run", "stopped"):
-            return missing_text(half)
-    if brief and missing:
-        return f"about {lasting_text(sum(half.about_s for half in missing))}"
-    return missing_text(missing[0]) if missing else ""
+    return _first_failure(_whole(cell)) or next(filter(None, map(missing_text, _whole(cell))), "")
+
+
+def _briefly(halves: Sequence[Watched | InPrompt | Missing]) -> str:
+    """Why there is no value, in a few letters: for what was not run, the time it would take."""
+    about_s = sum(half.about_s for half in halves if isinstance(half, Missing))
+    return _first_failure(halves) or f"about {lasting_text(about_s)}"
+
+
+def _first_failure(halves: Sequence[Watched | InPrompt | Missing]) -> str:
+    """Of what was tried in vain."""
+    failed = (half for half in halves if isinstance(half, Missing) and half.status in ("did not fit", "failed"))
+    return next(map(missing_text, failed), "")
 
 
 def _watch_text(cell: Cell) -> str:

@@ -114,10 +114,12 @@ def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
     stamps = [i / rate for i in frame_indices(pictures, rate, sampling)]
     rows, columns = tile_grid(*ASPECT, sampling.resolution, base.tile)
     grids, duration = [(rows, columns)] * len(stamps), pictures / rate
-    watching = context_prompt(stamps, grids, duration, base.image_seq_len)
-    asking = context_prompt(stamps, grids, duration, base.image_seq_len, question, generate=True)
     tiles = len(stamps) * (rows * columns + (rows * columns > 1))
-    return Plan(sampling.frames, sampling.resolution, tiles, len(base.encode(watching)), len(base.encode(asking)))
+    # <image> is one token wherever it stands, so one for each tile is enough to count with, and ten times faster.
+    left_out = tiles * (base.image_seq_len - 1)
+    watching = len(base.encode(context_prompt(stamps, grids, duration, 1))) + left_out
+    asking = len(base.encode(context_prompt(stamps, grids, duration, 1, question, generate=True))) + left_out
+    return Plan(sampling.frames, sampling.resolution, tiles, watching, asking)
 
 
 def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
