@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pytest
@@ -496,27 +497,38 @@ def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.startswith("999/1000 videos ") and second.endswith("12h30, 12h30 left")
 
 
+def told(stream: TextIO, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar, and a note beside it, with `stream` for stderr."""
+    monkeypatch.setattr(sys, "stderr", stream)
+    console = Console(quiet)
+    with console.working("Loading", of=2):
+        console.progress("\x1b[31ma.mp4", 1, 2)
+        console.aside()
+        console.note("a note")
+        console.finished(worked=True)
+    stream.write("end")
+    stream.flush()
+
+
 def test_the_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     ours, theirs = pty.openpty()
     with os.fdopen(theirs, "w") as terminal, os.fdopen(ours, "rb", 0) as screen:
-        for stream, quiet in ((terminal, False), (terminal, True), (io.StringIO(), False)):
-            monkeypatch.setattr(sys, "stderr", stream)
-            monkeypatch.setenv("TERM", "xterm")
-            console = Console(quiet)
-            with console.working("Loading", of=2):
-                console.progress("\x1b[31ma.mp4", 1, 2)
-                console.aside()
-                console.note("a note")
-                console.finished(worked=True)
-            shown = screen.read(1 << 16).decode() if stream is terminal and not quiet else ""
-            if shown:
-                assert "\ufffd[31ma.mp4" in shown and "0/2 videos" in shown and "1/2" in shown
-                assert shown.endswith("a note\r\n")
-            elif stream is not terminal:
-                assert stream.getvalue() == "a note\n"  # type: ignore[attr-defined]
-        terminal.write("end")
-        terminal.flush()
-        assert screen.read(1 << 16) == b"end"
+        def shown() -> str:
+            text = b""
+            while not text.endswith(b"end"):
+                text += screen.read(1 << 16)
+            return text.decode()
+
+        told(terminal, False, monkeypatch)
+        text = shown()
+        assert "\ufffd[31ma.mp4" in text and "0/2 videos" in text and "1/2" in text
+        assert text.endswith("a note\r\nend")  # the bar went before, and came not again
+        told(terminal, True, monkeypatch)
+        assert shown() == "end"
+    file = io.StringIO()
+    told(file, False, monkeypatch)
+    assert file.getvalue() == "a note\nend"
 
 
 # Leftovers.

@@ -14,7 +14,7 @@ from rich.text import Text
 from v2l.show import size_text
 
 _TELLING = 3.0
-"""Seconds of work from which on it says how long the rest will take."""
+"""Seconds from which on the frames of the first of many things tell how long all will take."""
 
 
 class Pace:
@@ -52,11 +52,12 @@ class Pace:
     @property
     def left(self) -> float | None:
         """Seconds; None before it can be told."""
-        worked = self._worked + self.fraction - (self._began_at or 0)
-        spent = self._spent + self._clock() - self._since
-        if worked <= 0 or spent < _TELLING:
-            return None
-        return spent / worked * (self.total - self.done - self.fraction)
+        rest, so_far = self.total - self.done, self._clock() - self._since
+        if self._worked:
+            mean = self._spent / self._worked
+            return max(mean * (rest - 1), mean * (rest - (self._began_at or 0)) - so_far)
+        seen = self.fraction - (self._began_at or 0)
+        return so_far / seen * (rest - self.fraction) if seen > 0 and so_far >= _TELLING else None
 
 
 class Bar:
