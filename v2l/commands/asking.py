@@ -147,7 +147,7 @@ def joined(names: list[str], console: Console, times: Range = (None, None)) -> A
     from v2l.compose import join, within
 
     adapters = [read_adapter(name, (None, None)) for name in names]
-    adapter, notes = join(adapters) if len(adapters) > 1 else (adapters[0], [])
+    adapter, notes = (adapters[0], []) if len(adapters) == 1 else join(adapters)
     for note in notes:
         console.warn(note)
     if times == (None, None):
