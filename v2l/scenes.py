@@ -92,8 +92,8 @@ class _Pictures:
     """Part of a step that must be left of it when it is gone over by a quarter of a second."""
     DARK, BLANK = 0.15, 0.03
     """Mean and deviation of the pixels of a picture that shows nothing; a bright one may be a flash."""
-    GRADUAL = 0.15, 2.2
-    """The least gradual change, and how far it stands out: pictures that lie apart differ by their motion already."""
+    GRADUAL = 0.25, 2.2
+    """The least gradual change, and how many times larger than usual: pictures that lie apart differ by motion too."""
     PER_SECOND = 5
     """Pictures for gradual changes, each the median of a fifth of a second, in which a flash is lost."""
     REACH = 4

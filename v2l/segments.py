@@ -91,6 +91,8 @@ def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampl
         if taken < place < stop:
             edges.append(cut)
             taken = place
+        elif place == taken and len(edges) > 1:
+            edges[-1] = cut
     ends: list[float | None] = [*edges[1:], sampling.end]
     return [replace(sampling, start=a, end=b) for a, b in zip(edges, ends, strict=True)]
 
@@ -262,7 +264,7 @@ class _Run:
 
     def _name(self, window: Sampling) -> str:
         """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
-        return "-".join(_clock(time, "h", "m", "s") for time in _span(self.clip, window)) + self.output.suffix
+        return "-".join(_clock(at, "h", "m", "s") for at in _span(self.clip, window)) + self.output.suffix
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
@@ -298,7 +300,7 @@ class _Run:
 
     def _where(self, i: int, parts: Sequence[Sampling]) -> str:
         start, end = _span(self.clip, parts[i])
-        kept = f", and the {i} before it are kept for the next run" if i else ""
+        kept = ", and what was done before it is kept for the next run" if i else ""
         return f"Segment {i + 1} of {len(parts)} ({_clock(start)} to {_clock(end)}) failed{kept}: "
 
     def join(self, parts: Sequence[Sampling]) -> Adapter:
