@@ -173,16 +173,26 @@ class _Chunk:
 
     prompts: list[list[int]] = field(default_factory=list)
     adapters: list[list[LayerAdapter] | None] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """Bytes of each adapter."""
+
+    def add(self, prompt: list[int], adapter: list[LayerAdapter] | None) -> None:
+        self.prompts.append(prompt)
+        self.adapters.append(adapter)
+        self.sizes.append(sum(4 * (layer.A.numel() + layer.B.numel()) for layer in adapter or ()))
+
+    def drop_last(self) -> None:
+        for rows in (self.prompts, self.adapters, self.sizes):
+            rows.pop()
 
     def fits(self, base: Base, decoding: Decoding, rows: int, size: int) -> bool:
         """Whether it has no more than this many rows and bytes, and its adapters one scale."""
         config, n = base.text_config, len(self.prompts)
         tokens = max(map(len, self.prompts)) + _limit(base, decoding)
         cache = tokens * 2 * config.num_layers * config.num_kv_heads * config.head_dim * base.dtype.itemsize
-        bound = [adapter for adapter in self.adapters if adapter]
-        sizes = [sum(4 * (layer.A.numel() + layer.B.numel()) for layer in adapter) for adapter in bound]
-        needed = n * cache + (1 if self.shared else n) * max(sizes, default=0)
-        return n <= rows and needed <= size and len({adapter[0].scale for adapter in bound}) <= 1
+        needed = n * cache + (1 if self.shared else n) * max(self.sizes)
+        scales = {adapter[0].scale for adapter in self.adapters if adapter}
+        return n <= rows and needed <= size and len(scales) <= 1
 
     @property
     def shared(self) -> bool:
@@ -199,13 +209,12 @@ def _chunks(base: Base, rows: Iterable[Row], decoding: Decoding, count: int, siz
     chunk = _Chunk()
     for adapter, question in rows:
         prompt = base.encode(question_prompt(question))
-        chunk.prompts.append(prompt)
-        chunk.adapters.append(adapter)
+        chunk.add(prompt, adapter)
         if len(chunk.prompts) > 1 and not chunk.fits(base, decoding, count, size):
-            chunk.prompts.pop()
-            chunk.adapters.pop()
+            chunk.drop_last()
             yield chunk
-            chunk = _Chunk([prompt], [adapter])
+            chunk = _Chunk()
+            chunk.add(prompt, adapter)
     if chunk.prompts:
         yield chunk
 

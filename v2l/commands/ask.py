@@ -61,7 +61,7 @@ def ask(
 
     Several adapters are joined and answer together; with --each they answer one by one, a line FILE: ANSWER each. Where
     there are several segments, --strategy join sums them all (good for few), route asks all and has the best two answer
-    (good for many), each makes one answer out of all; auto joins up to 2 and routes more.
+    (good for many), each makes one answer out of all; auto joins up to 4 and routes more.
 
     The options about frames, --start and --end go with --direct.
 
