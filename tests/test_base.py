@@ -59,7 +59,8 @@ def test_agrees_with_transformers(name: str, reference: Path, tmp_path: Path) ->
     ids = base.encode(context_prompt([0, 1, 2], [(1, 1)] * 3, 3, base.image_seq_len))
     expected = theirs(input_ids=torch.tensor([ids]), pixel_values=torch.from_numpy(normalize(tiles))[None],
                       output_hidden_states=True)
-    for found, right in zip(base.features(ids, base.see([tiles])), expected.hidden_states[:-1], strict=True):
+    features = base.features(base.context(ids, base.see([tiles])))
+    for found, right in zip(features, expected.hidden_states[:-1], strict=True):
         torch.testing.assert_close(found, right, rtol=1e-3, atol=1e-4 * float(right.abs().max()))
 
     words = base.encode("<|im_start|>User: What?<end_of_utterance>\nAssistant:")

@@ -438,7 +438,7 @@ def configured(**changes: Any) -> Callable[[Path], None]:
         (configured(vision_config=None), "has no vision_config"),
         (configured(text_config={"hidden_size": "wide"}), "describes no model"),
         (configured(text_config={"hidden_size": 64, "num_hidden_layers": 6}), r"missing: .*layers\.5.*misshapen"),
-        (without("model.text_model.layers.3.mlp", "model.connector"), r"missing: model\.connector\..*layers\.3\.mlp\.down"),
+        (without("model.text_model.layers.3.mlp", "model.connector"), r"missing: model\.connector\..*3\.mlp\.down"),
         (without("model.vision_model.encoder.layers.1."), r"missing: model\.vision_model\.encoder\.layers\.1\."),
         (indexed({"weight_map": {"a": "../x.safetensors"}}), "no safetensors file beside"),
         (indexed({"weight_map": {"a": "b.safetensors"}}), r"b\.safetensors missing"),

@@ -85,7 +85,7 @@ def test_features_and_perceiver(engine: Engine, tag: str, golden: dict[str, torc
     sampling = engine.sampling(frames=case["max_frames"], resolution=case["longest_edge"])
     seen = engine.see(open_clip(REFERENCE / "videos" / case["video"], sampling), sampling)
     ids = base.encode(seen.prompt(base.image_seq_len))
-    features = [entering.clone() for entering in base.features(ids, seen.image_tokens)]
+    features = [entering.clone() for entering in base.features(base.context(ids, seen.image_tokens))]
     assert distance(torch.cat(features), golden[f"{tag}/context_features"]) < 1e-4
     with torch.inference_mode():
         latents = torch.stack([engine.hypernetwork.perceive(x) for x in features])

@@ -97,7 +97,7 @@ def test_chunks_change_nothing_beyond_rounding(reference: Path, monkeypatch: pyt
         cache = text.Cache(engine.base.text_config, 1, len(prompt), engine.device, engine.dtype)
         with torch.inference_mode():
             logits = engine.base.text(engine.base.embed(prompt, seen.image_tokens), cache)
-        return [*engine.internalize(ids, seen.image_tokens), logits]
+        return [*engine.internalize(engine.base.context(ids, seen.image_tokens)), logits]
 
     exact, rounded = everything("float32"), everything("bfloat16")
     for room, size in ((base, 100), (text, 100), (hypernetwork, 77)):

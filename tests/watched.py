@@ -24,7 +24,8 @@ def watched(
     tiles = render(frame_states(clip, times), engine.base.tile, seed).permute(0, 2, 3, 1).numpy()
     image_tokens = engine.base.see([np.ascontiguousarray(tiles)])
     seen = Seen(image_tokens, list(times), list(times), (1, 1), clip.duration)
-    A, B = engine.internalize(engine.base.encode(seen.prompt(engine.base.image_seq_len)), image_tokens)
+    A, B = engine.internalize(
+        engine.base.context(engine.base.encode(seen.prompt(engine.base.image_seq_len)), image_tokens))
     hypernetwork, files = engine.hypernetwork, engine.hypernetwork_files
     target = files.config.target_module
     arrays = [x.float().cpu().numpy() for x in (A, B, hypernetwork.bias_A[target], hypernetwork.bias_B[target])]

@@ -7,6 +7,7 @@ On CPUs with bfloat16 products but no AMX, torch's kernel computes in float32: 0
 
 from __future__ import annotations
 
+import math
 from functools import cache
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor
 
 _SCORES = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
-_ROWS = 64
+_ROWS = 32
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
 
@@ -57,17 +58,22 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     rows = min(t, max(_ROWS, _SCORES // (group * s)))
     if causal:
         rows = min(rows, max(_ROWS, t // 4))  # half of the scores are not computed at all
-    heads = max(1, _SCORES // (group * rows * s))
-    future = torch.ones(rows, rows, dtype=torch.bool).triu(1) if causal else None
+    heads = min(b * n_kv, max(1, _SCORES // (group * rows * s)))
+    future = torch.ones(t, t, dtype=torch.bool).triu(1) if causal else None
+    # What is not seen is not computed, where it is much. But oneDNN keeps half a megabyte for every shape it has met.
+    few = s < 4 * t
+    room = torch.empty(2, heads * group * rows * s, dtype=q.dtype)
     for i in range(0, t, rows):
         j = min(i + rows, t)
-        seen = s - t + j if causal else s
+        seen = s - t + j if causal and few else s
         for h in range(0, b * n_kv, heads):
-            block = slice(h, h + heads)
-            scores = q[block, :, i:j].flatten(1, 2) @ k[block, :seen].mT
+            block = slice(h, min(h + heads, b * n_kv))
+            shape = (block.stop - h, group * (j - i), seen)
+            scores, weights = (part[: math.prod(shape)].view(shape) for part in room)
+            torch.bmm(q[block, :, i:j].flatten(1, 2), k[block, :seen].mT, out=scores)
             if future is not None:
-                scores.unflatten(1, (group, j - i))[..., seen - (j - i) :].masked_fill_(
-                    future[: j - i, : j - i], -torch.inf
-                )
-            y[block, :, i:j] = (scores.softmax(-1) @ v[block, :seen]).unflatten(1, (group, j - i))
+                last = scores.unflatten(1, (group, j - i))[..., s - t + i :]
+                last.masked_fill_(future[i:j, i : seen - (s - t)], -torch.inf)
+            torch.softmax(scores, -1, out=weights)
+            y[block, :, i:j] = torch.bmm(weights, v[block, :seen]).unflatten(1, (group, j - i))
     return y.view(b, n, t, d)

@@ -169,20 +169,25 @@ class Base:
         return embeddings[None]
 
     @torch.inference_mode()
-    def features(self, ids: Sequence[int], image_tokens: Tensor | None) -> Iterator[Tensor]:
-        """A prompt and its image tokens [n, h] -> the hidden states [1, t, h] entering each decoder layer.
+    def context(self, ids: Sequence[int], image_tokens: Tensor | None) -> Tensor:
+        """`embed` for `features`: what a prompt that shows a video begins as, [1, t, h]."""
+        return self.embed(ids, image_tokens, self._body)
 
-        Only one layer's are held: each takes the place of the one before, so use it before asking for the next. The
-        last layer is not run. Beyond the hidden states and one layer's keys and values, memory does not grow with t.
+    @torch.inference_mode()
+    def features(self, x: Tensor) -> Iterator[Tensor]:
+        """A context [1, t, h] -> the hidden states [1, t, h] entering each decoder layer.
+
+        Only one layer's are held: each takes the place of the one before in x, so use it before asking for the next.
+        The last layer is not run. Beyond x and one layer's keys and values, memory does not grow with t.
         """
-        stack = self._body
-        x = self.embed(ids, image_tokens, stack)
-        cos, sin = stack.rope(torch.arange(len(ids), device=x.device)[None])
-        held = Cache(self.text_config, 1, len(ids), self.device, self.dtype, layers=1)
-        chunk = CHUNK if self.device.type == "cpu" else len(ids)
+        stack, tokens = self._body, x.shape[1]
+        chunks = x.split(CHUNK if self.device.type == "cpu" else tokens, dim=1)
+        ropes = [stack.rope(places[None]) for places in torch.arange(tokens, device=x.device).split(chunks[0].shape[1])]
+        held = Cache(self.text_config, 1, tokens, self.device, self.dtype, layers=1)
         yield x
         for layer in stack.layers[: self.text_config.num_layers - 1]:
-            for start in range(0, len(ids), chunk):
-                held.length, part = start, slice(start, start + chunk)
-                x[:, part] = layer(x[:, part], (cos[:, :, part], sin[:, :, part]), cache=held)
+            held.length = 0
+            for chunk, rope in zip(chunks, ropes, strict=True):
+                chunk.copy_(layer(chunk, rope, cache=held))
+                held.length += chunk.shape[1]
             yield x

@@ -154,13 +154,14 @@ class Engine:
         return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
 
     @torch.inference_mode()
-    def internalize(self, ids: Sequence[int], image_tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """A context prompt and its image tokens -> A [L, r, d_in], B [L, r, d_out] in float32, without the bias."""
+    def internalize(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """A context [1, t, h] from `Base.context`, which is used up -> A [L, r, d_in], B [L, r, d_out] in float32,
+        without the bias."""
         hypernetwork = self.hypernetwork
         A, B = zip(
             *(
                 hypernetwork(features, torch.tensor([layer], device=self.device))
-                for layer, features in enumerate(self.base.features(ids, image_tokens))
+                for layer, features in enumerate(self.base.features(context))
             ),
             strict=True,
         )
@@ -176,7 +177,10 @@ class Engine:
         files, hypernetwork = self.files, self.hypernetwork_files
         seen = self.see(clip, sampling)
         ids = self.base.encode(seen.prompt(self.base.image_seq_len))
-        A, B = self.internalize(ids, seen.image_tokens)
+        times = seen.times
+        context = self.base.context(ids, seen.image_tokens)
+        del seen  # a long video's image tokens are half a gigabyte, and the context has them now
+        A, B = self.internalize(context)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
@@ -194,7 +198,7 @@ class Engine:
             source=clip.info.source,
             start=start,
             end=end,
-            timestamps=seen.times,
+            timestamps=times,
             sampling=_recorded(sampling),
             compute={
                 "dtype": self._dtype_name,

@@ -88,8 +88,8 @@ class CrossAttention(nn.Module):
         scores = torch.cat([(probe * norm) @ context.mT, probe @ x.mT], dim=-1)  # [n, kv heads * g, t + q]
         if mask is not None:
             scores = scores.masked_fill(~F.pad(mask, (0, queries), value=True)[:, None], -torch.inf)
-        weights = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
-        over_context, over_x = weights.split([context.shape[1], queries], dim=-1)
+        scores = scores.softmax(-1, dtype=torch.float32).to(x.dtype)
+        over_context, over_x = scores.split([context.shape[1], queries], dim=-1)
         pooled = (over_context @ context) * norm + over_x @ x
         pooled = pooled.view(n, self.kv_heads, -1, z) @ W_v.mT  # [n, kv heads, g, d]
         pooled = pooled.view(n, -1, queries, self.head_dim)  # [n, heads, q, d]
@@ -145,9 +145,16 @@ class Perceiver(nn.Module):
         self.decoder = Resampler(config, config.rank, 1)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        chunks = [normalized(self.modality_projection(chunk)) for chunk in features.split(CHUNK, dim=1)]
-        context = torch.cat(chunks, dim=1) if len(chunks) > 1 else chunks[0]
-        return self.decoder(normalized(self.encoder(context, mask)))
+        return self.decoder(normalized(self.encoder(self._context(features), mask)))
+
+    def _context(self, features: Tensor) -> Tensor:
+        """Features [n, t, h] -> normalized context [n, t, z]."""
+        if features.shape[1] <= CHUNK:
+            return normalized(self.modality_projection(features))
+        context = features.new_empty(*features.shape[:2], self.encoder.latents_q.shape[-1])
+        for chunk, place in zip(features.split(CHUNK, dim=1), context.split(CHUNK, dim=1), strict=True):
+            place.copy_(normalized(self.modality_projection(chunk)))
+        return context
 
 
 class ResidualMLP(nn.Module):

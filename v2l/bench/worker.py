@@ -42,9 +42,10 @@ T = TypeVar("T")
 
 
 class TimedEngine(Engine):
-    """An engine that remembers what it saw last, and how long parts of its work took: None where they were no steps of
-    their own."""
+    """An engine that remembers how long parts of its work took, None where they were no steps of their own, and what it
+    saw last, where it shall."""
 
+    keeps: bool = False
     seen: Seen | None = None
     see_s: float | None = None
     decoder_s: float | None = None
@@ -54,8 +55,8 @@ class TimedEngine(Engine):
         base = super().base
         stepping = base.features
 
-        def features(ids: Sequence[int], image_tokens: torch.Tensor | None) -> Iterator[torch.Tensor]:
-            steps, end = stepping(ids, image_tokens), object()
+        def features(context: torch.Tensor) -> Iterator[torch.Tensor]:
+            steps, end = stepping(context), object()
             self.decoder_s = 0.0
             while True:
                 found, took = timed(self.device, lambda: next(steps, end))
@@ -69,7 +70,8 @@ class TimedEngine(Engine):
 
     def see(self, clip: Clip, sampling: Sampling) -> Seen:
         seen, self.see_s = timed(self.device, lambda: super(TimedEngine, self).see(clip, sampling))
-        self.seen = seen
+        if self.keeps:  # else it is freed while the engine works, as it is outside of a bench
+            self.seen = seen
         return seen
 
 
@@ -169,6 +171,7 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     """The question with the video in the prompt, then with the video's part of the prompt kept: `InPrompt`."""
     sampling, video, question = _sampling(engine, job, job["frames"], job["resolution"]), job["video"], job["question"]
+    engine.keeps = True
     engine.direct(video, question, replace(sampling, frames=1), FIRST).finish()
     answer, times = _repeat(engine, lambda: engine.direct(video, question, sampling, FIRST).finish(), job["repeats"])
     peak, peak_device = _peaks(engine.device)
