@@ -65,7 +65,7 @@ class TimedEngine(Engine):
                     return
                 yield found
 
-        base.features = features  # type: ignore[method-assign]
+        base.features = features  # type: ignore[assignment, method-assign]
         return base
 
     def see(self, clip: Clip, sampling: Sampling) -> Seen:
