@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from v2l.packed import cpu_has
+
 _SCORES = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
 _ROWS = 32
@@ -22,8 +24,7 @@ _ROWS = 32
 
 @cache
 def _blocks_are_faster() -> bool:
-    able = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(able.get("avx512_bf16")) and not able.get("amx_bf16")
+    return cpu_has("avx512_bf16") and not cpu_has("amx_bf16")
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: bool = False) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from v2l.errors import ModelError
+from v2l.packed import cpu_has
 from v2l.prompt import normalize
 from v2l.text import CHUNK, Cache, TextConfig, TextStack
 from v2l.verify import read_json
@@ -49,12 +50,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device)[0] >= 8  # older ones emulate it
     elif device.type == "cpu":
-        if hasattr(torch.cpu, "get_capabilities"):
-            able = torch.cpu.get_capabilities()
-            fast = bool(able.get("avx512_bf16") or able.get("amx_bf16") or able.get("bf16"))
-        else:  # torch before 2.11
-            names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-            fast = any(getattr(torch.cpu, name, bool)() for name in names)
+        fast = cpu_has("avx512_bf16") or cpu_has("amx_bf16") or cpu_has("bf16")
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32

@@ -15,6 +15,14 @@ import torch
 from torch import Tensor, nn
 
 
+def cpu_has(feature: str) -> bool:
+    """Whether this CPU multiplies with these instructions: avx512_bf16, amx_bf16 or (on ARM) bf16."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get(feature))
+    known = {"avx512_bf16": "_is_avx512_bf16_supported", "amx_bf16": "_is_amx_tile_supported"}  # torch before 2.11
+    return bool(getattr(torch.cpu, known.get(feature, ""), bool)())
+
+
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether packing is possible and pays here."""
     return (
