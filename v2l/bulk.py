@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2l.adapter import Label, load_label, save
+from v2l.adapter import load_label, save
 from v2l.ahead import ahead
 from v2l.config import DECODED_AHEAD, Sampling
 from v2l.errors import AdapterError, OutputError
