@@ -90,4 +90,5 @@ class _Line(Generic[T]):
             self.stopped = True
             self.waiting.clear()
             self.changed.notify_all()
-        self.thread.join()
+        while self.thread.is_alive():
+            self.thread.join(1)  # see `take`

@@ -156,7 +156,7 @@ def ask_batch(
     rows_at_once: int = ROWS_AT_ONCE,
     bytes_at_once: int = BYTES_AT_ONCE,
 ) -> Iterator[Answer]:
-    """The answers `ask` would give to the rows, in order, computed together.
+    """The answers `ask` would give to the rows, up to rounding, in order, computed together.
 
     Rows are taken in and answered a batch at a time, so thousands of adapters never lie in memory at once; an answer
     comes out as soon as it and those before it are there. Rows of one adapter share it where a batch holds no other;

@@ -18,7 +18,7 @@ from v2l.packed import cpu_has
 
 _SCORES = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
-_ROWS = 32
+_ROWS = 64
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
 
@@ -39,7 +39,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
         y = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).squeeze(3), k, v, attn_mask=mask)
         return y.flatten(1, 2).unsqueeze(2)
     faster = q.dtype == torch.bfloat16 and _blocks_are_faster()
-    if mask is None and q.device.type == "cpu" and t >= _ROWS and (faster or (causal and t < s)):
+    training = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
+    in_blocks = t >= _ROWS and (faster or (causal and t < s))
+    if in_blocks and mask is None and q.device.type == "cpu" and not training:
         return _in_blocks(q, k, v, causal)
     if causal and mask is None and t < s:
         mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)

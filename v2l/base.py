@@ -118,7 +118,7 @@ class Base:
     @cached_property
     def text(self) -> TextStack:
         """The whole text stack: what answering needs."""
-        self.__dict__.pop("_body", None)  # it becomes part of this one
+        self.__dict__.pop("_body", None)  # this one takes its place
         return self._load_text(None)
 
     @cached_property

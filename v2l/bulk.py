@@ -150,15 +150,16 @@ class _Coming(Clip):
             yield last
         self.over = True
         if isinstance(last, Failed):
-            raise last.error
+            # Without the thread's frames: who handles the error clears them, which would end the generator in there.
+            raise last.error.with_traceback(None)
 
     def drop(self) -> None:
         """Takes the frames nobody looked at out of the queue."""
         self.unwanted = True
-        with suppress(Exception):
-            while not self.over:
-                for _ in self.frames():
-                    pass
+        if not self.over:
+            for item in self.queue:
+                if not isinstance(item, Frame):
+                    break
 
 
 class _End:

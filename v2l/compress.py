@@ -108,7 +108,7 @@ def _distance(one: tuple[Matrix, Matrix], other: tuple[Matrix, Matrix]) -> float
 
 def _lost_before(adapter: Adapter) -> Matrix:
     """By layer, the most that compressing before took away, as a norm: errors add up at worst."""
-    taken = [np.multiply(block["errors"], block["norms"]) for block in adapter.compressed]
+    taken = [np.multiply(block["errors"], block["norms"], dtype=np.float64) for block in adapter.compressed]
     return np.sum([np.zeros(adapter.num_layers), *taken], axis=0)
 
 

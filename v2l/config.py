@@ -27,7 +27,7 @@ class Sampling:
 
 
 DECODED_AHEAD = 64 << 20
-"""Bytes of frames decoded before they are looked at, while many videos are ingested."""
+"""Bytes of frames, and of tiles, made before they are looked at."""
 
 SHORTEST_SEGMENT = 1.0
 """Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""

@@ -19,7 +19,7 @@ from v2l.ahead import ahead
 from v2l.answer import Answer, Reply, ask, ask_batch, bind
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
-from v2l.config import DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
+from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
@@ -29,9 +29,6 @@ from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
 from v2l.video import Clip, is_source, open_clip
-
-AHEAD = 64 << 20
-"""Bytes of tiles made ahead of the vision tower."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +145,7 @@ class Engine:
                 if self.progress:
                     self.progress(clip.info.path.name, len(times), wanted)
 
-        with ahead(cut(), AHEAD, lambda item: item[2].nbytes) as frames:
+        with ahead(cut(), DECODED_AHEAD, lambda item: item[2].nbytes) as frames:
             image_tokens = self.base.see(tiles(frames))
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
         return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
@@ -226,7 +223,7 @@ class Engine:
     def is_unchanged(self, label: Label, video: Path, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
         """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long
         it is. False where that does not settle it."""
-        source = label.record["sources"][0]
+        source = singles(label.record)[0]["sources"][0]
         return self._made_alike(label, source["duration"], [sampling], adapter_dtype) and is_source(video, source)
 
     def _made_alike(

@@ -149,7 +149,7 @@ class Perceiver(nn.Module):
 
     def _context(self, features: Tensor) -> Tensor:
         """Features [n, t, h] -> normalized context [n, t, z]."""
-        if features.shape[1] <= CHUNK:
+        if features.shape[1] <= CHUNK or torch.is_grad_enabled():  # training keeps all that is between anyway
             return normalized(self.modality_projection(features))
         context = features.new_empty(*features.shape[:2], self.encoder.latents_q.shape[-1])
         for chunk, place in zip(features.split(CHUNK, dim=1), context.split(CHUNK, dim=1), strict=True):

@@ -32,6 +32,7 @@ def packs(device: torch.device, dtype: torch.dtype) -> bool:
         and torch.backends.mkldnn.is_available()
         and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")  # torch's own, made for its compiler
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (cpu_has("avx512_bf16") or cpu_has("amx_bf16"))  # others would compute it in float32, or not at all
     )
 
 

@@ -126,6 +126,16 @@ def _span(x: Any) -> bool:
     return isinstance(x, list) and len(x) == 2 and all(map(_count, x))
 
 
+def _measured(x: Any) -> bool:
+    """Products and sums of such numbers stay finite."""
+    return _finite(x) and 0 <= x < 1e100
+
+
+def _compute(x: Any) -> bool:
+    return (isinstance(x, dict) and _text(x.get("dtype")) and _text(x.get("device"))
+            and ("tokens" not in x or _count(x["tokens"])))
+
+
 Schema = Mapping[str, "Check | Schema"]
 _FIELDS: Schema = {
     "base": {"id": _text, "revision": lambda x: x is None or _text(x), "fingerprint": _text},
@@ -135,7 +145,7 @@ _FIELDS: Schema = {
     "target_modules": lambda x: x == ["down_proj"],
     "sampling": {"frames": _positive_count, "fps": _positive, "skip": _not_negative, "resolution": _positive_count},
     "prompt": lambda x: isinstance(x, str),
-    "compute": {"dtype": _text, "device": _text},
+    "compute": _compute,
     "v2l": _text,
 }
 _SOURCE: Schema = {
@@ -149,8 +159,8 @@ _SEGMENT: Schema = {
 }
 _BLOCK: Schema = {
     "rank": _span, "error": _not_negative, "sha256": _text,
-    "errors": lambda x: isinstance(x, list) and all(map(_not_negative, x)),
-    "norms": lambda x: isinstance(x, list) and all(map(_not_negative, x)),
+    "errors": lambda x: isinstance(x, list) and all(map(_measured, x)),
+    "norms": lambda x: isinstance(x, list) and all(map(_measured, x)),
 }
 
 

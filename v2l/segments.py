@@ -157,6 +157,7 @@ def ingest_segments(
     run = _Run(engine, clip, output, adapter_dtype, progress)
     if force:
         run.clear()
+    waiting = run.work.exists()
     there = None if force else run.output_there()
     parts = windows(clip, sampling, run.cuts(sampling, spec))
     skipped = there is not None and engine.holds(there, clip, parts, adapter_dtype)
@@ -169,8 +170,9 @@ def ingest_segments(
             with suppress(OSError):
                 run.work.rmdir()  # if nothing came of it
         there = run.join(parts)
-    kept = run.keep(there, parts, kept_folder(output, spec)) if keep else []
-    run.clear()
+    kept = run.keep(there, parts, kept_folder(output, spec), moving=not skipped) if keep else []
+    if not (skipped and waiting):  # else what waits there is of a run with other settings
+        run.clear()
     return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(clip.warnings))
 
 
@@ -180,7 +182,7 @@ def work_folder(output: Path) -> Path:
 
 
 def kept_folder(output: Path, spec: SegmentSpec) -> Path:
-    """Where segments are kept: `lecture.segments-60s/` beside `lecture.v2lora`, so that no two ways of cutting mix."""
+    """Where segments are kept: `lecture.segments-60s/` beside `lecture.v2lora`, named by the length asked for."""
     return output.with_name(f"{output.stem}.segments-{spec}")
 
 
@@ -316,13 +318,15 @@ class _Run:
         save(joined, self.output)
         return joined
 
-    def keep(self, adapter: Adapter, parts: Sequence[Sampling], folder: Path) -> list[Path]:
-        """Moves the segments to where they stay; those that are gone are cut out of the joined adapter again."""
+    def keep(self, adapter: Adapter, parts: Sequence[Sampling], folder: Path, moving: bool) -> list[Path]:
+        """Moves the segments that were just made to where they stay; else they are cut out of the joined adapter."""
         create_folder(folder)
         kept = []
         for i, window in enumerate(parts):
             name = self._name(window)
             try:
+                if not moving:
+                    raise FileNotFoundError
                 os.replace(self.work / name, folder / name)
             except OSError:
                 save(slice_segments(adapter, [i]), folder / name)

@@ -128,19 +128,23 @@ def ask_prepared(
     engine: Engine, prepared: Iterable[Prepared], decoding: Decoding
 ) -> Iterator[tuple[Prepared, Answer]]:
     """What was prepared, be it of one adapter or of many, and its answers, in order, in batches."""
+    for answered, group in groupby(prepared, key=lambda one: one.answer is not None):
+        if answered:
+            yield from ((one, one.answer) for one in group if one.answer)
+        else:
+            yield from _ask(engine, group, decoding)
+
+
+def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> Iterator[tuple[Prepared, Answer]]:
     waiting: deque[Prepared] = deque()
 
     def rows() -> Iterator[tuple[list[LayerAdapter] | None, str]]:
         for one in prepared:
             waiting.append(replace(one, adapter=None))  # the batch alone holds on to adapters
-            if one.answer is None:
-                yield one.adapter, one.prompt
+            yield one.adapter, one.prompt
 
     for answer in engine.ask_batch(rows(), decoding):
-        while made := waiting[0].answer:
-            yield waiting.popleft(), made
         yield waiting.popleft(), answer
-    yield from ((one, one.answer) for one in waiting if one.answer)
 
 
 def chosen_strategy(strategy: Strategy, parts: int) -> str:

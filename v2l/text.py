@@ -75,7 +75,8 @@ class LayerAdapter:
     """The adapter of one layer: float32 A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row.
 
     Above some rank the product A^T B is smaller than the factors. Making it pays only in the long run, so it is made
-    once as much time was lost without it as it takes: never more than twice the best there was to do.
+    once as much time was lost without it as it takes: never more than twice the best there was to do. The factors stay,
+    and must not be changed in place.
     """
 
     A: Tensor
@@ -96,7 +97,7 @@ class LayerAdapter:
     def _product_pays(self, tokens: int) -> bool:
         rank, d_in, d_out = self.A.shape[-2], self.A.shape[-1], self.B.shape[-1]
         excess = rank * (d_in + d_out) - d_in * d_out
-        if self.A.dim() > 2 or excess <= 0:
+        if self.A.dim() > 2 or excess <= 0 or torch.is_grad_enabled():
             return False
         self._lost += excess * max(tokens, READ)
         return self._lost > rank * d_in * d_out
@@ -269,14 +270,20 @@ class TextStack(nn.Module):
         if padding is None and self.device.type == "cpu" and embeddings.shape[1] > CHUNK:
             *before, embeddings = embeddings.split(CHUNK, dim=1)
             for chunk in before:
-                self(chunk, cache, adapters)
+                self._run(chunk, cache, adapters, None)
+        logits: Tensor = self.lm_head(self.norm(self._run(embeddings, cache, adapters, padding)[:, -1]))
+        return logits
+
+    def _run(
+        self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None, padding: Tensor | None
+    ) -> Tensor:
+        """`forward` up to the last layer: hidden states [b, t, h]."""
         b, t = embeddings.shape[:2]
         start, end = cache.length, cache.length + t
         positions = torch.arange(start, end, device=embeddings.device).expand(b, t)
         mask = None
         if padding is not None:
             positions = (positions - padding[:, None]).clamp(min=0)
-        if padding is not None:
             keys = torch.arange(end, device=embeddings.device)
             queries = keys[start:]
             mask = (keys[None] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
@@ -286,5 +293,4 @@ class TextStack(nn.Module):
         for i, layer in enumerate(self.layers):
             x = layer(x, rope, mask, cache, i, adapters[i] if adapters else None)
         cache.length = end
-        logits: Tensor = self.lm_head(self.norm(x[:, -1]))
-        return logits
+        return x

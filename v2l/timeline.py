@@ -21,8 +21,8 @@ def draw(spans: Sequence[tuple[int, float, float]], duration: float, width: int,
     `spans` are segments of one video: number, start and end in seconds; `duration` is the video's, in seconds. What
     overlaps is drawn a row lower; a dot is a gap.
     """
-    whole = max(duration, *(end for _, _, end in spans)) or 1.0
     origin = min(0.0, *(start for _, start, _ in spans))
+    whole = max(duration, origin + 0.001, *(end for _, _, end in spans))
     scale = width / (whole - origin)
     rows = []
     for row in _apart(spans):

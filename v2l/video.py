@@ -67,8 +67,8 @@ class Frame:
 
 @dataclass
 class Clip:
-    """The frames of a video chosen by a sampling. `warnings` are sentences for the user; `decoder` one that other clips
-    of the file decode with too."""
+    """The frames of a video chosen by a sampling. `warnings` are sentences for the user; clips of a file with one
+    `decoder`, watched in the order of their frames, are decoded in one pass."""
 
     info: VideoInfo
     indices: list[int]
@@ -76,10 +76,9 @@ class Clip:
     track: Track = field(repr=False)
     decoder: Decoder | None = field(default=None, repr=False)
 
-    def window(self, sampling: Sampling, decoder: Decoder | None = None) -> Clip:
-        """The clip another sampling makes of the file, which is not read again. Clips with one decoder, watched in
-        the order of their frames, are decoded in one pass. Errors as of `open_clip`."""
-        return Clip(self.info, _chosen(self.info, self.track, sampling), [], self.track, decoder)
+    def window(self, sampling: Sampling) -> Clip:
+        """The clip another sampling makes of the file, which is not read again. Errors as of `open_clip`."""
+        return Clip(self.info, _chosen(self.info, self.track, sampling), [], self.track)
 
     @property
     def end(self) -> float:

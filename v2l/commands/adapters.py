@@ -53,6 +53,7 @@ def compose(
         if there is not None and is_compressed(there, whole, max_rank):
             adapter = there
         else:
+            del there  # on Windows a file that is mapped cannot be replaced
             with console.working("Compressing"):
                 adapter = compress(whole, max_rank, console.progress)
         _tell_compressed(adapter, whole, console)

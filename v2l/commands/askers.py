@@ -47,7 +47,7 @@ def print_reply(reply: Reply, question: str, took: float, facts: dict[str, Any],
 
 
 class Asker:
-    """Puts lots of questions to something and prints the answers. One that fails does not stop the others."""
+    """Puts lots of questions to something and prints the answers; what fails by itself is counted."""
 
     def __init__(self, engine: Engine, decoding: Decoding, json: bool, console: Console) -> None:
         self._engine, self._decoding, self._json, self._console = engine, decoding, json, console
