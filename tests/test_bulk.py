@@ -149,6 +149,7 @@ def test_a_video_that_breaks_on_the_way(
     engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, error: Exception, after: int
 ) -> None:
     jobs[1].output.write_bytes(b"before")
+    monkeypatch.setattr("v2l.bulk.DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
     broken(monkeypatch, "1.mp4", error, after)
     results = list(ingest_all(engine, jobs, settings(engine)))
     assert [type(result) for result in results] == [Made, Failed, Made, Made]

@@ -46,7 +46,8 @@ def video(tmp_path: Path) -> Path:
 
 
 def ingest(engine: Engine, video: Path, text: str = "3s", output: Path | None = None, **options: object) -> Segmented:
-    sampling = engine.sampling(frames=4, **{key: options.pop(key) for key in ("start", "end") if key in options})
+    own = {key: options.pop(key) for key in ("start", "end", "frames") if key in options}
+    sampling = engine.sampling(**{"frames": 4, **own})
     return ingest_segments(engine, video, sampling, parse(text), output or video.with_suffix(".v2lora"), **options)
 
 
@@ -277,6 +278,20 @@ def test_a_segment_that_fails_is_named_and_the_others_kept(
     output.unlink()
     ingest(engine, video)
     assert output.read_bytes() == content
+
+
+def test_segments_kept_of_what_is_up_to_date_are_its_own(
+    engine: Engine, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what a run with other settings left stays for that run."""
+    ingest(engine, video)
+    with monkeypatch.context() as failing, pytest.raises(VideoError):
+        watched(engine, failing, fail_at=6.0)
+        ingest(engine, video, frames=2)
+    waiting = sorted(os.listdir(work_folder(video.with_suffix(".v2lora"))))
+    done = ingest(engine, video, keep=True)
+    assert done.skipped and [load(path).record["sampling"]["frames"] for path in done.kept] == [4] * 3
+    assert sorted(os.listdir(work_folder(video.with_suffix(".v2lora")))) == waiting and len(waiting) == 2
 
 
 def test_a_failure_at_once_leaves_nothing(engine: Engine, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:

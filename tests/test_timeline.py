@@ -31,6 +31,7 @@ def drawn(spans: list[tuple[float, float]], duration: float, width: int) -> list
     ([(0, 100)] * 6, 100, ["[1======]", "[2======]", "[3======]", "[4======]", "0:00 1:40"]),
     ([(-2, 5), (5, 12)], 10, ["[1=======][2=======]", "-0:02           0:12"]),
     ([(0, 0)], 0, ["#...................", "0:00            0:01"]),
+    ([(0, 5e-324)], 0, ["#...................", "0:00            0:01"]),
 ])
 def test_segments_gaps_and_overlaps(spans: list[tuple[float, float]], duration: float, rows: list[str]) -> None:
     assert drawn(spans, duration, len(rows[0])) == rows

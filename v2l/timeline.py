@@ -22,7 +22,9 @@ def draw(spans: Sequence[tuple[int, float, float]], duration: float, width: int,
     overlaps is drawn a row lower; a dot is a gap.
     """
     origin = min(0.0, *(start for _, start, _ in spans))
-    whole = max(duration, origin + 0.001, *(end for _, _, end in spans))
+    whole = max(duration, *(end for _, _, end in spans))
+    if whole - origin < 0.001:
+        whole = origin + 1
     scale = width / (whole - origin)
     rows = []
     for row in _apart(spans):
