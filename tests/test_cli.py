@@ -159,6 +159,11 @@ def test_models_lists_what_there_is(here: Path) -> None:
     assert "There is no model" in refused("models", "pull", "nowhere")
 
 
+def test_bench_says_what_there_is() -> None:
+    shown = run("bench", "--help").stdout
+    assert "compare" in shown and "speed" in shown
+
+
 def test_bench_compares(here: Path) -> None:
     words = (REFERENCE / "videos/short.mp4", "--question", "What?", "--repeat", 1, *MAKE)
     text = run("bench", *words).stdout

@@ -429,6 +429,14 @@ for name in sys.argv[1:]:
     assert (done.stdout.split(), done.stderr) == (["2", "refused", "6"], "")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+def test_a_name_that_is_not_utf8(reference: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"old \xff\xfe.mp4")
+    path.write_bytes((reference / "videos" / "clip.mp4").read_bytes())
+    frames, usual = (open_clip(p, Sampling()).frames() for p in (path, reference / "videos" / "clip.mp4"))
+    assert [frame.index for frame in frames] == [frame.index for frame in usual]
+
+
 # -- folders and records ---------------------------------------------------------------------------------------------
 
 

@@ -76,6 +76,8 @@ class _OpenCV:
         import cv2
 
         self.track, self.jumps, self.position, self.jumped = track, jumps, 0, False
+        if not is_text(track.path):
+            raise _Missed  # OpenCV 5 crashes
         with _quiet_opencv():
             # FFmpeg by name: other backends take file names for devices, pipelines or numbered pictures.
             self.capture = cv2.VideoCapture(track.path, cv2.CAP_FFMPEG)
@@ -276,6 +278,15 @@ class Decoder:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+
+
+def is_text(path: str) -> bool:
+    """Whether a file's name is UTF-8; names of old archives may not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @contextmanager

@@ -173,8 +173,8 @@ def _settings(view: Record) -> list[tuple[str, str]]:
     """What a segment was made with, in words."""
     sampling, compute = view["sampling"], view["compute"]
     return [
-        ("sampling", f"at most {sampling['frames']} frames, {sampling['fps']:g} fps, {sampling['skip']:g} s skipped at "
-                     f"either end, {sampling['resolution']} pixels"),
+        ("sampling", f"at most {sampling['frames']} frames, {sampling['fps']:g} fps, {sampling['resolution']} pixels; "
+                     f"of longer videos {sampling['skip']:g} s skipped at either end"),
         ("prompt", view["prompt"]),
         ("computed", f"in {compute['dtype']} on {compute['device']} by v2l {view['v2l']}"),
     ]

@@ -36,7 +36,7 @@ class _Bench(TyperGroup):
     """`v2l bench VIDEO` is `v2l bench compare VIDEO`; the names of other benches come first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        named = bool(args) and args[0] in self.commands
+        named = bool(args) and args[0] in (*self.commands, "-h", "--help")
         return super().parse_args(ctx, args if named else ["compare", *args])
 
 
@@ -45,7 +45,12 @@ bench = typer.Typer(cls=_Bench, rich_markup_mode=None)
 
 @bench.callback()
 def _bench() -> None:
-    """Measure what an adapter saves."""
+    """Measure what an adapter saves. `v2l bench VIDEO` is short for `v2l bench compare VIDEO`.
+
+    \b
+      v2l bench lecture.mp4 --model 500m
+      v2l bench speed --model 500m --report speed.html
+    """
 
 
 @bench.command("compare", cls=Command)

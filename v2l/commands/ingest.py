@@ -77,6 +77,8 @@ def ingest(
     planned = plan(expand(videos), output, output_dir, part)
     run = _Run(Console(quiet), json, planned)
     run.tell_plan(part)
+    if not planned.found and not planned.failed:
+        run.console.warn("No videos were named.")
     jobs, clip = run.first_that_opens(Sampling(**sampling))
     if jobs:
         engine = load_engine(run.console, model, checkpoint, device, dtype, offline)
@@ -162,8 +164,10 @@ class _Run:
 
 def _note(made: Made) -> str:
     if made.skipped:
-        return f"{made.job.output} is up to date."
-    parts = [f"{made.frames} frames", f"{made.tokens} tokens", f"{made.seconds:.1f} s"]
+        kept = f"; its segments are in {made.kept[0].parent}" if made.kept else ""
+        return f"{made.job.output} is up to date{kept}."
+    frames = f"{made.frames} {'frame' if made.frames == 1 else 'frames'}"
+    parts = [frames, f"{made.tokens} tokens", f"{made.seconds:.1f} s"]
     if made.segments > 1:
         before = f" ({made.resumed} from the run before)" if made.resumed else ""
         parts.insert(0, f"{made.segments} segments{before}")
