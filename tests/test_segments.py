@@ -294,6 +294,16 @@ def test_segments_kept_of_what_is_up_to_date_are_its_own(
     assert sorted(os.listdir(work_folder(video.with_suffix(".v2lora")))) == waiting and len(waiting) == 2
 
 
+def test_more_segments_than_a_file_holds_are_refused_before_the_work(
+    engine: Engine, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = watched(engine, monkeypatch)
+    monkeypatch.setattr(segments, "MAX_HEADER", 500)
+    with pytest.raises(UsageError, match=r"^3 segments record more than one file can hold; cut longer ones"):
+        ingest(engine, video)
+    assert starts == [] and os.listdir(video.parent) == ["film.mp4"]
+
+
 def test_a_failure_at_once_leaves_nothing(engine: Engine, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watched(engine, monkeypatch, fail_at=0.0)
     with pytest.raises(VideoError, match=r"^Segment 1 of 3 \(00:00:00 to 00:00:03\) failed: "):

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import v2l
-from v2l.adapter import Adapter, load, save
+from v2l.adapter import MAX_HEADER, Adapter, load, save
 from v2l.ahead import ahead
 from v2l.compose import join, slice_segments
 from v2l.config import DECODED_AHEAD, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
@@ -278,8 +278,11 @@ class _Run:
 
     def watch(self, parts: Sequence[Sampling]) -> int:
         """Makes the segments that are not there yet; how many that were."""
-        create_folder(self.work)
         clips = [self.clip.window(window) for window in parts]
+        if sum(120 + 20 * len(clip.indices) for clip in clips) > MAX_HEADER:  # about what they take
+            raise UsageError(f"{len(clips)} segments record more than one file can hold; cut longer ones, or take "
+                             "fewer --frames of each.")
+        create_folder(self.work)
         missing = [i for i, window in enumerate(parts) if not self._is_made(window)]
         frames = [len(clip.indices) for clip in clips]
         with ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue:
