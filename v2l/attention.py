@@ -8,7 +8,6 @@ On CPUs with bfloat16 products but no AMX, torch's kernel computes in float32: 0
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +21,6 @@ _ROWS = 64
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
 
-@cache
 def _blocks_are_faster() -> bool:
     return cpu_has("avx512_bf16") and not cpu_has("amx_bf16")
 

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from v2l.config import CHUNK
 from v2l.errors import ModelError
 from v2l.packed import cpu_has
 from v2l.prompt import normalize
-from v2l.text import CHUNK, Cache, TextConfig, TextStack
+from v2l.text import Cache, TextConfig, TextStack
 from v2l.verify import read_json
 from v2l.vision import Vision, VisionConfig
 from v2l.weights import fingerprint, load_into, text_name, vision_name

@@ -26,6 +26,9 @@ class Sampling:
     """Seconds; look only at what comes before."""
 
 
+CHUNK = 4096
+"""Context tokens that are computed on together: bounds the memory of what is wider than the hidden states."""
+
 DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""
 

@@ -28,7 +28,7 @@ from v2l.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
-from v2l.video import Clip, is_source, open_clip
+from v2l.video import Clip, is_source, open_clip, span
 
 
 @dataclass(frozen=True)
@@ -49,11 +49,6 @@ class Seen:
         return context_prompt(
             self.timestamps, [self.grid] * len(self.timestamps), self.duration, image_seq_len, text, generate
         )
-
-
-def _span(end: float, sampling: Sampling) -> tuple[float, float]:
-    """Seconds that a sampling covers of a video that ends at `end`."""
-    return sampling.start or 0.0, end if sampling.end is None else min(sampling.end, end)
 
 
 def _recorded(sampling: Sampling) -> dict[str, Any]:
@@ -137,16 +132,16 @@ class Engine:
             for frame in clip.frames():
                 yield frame.time, frame.timestamp, cut_tiles(frame.image, sampling.resolution, tile)
 
-        def tiles(frames: Iterator[tuple[float, float, np.ndarray]]) -> Iterator[np.ndarray]:
-            for time_, timestamp, tiles in frames:
+        def looked_at(frames: Iterator[tuple[float, float, np.ndarray]]) -> Iterator[np.ndarray]:
+            for shown, timestamp, tiles in frames:
                 yield tiles
-                times.append(time_)
+                times.append(shown)
                 timestamps.append(timestamp)
                 if self.progress:
                     self.progress(clip.info.path.name, len(times), wanted)
 
         with ahead(cut(), DECODED_AHEAD, lambda item: item[2].nbytes) as frames:
-            image_tokens = self.base.see(tiles(frames))
+            image_tokens = self.base.see(looked_at(frames))
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
         return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
 
@@ -181,7 +176,7 @@ class Engine:
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
-        start, end = _span(clip.end, sampling)
+        start, end = span(clip.end, sampling)
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
             array(A),
@@ -206,9 +201,7 @@ class Engine:
             version=v2l.__version__,
         )
 
-    def is_current(
-        self, adapter: Adapter | Label, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto"
-    ) -> bool:
+    def is_current(self, adapter: Adapter | Label, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
         """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
         return self.holds(adapter, clip, [sampling], adapter_dtype)
 
@@ -244,7 +237,7 @@ class Engine:
             record["base"]["fingerprint"] == self.base.fingerprint
             and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
             and record["sampling"] == _recorded(sampling)
-            and (segment["start"], segment["end"]) == _span(end, sampling)
+            and (segment["start"], segment["end"]) == span(end, sampling)
             and record["prompt"] == INTERNALIZE
             and record["compute"]["dtype"] == self._dtype_name
         )

@@ -14,11 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.config import HypernetConfig
+from v2l.config import CHUNK, HypernetConfig
 from v2l.packed import Packable, PackedLinear
-
-CHUNK = 4096
-"""Context tokens that go through the projection together: bounds its memory, four times as wide as the features."""
 
 
 def normalized(x: Tensor) -> Tensor:
@@ -56,7 +53,7 @@ class GatedMLP(Packable):
 
 
 class Factor(nn.Linear):
-    """A matrix that meets the queries rather than the context; see `CrossAttention`."""
+    """A matrix that meets the queries rather than the context (see `CrossAttention`), so `pack` must leave it plain."""
 
     def __init__(self, size: int, out: int) -> None:
         super().__init__(size, out, bias=False)

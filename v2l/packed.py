@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 
+@cache
 def cpu_has(feature: str) -> bool:
     """Whether this CPU multiplies with these instructions: avx512_bf16, amx_bf16 or (on ARM) bf16."""
     if hasattr(torch.cpu, "get_capabilities"):

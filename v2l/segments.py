@@ -30,7 +30,7 @@ from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoErr
 from v2l.files import create_folder, replacing
 from v2l.record import Record, encode
 from v2l.scenes import scene_edges
-from v2l.video import SLACK, Clip, Frame, open_clip
+from v2l.video import SLACK, Clip, Frame, open_clip, span
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -84,7 +84,7 @@ def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampl
 
     A segment during which no frame begins (the rate may vary) joins the one before it, whose last frame is what shows.
     """
-    start, end = _span(clip, sampling)
+    start, end = span(clip.end, sampling)
     first = [_frame_at(clip, cut) for cut in cuts]
     edges, taken, stop = [start], _frame_at(clip, start), _frame_at(clip, end)
     for cut, place in zip(cuts, first, strict=True):
@@ -95,10 +95,6 @@ def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampl
             edges[-1] = cut
     ends: list[float | None] = [*edges[1:], sampling.end]
     return [replace(sampling, start=a, end=b) for a, b in zip(edges, ends, strict=True)]
-
-
-def _span(clip: Clip, sampling: Sampling) -> tuple[float, float]:
-    return sampling.start or 0.0, min(sampling.end or clip.end, clip.end)
 
 
 def _frame_at(clip: Clip, seconds: float) -> int:
@@ -160,10 +156,10 @@ def ingest_segments(
     waiting = run.work.exists()
     there = None if force else run.output_there()
     parts = windows(clip, sampling, run.cuts(sampling, spec))
-    skipped = there is not None and engine.holds(there, clip, parts, adapter_dtype)
-    made = 0
-    if there is None or not skipped:
-        there = None  # may be large
+    if there is not None and not engine.holds(there, clip, parts, adapter_dtype):
+        there = None
+    skipped, made = there is not None, 0
+    if there is None:
         try:
             made = run.watch(parts)
         finally:
@@ -246,7 +242,7 @@ class _Run:
 
     def cuts(self, sampling: Sampling, spec: SegmentSpec) -> list[float]:
         """Where to cut, in seconds; scenes are looked for once and noted in the work folder."""
-        start, end = _span(self.clip, sampling)
+        start, end = span(self.clip.end, sampling)
         if spec.length is not None:
             return regular(start, end, spec.length)
         scenes, note = Scenes(), self.work / "scenes.json"
@@ -266,7 +262,7 @@ class _Run:
 
     def _name(self, window: Sampling) -> str:
         """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
-        return "-".join(_clock(at, "h", "m", "s") for at in _span(self.clip, window)) + self.output.suffix
+        return "-".join(_clock(at, "h", "m", "s") for at in span(self.clip.end, window)) + self.output.suffix
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
@@ -304,7 +300,7 @@ class _Run:
         save(adapter, self.work / self._name(window))
 
     def _where(self, i: int, parts: Sequence[Sampling]) -> str:
-        start, end = _span(self.clip, parts[i])
+        start, end = span(self.clip.end, parts[i])
         kept = ", and what was done before it is kept for the next run" if i else ""
         return f"Segment {i + 1} of {len(parts)} ({_clock(start)} to {_clock(end)}) failed{kept}: "
 
@@ -327,14 +323,17 @@ class _Run:
         kept = []
         for i, window in enumerate(parts):
             name = self._name(window)
-            try:
-                if not moving:
-                    raise FileNotFoundError
-                os.replace(self.work / name, folder / name)
-            except OSError:
+            if not (moving and self._moved(name, folder)):
                 save(slice_segments(adapter, [i]), folder / name)
             kept.append(folder / name)
         return kept
+
+    def _moved(self, name: str, folder: Path) -> bool:
+        try:
+            os.replace(self.work / name, folder / name)
+        except OSError:
+            return False
+        return True
 
     def clear(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)

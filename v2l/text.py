@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from v2l.attention import attend
+from v2l.config import CHUNK
 from v2l.errors import ModelError
 from v2l.packed import Packable, PackedLinear
 
@@ -101,10 +102,6 @@ class LayerAdapter:
             return False
         self._lost += excess * max(tokens, READ)
         return self._lost > rank * d_in * d_out
-
-
-CHUNK = 4096
-"""Tokens that go through a layer together on a CPU: bounds the memory of what is wider than the hidden states."""
 
 
 class Cache:

@@ -99,6 +99,11 @@ class Clip:
         self.indices = seen
 
 
+def span(end: float, sampling: Sampling) -> tuple[float, float]:
+    """Seconds that a sampling covers of a video that ends at `end`."""
+    return sampling.start or 0.0, end if sampling.end is None else min(sampling.end, end)
+
+
 def frame_indices(frames: int, fps: float, sampling: Sampling, times: Sequence[float] | None = None) -> list[int]:
     """Indices of the frames looked at, ascending (METHOD section 2), of a video of `frames` frames at `fps`.
 

@@ -200,6 +200,8 @@ def _cut(
     digits = len(str(len(adapter.segments)))  # so that their names sort
     for i, one in each_segment(adapter, indices):
         yield one, output.with_name(f"{output.name}-{i + 1:0{digits}d}{SUFFIX}")
+
+
 def info(
     files: Annotated[list[str], argument("ADAPTER...")],
     json: Json = False,
