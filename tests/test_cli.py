@@ -19,7 +19,8 @@ import v2l
 from v2l.adapter import load, save
 from v2l.commands.console import clean
 from v2l.commands.options import parse_time
-from v2l.show import size_text, time_text
+from v2l.show import size_text
+from v2l.times import time_text
 
 HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
 

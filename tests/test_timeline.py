@@ -11,8 +11,9 @@ from cli import run
 from v2l.adapter import Adapter, save
 from v2l.compose import join
 from v2l.compress import compress
-from v2l.show import adapter_text, time_text
+from v2l.show import adapter_text
 from v2l.timeline import draw
+from v2l.times import time_text
 
 
 def drawn(spans: list[tuple[float, float]], duration: float, width: int) -> list[str]:

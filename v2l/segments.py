@@ -30,6 +30,7 @@ from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoErr
 from v2l.files import create_folder, replacing
 from v2l.record import Record, encode
 from v2l.scenes import scene_edges
+from v2l.times import clock_seconds
 from v2l.video import SLACK, Clip, Frame, open_clip, span
 
 if TYPE_CHECKING:
@@ -53,14 +54,9 @@ def parse(text: str) -> SegmentSpec:
     """`60s`, `90`, `2m`, `1h`, `1:30`, `1:02:03` or `scenes`. UsageError."""
     if text == "scenes":
         return SegmentSpec(None)
-    clock = re.fullmatch(r"(?:(\d+):(?=[0-5]?\d:))?(\d+):([0-5]?\d(?:\.\d+)?)", text, re.ASCII)
     plain = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text, re.ASCII)
-    if clock:
-        hours, minutes, rest = clock.groups(default="0")
-        seconds = int(hours) * 3600 + int(minutes) * 60 + float(rest)
-    elif plain:
-        seconds = float(plain[1]) * _UNITS[plain[2] or "s"]
-    else:
+    seconds = float(plain[1]) * _UNITS[plain[2] or "s"] if plain else clock_seconds(text)
+    if seconds is None:
         raise UsageError(f"{text!r} is no way to cut a video; write a length, such as 60s, 2m or 1:30, or scenes.")
     if not SHORTEST_SEGMENT <= seconds < float("inf"):
         raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long, not {text}.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.record import Record, pieces, singles
 from v2l.timeline import draw
+from v2l.times import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -23,17 +24,6 @@ def size_text(size: float) -> str:
         if size < 999.5:
             return f"{size:.3g} {unit}"
     return f"{size / 1000:.3g} GB"
-
-
-def time_text(seconds: float) -> str:
-    """Seconds as `--start` takes them: 0:05, 12:30.5, 1:02:03."""
-    if seconds < 0:
-        return f"-{time_text(-seconds)}"
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
-    minutes, secs = divmod(whole, 60)
-    hours, minutes = divmod(minutes, 60)
-    text = f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
-    return (text + f".{thousandths:03d}").rstrip("0") if thousandths else text
 
 
 def _room(width: int | None) -> int:

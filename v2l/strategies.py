@@ -20,8 +20,8 @@ from v2l.adapter import Adapter
 from v2l.answer import Answer
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
-from v2l.show import time_text
 from v2l.text import LayerAdapter
+from v2l.times import time_text
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""

@@ -13,7 +13,7 @@ from v2l.commands.console import Console, is_terminal, report
 from v2l.commands.plan import expand
 from v2l.config import PRESETS, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
-from v2l.show import time_text
+from v2l.times import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter

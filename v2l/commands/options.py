@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Sampling
+from v2l.times import clock_seconds
 
 
 class Dtype(str, Enum):
@@ -18,11 +19,10 @@ class Dtype(str, Enum):
 
 def parse_time(text: str) -> float:
     """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`. Raises typer.BadParameter."""
-    match = re.fullmatch(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", text, re.ASCII)
-    if not match:
+    seconds = clock_seconds(text)
+    if seconds is None:
         raise typer.BadParameter(f"{text!r} is not a time; write seconds, MM:SS or H:MM:SS.")
-    hours, minutes, seconds = match.groups(default="0")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    return seconds
 
 
 def positive(value: float | None) -> float | None:
