@@ -344,8 +344,8 @@ def test_from_the_hub_to_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(here: Path) -> None:
-    questions = [f"Question {i}?" for i in range(200)]
-    with subprocess.Popen(command("ask", "short.v2lora", *questions, "--quiet", *SHORT), env=environment(),
+    questions = [f"Question {i}?" for i in range(500)]  # their answers do not fit into a pipe, so it cannot end before
+    with subprocess.Popen(command("ask", "short.v2lora", *questions, "--json", "--quiet", *SHORT), env=environment(),
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None and running.stderr is not None
         assert running.stdout.readline()
