@@ -5,20 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from watched import watched
 
+from v2l import answer
+from v2l import engine as engine_module
 from v2l.adapter import Adapter
 from v2l.answer import Answer, ask_batch
 from v2l.compose import join
 from v2l.config import Decoding
-from v2l.engine import Engine
+from v2l.engine import Engine, Seen
 from v2l.errors import AdapterError
 from v2l.text import LayerAdapter
 from v2l.tiny.questions import KINDS, ask
 from v2l.tiny.world import held_out_clips
+from v2l.video import open_clip
 
 Bound = list[LayerAdapter]
 CLIPS = list(held_out_clips(6, seed=5))
@@ -161,3 +167,44 @@ def test_in_bfloat16_nearly_all_are_equal(rows: list[tuple[Bound | None, str]]) 
     alone = one_by_one(rough, rows, Decoding(24))
     together = list(rough.ask_batch(rows, Decoding(24)))
     assert sum(a.ids == b.ids for a, b in zip(alone, together, strict=True)) >= 0.95 * len(rows)
+
+
+# -- with the video in the prompt ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def seen(engine: Engine) -> Seen:
+    sampling = engine.sampling()
+    return engine.see(open_clip(Path(__file__).parents[1] / "examples" / "three-shapes.mp4", sampling), sampling)
+
+
+@pytest.mark.parametrize("limits", [{}, {"rows_at_once": 2}, {"bytes_at_once": 1}], ids=["one", "pairs", "singly"])
+def test_the_video_in_the_prompt_answers_together_as_one_by_one(
+    engine: Engine, seen: Seen, limits: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = ["What happens?", "What color is the background?", "What?", "What comes after the yellow star?"]
+    prefix, steps = engine.prefix(seen, 0), 0
+    expected = [engine.direct(seen, question, decoding=Decoding(40)).finish() for question in questions]
+    monkeypatch.setattr(answer, "ask_after", partial(answer.ask_after, **limits))
+    monkeypatch.setattr(engine_module, "ask_after", answer.ask_after)
+    step = answer._Going.step
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        return step(*arguments)
+
+    monkeypatch.setattr(answer._Going, "step", counted)
+    same(list(engine.direct_batch(seen, prefix, questions, Decoding(40))), expected)
+    ran = [len(a.ids) + 1 for a in expected]
+    lots = {"rows_at_once": [ran[:2], ran[2:]], "bytes_at_once": [[n] for n in ran]}.get(next(iter(limits), ""), [ran])
+    assert steps == sum(map(max, lots)) and len(set(ran)) > 2
+    assert list(engine.direct_batch(seen, prefix, [])) == []
+
+
+def test_tails_that_differ_by_more_than_the_head_do_not_answer_together(engine: Engine, seen: Seen) -> None:
+    one = replace(seen, image_tokens=seen.image_tokens[: engine.base.image_seq_len], timestamps=[0.0], times=[0.0])
+    prefix = engine.prefix(one, 0)
+    questions = ["What happens?", "What happens " + "and what moves " * prefix[1] + "?", "What happens?"]
+    expected = [engine.direct(one, question, decoding=Decoding(20)).finish() for question in questions]
+    same(list(engine.direct_batch(one, prefix, questions, Decoding(20))), expected)

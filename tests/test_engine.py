@@ -17,6 +17,7 @@ from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import AdapterError, ModelError, V2LError
 from v2l.prompt import resized_size
+from v2l.video import open_clip
 
 
 def make(folder: Path, reference: Path, **options: str) -> Engine:
@@ -166,3 +167,13 @@ def test_frames_are_never_larger_than_the_released_processor_makes_them() -> Non
     assert resized_size(1080, 1920, 1024) == (576, 1024)
     assert resized_size(1920, 1080, 5000) == (4096, 2303)
     assert resized_size(1080, 1920, 5000) == (2303, 4096)
+
+
+def test_a_clip_that_was_seen_gives_the_same_adapter(reference: Path, adapter: Adapter, clip: Path) -> None:
+    engine = make(reference / "tiny-vlm", reference)
+    sampling = engine.sampling(resolution=64)
+    opened = open_clip(clip, sampling)
+    again = engine.ingest_seen(opened, engine.see(opened, sampling), sampling)
+    assert again.record == adapter.record
+    for name, array in adapter.float32().items():
+        np.testing.assert_array_equal(again.float32()[name], array)

@@ -239,17 +239,66 @@ def _stack(adapters: list[list[LayerAdapter] | None]) -> list[LayerAdapter]:
 @torch.inference_mode()
 def _answer_chunk(base: Base, chunk: _Chunk, decoding: Decoding) -> Iterator[Answer]:
     started = time.perf_counter()
-    prompts, end = chunk.prompts, base.token(END)
-    longest, limit = max(map(len, prompts)), _limit(base, decoding)
-    tokens = torch.tensor([[end] * (longest - len(prompt)) + prompt for prompt in prompts], device=base.device)
-    going = _Going(base, [longest - len(prompt) for prompt in prompts], longest + limit, chunk.side_by_side())
-    draws = [torch.Generator(device="cpu").manual_seed(decoding.seed) for _ in prompts]
-    ids: list[list[int]] = [[] for _ in prompts]
-    first, logprobs = [0.0] * len(prompts), [0.0] * len(prompts)
+    prompts = chunk.prompts
+    longest = max(map(len, prompts))
+    tokens = torch.tensor([[base.token(END)] * (longest - len(prompt)) + prompt for prompt in prompts],
+                          device=base.device)
+    going = _Going(base, [longest - len(prompt) for prompt in prompts], longest + _limit(base, decoding),
+                   chunk.side_by_side())
+    counts = [(len(prompt), 0) for prompt in prompts]
+    yield from _answers(base, going, base.text.embed_tokens(tokens), counts, decoding, started)
+
+
+@torch.inference_mode()
+def ask_after(
+    base: Base,
+    head: Tensor,
+    held: Cache,
+    tails: Sequence[Sequence[int]],
+    visual_tokens: int,
+    decoding: Decoding,
+    *,
+    rows_at_once: int = ROWS_AT_ONCE,
+    bytes_at_once: int = BYTES_AT_ONCE,
+) -> Iterator[Answer]:
+    """Answers to prompts that all begin with `head` [1, n, h], whose keys and values are in `held`, and go on with a
+    tail of tokens each: together, as `ask_batch` does, and in order. `visual_tokens` of the head are of a video.
+
+    Rows must end together, so those with shorter tails begin with padding, and what of the head that pushes beyond the
+    first n places is computed again.
+    """
+    n, limit = head.shape[1], _limit(base, decoding)
+    place = held.store[:, :, 0, :, 0].nbytes
+
+    def fit(lot: Sequence[Sequence[int]]) -> bool:
+        lengths = [len(tail) for tail in lot]
+        size = len(lot) * place * (n + max(lengths) + limit)
+        return len(lot) <= rows_at_once and size <= bytes_at_once and max(lengths) - min(lengths) <= n
+
+    rest = list(tails)
+    while rest:
+        count = next((k for k in range(1, len(rest)) if not fit(rest[: k + 1])), len(rest))
+        started, lot, rest = time.perf_counter(), rest[:count], rest[count:]
+        longest = max(map(len, lot))
+        padding = [longest - len(tail) for tail in lot]
+        going = _Going(base, padding, n + longest + limit, None)
+        going.begin(held, n, padding)
+        first = torch.cat([torch.cat([head[:, n - pad :], base.embed(tail)], 1)
+                           for tail, pad in zip(lot, padding, strict=True)])
+        yield from _answers(base, going, first, [(n + len(tail), visual_tokens) for tail in lot], decoding, started)
+
+
+def _answers(base: Base, going: _Going, embeddings: Tensor, counts: Sequence[tuple[int, int]], decoding: Decoding,
+             started: float) -> Iterator[Answer]:
+    """Generates from the first embeddings [b, t, h] on; `counts` are each row's tokens of the prompt and of a video."""
+    end, limit, rows = base.token(END), _limit(base, decoding), len(counts)
+    draws = [torch.Generator(device="cpu").manual_seed(decoding.seed) for _ in counts]
+    ids: list[list[int]] = [[] for _ in counts]
+    first, logprobs = [0.0] * rows, [0.0] * rows
     answers: dict[int, Answer] = {}
     told = 0
     while going.rows:
-        logits = going.step(tokens)
+        logits = going.step(embeddings)
         chosen = _choose_each(logits, decoding.temperature, [draws[row] for row in going.rows])
         sure = logits.float().log_softmax(-1)[range(len(chosen)), chosen].tolist()
         now = time.perf_counter() - started
@@ -261,12 +310,12 @@ def _answer_chunk(base: Base, chunk: _Chunk, decoding: Decoding) -> Iterator[Ans
             if token == end or len(ids[row]) == limit:
                 text = base.tokenizer.decode(ids[row], skip_special_tokens=True).strip()
                 logprob = logprobs[row] / (len(ids[row]) + (token == end))
-                answers[row] = Answer(text, ids[row], len(prompts[row]), 0, first[row] or now, now, logprob)
+                answers[row] = Answer(text, ids[row], *counts[row], first[row] or now, now, logprob)
         while told in answers:
             yield answers.pop(told)
             told += 1
         on = [row not in answers and row >= told for row in going.rows]
-        tokens = torch.tensor(chosen, device=base.device)[going.keep(on), None]
+        embeddings = base.text.embed_tokens(torch.tensor(chosen, device=base.device)[going.keep(on), None])
 
 
 def _choose_each(logits: Tensor, temperature: float, draws: Sequence[torch.Generator]) -> list[int]:
@@ -287,10 +336,16 @@ class _Going:
         self._padding = torch.tensor(padding, device=base.device) if any(padding) else None
         self._cache = Cache(base.text_config, len(padding), size, base.device, base.dtype)
 
-    def step(self, tokens: Tensor) -> Tensor:
-        """Tokens [b, t] -> logits [b, vocabulary] after the last."""
-        text = self._base.text
-        return text(text.embed_tokens(tokens), self._cache, self._adapters, self._padding)
+    def begin(self, held: Cache, n: int, padding: list[int]) -> None:
+        """Fills the first n places of every row with what the only row of `held` holds, after the row's padding."""
+        for row, pad in enumerate(padding):
+            self._cache.store[:, :, row, :, :pad] = 0  # never seen, and yet it must be a number
+            self._cache.store[:, :, row, :, pad:n] = held.store[:, :, 0, :, : n - pad]
+        self._cache.length = n
+
+    def step(self, embeddings: Tensor) -> Tensor:
+        """Embeddings [b, t, h] -> logits [b, vocabulary] after the last."""
+        return self._base.text(embeddings, self._cache, self._adapters, self._padding)
 
     def keep(self, on: list[bool]) -> list[int]:
         """Drops the rows that are not `on`; returns the places of the others, as they lie from now on.

@@ -16,7 +16,7 @@ from torch import Tensor
 import v2l
 from v2l.adapter import Adapter, Label, single
 from v2l.ahead import ahead
-from v2l.answer import Answer, Reply, ask, ask_batch, bind
+from v2l.answer import Answer, Reply, ask, ask_after, ask_batch, bind
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
@@ -166,12 +166,24 @@ class Engine:
         where computing in it, else float16."""
         sampling = sampling or self.sampling()
         clip = video if isinstance(video, Clip) else open_clip(Path(video), sampling)
-        files, hypernetwork = self.files, self.hypernetwork_files
         seen = self.see(clip, sampling)
-        ids = self.base.encode(seen.prompt(self.base.image_seq_len))
+        context = self._context(seen)
         times = seen.times
-        context = self.base.context(ids, seen.image_tokens)
         del seen  # a long video's image tokens are half a gigabyte, and the context has them now
+        return self._adapter(clip, times, context, sampling, adapter_dtype)
+
+    def ingest_seen(self, clip: Clip, seen: Seen, sampling: Sampling, adapter_dtype: str = "auto") -> Adapter:
+        """`ingest` of a clip that `see` has looked at."""
+        return self._adapter(clip, seen.times, self._context(seen), sampling, adapter_dtype)
+
+    def _context(self, seen: Seen) -> Tensor:
+        return self.base.context(self.base.encode(seen.prompt(self.base.image_seq_len)), seen.image_tokens)
+
+    def _adapter(
+        self, clip: Clip, times: list[float], context: Tensor, sampling: Sampling, adapter_dtype: str
+    ) -> Adapter:
+        """Uses the context up."""
+        files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         A, B = self.internalize(context)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
@@ -195,7 +207,7 @@ class Engine:
             compute={
                 "dtype": self._dtype_name,
                 "device": self.device.type,
-                "tokens": len(ids),
+                "tokens": tokens,
             },
             prompt=INTERNALIZE,
             version=v2l.__version__,
@@ -345,3 +357,15 @@ class Engine:
             visual_tokens=len(seen.image_tokens),
             started=started,
         )
+
+    def direct_batch(
+        self, seen: Seen, prefix: tuple[Cache, int], questions: Sequence[str], decoding: Decoding | None = None
+    ) -> Iterator[Answer]:
+        """Many questions to `direct_cached`: its answers, up to rounding, in order, computed together and several times
+        faster. `prefix` needs no room for more."""
+        base, (cache, length) = self.base, prefix
+        prompts = [base.encode(seen.prompt(base.image_seq_len, question, generate=True)) for question in questions]
+        if prompts:
+            head = base.embed(prompts[0][:length], seen.image_tokens)
+            yield from ask_after(base, head, cache, [prompt[length:] for prompt in prompts], len(seen.image_tokens),
+                                 decoding or Decoding())
