@@ -17,6 +17,7 @@ from v2l.commands.console import Boundary, debugging, write
 from v2l.commands.ingest import ingest
 from v2l.commands.models import models
 from v2l.commands.options import Command
+from v2l.commands.train import train
 
 app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
@@ -57,3 +58,4 @@ for command in (ingest, ask, compose, slice_, info):
     app.command(command.__name__.rstrip("_"), cls=Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
+app.add_typer(train, name="train")

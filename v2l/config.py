@@ -7,6 +7,15 @@ from dataclasses import dataclass
 INTERNALIZE = "Internalize this video for later captioning."
 """The text of the user message while a video is internalized (METHOD section 3)."""
 
+CAPTION_PROMPTS = (
+    "Describe the video in detail.",
+    "Describe what happens in this video.",
+    "What happens in this video?",
+    "Give a short summary of the video.",
+    "Write a caption for this video.",
+)
+"""What a teacher is asked of plain videos, each video one of them: a hypernetwork that knows one wording learns it."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -64,6 +73,23 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Comparing:
+    """How the answers of an adapter are held against those with the video in the prompt (METHOD section 8)."""
+
+    margin: float = 0.15
+    """By how much a judge's score, 0 to 1, may differ and still count as equivalent."""
+    f1_margin: float = 0.05
+    """The same of token F1, and of the share of answers that are right to the last character."""
+    budget_share: float = 0.25
+    """Of the tokens of the prompt that holds the video: how many a prompt with fewer frames may have, where no other
+    number is given."""
+    suite_clips: int = 160
+    """Clips of the embedded suite."""
+    seed: int = 0
+    """Of the bootstrap, of the suite's clips, and of which clips are taken where there are too many."""
+
+
+@dataclass(frozen=True)
 class Strategy:
     """How an adapter of several segments is asked; the defaults did best in tests/bench/strategies.py."""
 
@@ -111,6 +137,46 @@ class HypernetConfig:
     @property
     def adapter_scale(self) -> float:
         return 2 * self.rank**1.5 if self.scale is None else self.scale
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a hypernetwork is trained; the defaults are the published recipe (METHOD section 8), or ours where it does not
+    say: batch sizes, threads, how often to validate."""
+
+    steps: int = 60_000
+    """Updates of the weights."""
+    epochs: float | None = None
+    """Passes over the clips instead of steps."""
+    batch_size: int = 8
+    """Clips at once, on each process."""
+    accumulate: int = 1
+    """Batches whose gradients make one step."""
+    optimizer: str = "adamw"
+    lr: float = 1e-4
+    muon_lr: float = 0.02
+    """Of the matrices, where the optimizer is muon; `lr` is then that of the rest."""
+    weight_decay: float = 0.01
+    warmup: float = 0.03
+    """Share of the steps over which the rate rises; then it falls as a cosine."""
+    clip: float = 1.0
+    """Norm that gradients are clipped to."""
+    kl: float = 0.0
+    """Weight of the divergence from the base with the video in its prompt, beside the cross-entropy."""
+    self_distill: bool = False
+    """No targets: the base's own answers with the video in its prompt, and its distributions over them."""
+    parts: int = 1
+    """A clip is cut into up to so many segments whose adapters are joined before the loss."""
+    seed: int = 0
+    every: int = 500
+    """Steps from one validation and checkpoint to the next."""
+    workers: int = 4
+    """Threads that decode videos ahead."""
+    checkpointing: bool = False
+    """Compute the decoder's activations again in the backward pass instead of keeping them."""
+
+
+OPTIMIZERS = ("adamw", "muon")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training a hypernetwork: clips and what is asked of them in, weights that `ingest --checkpoint` takes out."""

@@ -1,0 +1,77 @@
+"""The processes that train together: what `accelerate launch` (or torchrun) tells each of itself, and what they share.
+
+Each holds all weights and takes its own clips; gradients are summed before a step, so that all take the same one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among `count`; one alone needs none of the rest."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    """Its place on its machine: the number of its GPU."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Processes:
+        """As the launcher set RANK, WORLD_SIZE and LOCAL_RANK; one process where it did not."""
+        number = lambda name, default: int(environment.get(name, default))
+        return cls(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0))
+
+    @property
+    def main(self) -> bool:
+        """The one that writes and tells."""
+        return self.rank == 0
+
+    def device(self, name: str | None) -> str | None:
+        """What --device means to this process: each has a GPU of its own."""
+        import torch
+
+        cuda = name == "cuda" or (name is None and torch.cuda.is_available())
+        return f"cuda:{self.local_rank}" if cuda and self.count > 1 else name
+
+    def join(self, device: str) -> None:
+        """Waits for the others; before anything below."""
+        import torch
+        import torch.distributed as dist
+
+        if self.count > 1 and not dist.is_initialized():
+            if device == "cuda":
+                torch.cuda.set_device(self.local_rank)
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+    def leave(self) -> None:
+        import torch.distributed as dist
+
+        if self.count > 1 and dist.is_initialized():
+            dist.destroy_process_group()
+
+    def sum(self, tensors: Iterable[Tensor]) -> None:
+        """Each tensor becomes, in place, its sum over all processes."""
+        if self.count == 1:
+            return
+        import torch.distributed as dist
+
+        for work in [dist.all_reduce(tensor, async_op=True) for tensor in tensors]:
+            work.wait()
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of each process, to all of them."""
+        if self.count == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value)
+        return values
