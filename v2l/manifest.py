@@ -61,7 +61,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]
     path = Path(path)
     found: list[tuple[Item, dict[str, Any]]] = []
     lines: dict[str, int] = {}
-    for number, document in _documents(path):
+    for number, document in documents(path):
         item = parse_item(document, path.parent, f"{path}, line {number}")
         before = lines.setdefault(item.id, number)
         if before != number:
@@ -73,7 +73,8 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]
     return found
 
 
-def _documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The number of each line and the JSON object it holds. Raises UsageError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path

@@ -127,5 +127,10 @@ def check_output(path: Path, create_folder: bool = False) -> None:
     if create_folder and not path.exists():
         while not path.parent.exists():
             path = path.parent
+    check_writable(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raises OutputError unless `path` can be written now."""
     with suppress(_Enough), replacing(path):
         raise _Enough

@@ -26,6 +26,7 @@ from v2l.commands.options import (
     positive,
 )
 from v2l.commands.start import changes
+from v2l.commands.targets import targets
 from v2l.config import DEFAULT_MODEL, OPTIMIZERS, HypernetConfig, Recipe
 from v2l.errors import UsageError
 
@@ -79,8 +80,8 @@ def run_training(
     self_distill: Annotated[bool, typer.Option(
         "--self-distill", help="Learn the base's own answers with the video in its prompt; targets are not read.")]
     = False,
-    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments and join their adapters; 8 is plenty.",
-                  Recipe.parts)] = None,
+    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments and join them; up to 8 is well.",
+                                        Recipe.parts)] = None,
     rank: Annotated[int | None, _count("Rank of a segment's adapter.", HypernetConfig.rank)] = None,
     latent: Annotated[int | None, _count("Width of the hypernetwork.", HypernetConfig.latent_size)] = None,
     queries: Annotated[int | None, _count("Its latent queries.", HypernetConfig.num_queries)] = None,
@@ -146,3 +147,6 @@ def _tell(console: Console, trained: Trained, json: bool) -> None:
         write_json(trained.to_json())
     else:
         write(str(trained.weights))
+
+
+train.command("targets", cls=Command)(targets)

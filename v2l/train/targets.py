@@ -114,9 +114,9 @@ class Targets:
         if self.force or not self.path.exists():
             return []
         found, ids = read_lines(self.path), {line.item.id for line in self.lines}
-        if strange := sum(item.id not in ids for item, _ in found):
-            raise UsageError(f"{self.path} holds {strange} lines of another manifest or part; name another file "
-                             "with -o, or replace it with --force.")
+        if strange := [item.id for item, _ in found if item.id not in ids]:
+            raise UsageError(f"{self.path} holds lines of another manifest or part, such as {strange[0]}; name another "
+                             "file with -o, or replace it with --force.")
         return found
 
     def _gathered(self) -> Iterator[tuple[Item, dict[str, Any]]]:
