@@ -1,0 +1,149 @@
+"""Annotation files as records: JSON, JSON Lines and CSV, every fault told with its file and place."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from v2l.errors import UsageError
+from v2l.manifest import Turn
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What one record of the annotations holds: a video and all that is asked of it."""
+
+    key: str
+    """Tells it from the other entries of the benchmark."""
+    videos: tuple[str, ...]
+    """What the video may be called: a name or a path of somebody else's, with its ending or without."""
+    turns: tuple[Turn, ...]
+    start: float | None = None
+    """Seconds; the clip begins here, and ends at `end`."""
+    end: float | None = None
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One object of a JSON file, or one row of a CSV file, and where it stands."""
+
+    values: dict[str, Any]
+    where: str
+
+    def fault(self, problem: str) -> UsageError:
+        return UsageError(f"{self.where}: {problem}; the file is damaged, or it is not this benchmark's.")
+
+    def text(self, key: str) -> str:
+        """A text that is not blank, stripped; a whole number stands for its digits. Raises UsageError."""
+        if key not in self.values:
+            raise self.fault(f"there is no {key}")
+        return self._text(key, self.values[key])
+
+    def optional(self, key: str) -> str:
+        """As `text`; empty where there is none."""
+        return "" if self.values.get(key) in (None, "") else self.text(key)
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        """A text or a list of texts; none where there is none. Raises UsageError."""
+        value = self.values.get(key)
+        values = value if isinstance(value, list) else [] if value in (None, "") else [value]
+        return tuple(self._text(key, each) for each in values)
+
+    def whole(self, key: str) -> int:
+        """A whole number from 0 on. Raises UsageError."""
+        text = self.text(key)
+        if not (text.isascii() and text.isdigit() and len(text) <= 15):
+            raise self.fault(f"{key} is {shortened(text)}, not a whole number from 0 on")
+        return int(text)
+
+    def records(self, key: str) -> list[Record]:
+        """The objects of a list. Raises UsageError."""
+        value = self.values.get(key)
+        if not isinstance(value, list):
+            raise self.fault(f"{key} is {shortened(value)}, not a list" if key in self.values else f"there is no {key}")
+        return [_record(each, f"{self.where}, {key} {number}") for number, each in enumerate(value, 1)]
+
+    def _text(self, key: str, value: object) -> str:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if not isinstance(value, str):
+            raise self.fault(f"{key} is {shortened(value)}, not a text")
+        if not value.strip():
+            raise self.fault(f"{key} is blank")
+        try:
+            value.encode()
+        except UnicodeEncodeError:  # half a surrogate pair, which no tokenizer takes
+            raise self.fault(f"{key} is no valid Unicode") from None
+        return value.strip()
+
+
+def read_records(path: Path) -> list[Record]:
+    """The records of a `.jsonl` file (one object a line), a `.csv` file (a header and rows) or a `.json` file (a list
+    of objects), in order. Raises UsageError."""
+    if path.suffix.lower() == ".csv":
+        return list(_rows(path))
+    if path.suffix.lower() == ".jsonl":
+        lines = enumerate(_read(path).split("\n"), 1)  # not splitlines: a text may hold other ends of lines
+        return [_record(_json(line, place), place) for number, line in lines
+                if line.strip() and (place := f"{path}, line {number}")]
+    document = _json(_read(path), str(path))
+    if not isinstance(document, list):
+        raise UsageError(f"{path} is no JSON list of objects; is it the file of this benchmark?")
+    return [_record(each, f"{path}, entry {number}") for number, each in enumerate(document, 1)]
+
+
+def read_table(path: Path) -> dict[str, Record]:
+    """The objects of a `.json` file that is an object of objects, under their keys. Raises UsageError."""
+    document = _json(_read(path), str(path))
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is no JSON object of objects; is it the file of this benchmark?")
+    return {key: _record(value, f"{path}, {shortened(key)}") for key, value in document.items()}
+
+
+def shortened(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _record(value: object, where: str) -> Record:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} is {shortened(value)}, not a JSON object; is it the file of this benchmark?")
+    return Record(value, where)
+
+
+def _rows(path: Path) -> Iterator[Record]:
+    reader = csv.DictReader(io.StringIO(_read(path), newline=""), strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:  # a quote that never ends, a NUL
+            raise UsageError(f"{path}, line {reader.line_num}: {error}; get the file again.") from None
+        if row is None:
+            return
+        where = f"{path}, line {reader.line_num}"
+        if None in row or None in row.values():
+            raise UsageError(f"{where}: it has {'more' if None in row else 'fewer'} columns than the header; "
+                             "get the file again.")
+        yield Record(row, where)
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # a line end within quotes is part of a text
+            return file.read()
+    except (OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or "it is no UTF-8 text"
+        raise UsageError(f"The annotations {path} cannot be read ({reason}).") from None
+
+
+def _json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{where}: this is not JSON ({error}); get the file again.") from None
