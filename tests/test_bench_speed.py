@@ -287,7 +287,7 @@ def test_an_interrupted_sweep_goes_on(here: list[str], tmp_path: Path) -> None:
 def test_a_journal_leaves_other_files_alone(content: str, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text(content)
-    with pytest.raises(UsageError, match="not the record of a sweep"):
+    with pytest.raises(UsageError, match="not the record of a bench"):
         Journal(file)
     assert file.read_text() == content
 
@@ -473,5 +473,5 @@ def test_the_command_refuses_before_it_measures(here: list[str], tmp_path: Path)
     assert "is not a list of numbers" in run(*WORDS, "--resolutions", "0", status=2).stderr
     assert "folder that exists" in refused(*WORDS, "--report", "no/page.html")
     (tmp_path / "notes.txt").write_text("mine\nand mine\n")
-    assert "not the record of a sweep" in refused(*WORDS, "--resume", "notes.txt", status=2)
+    assert "not the record of a bench" in refused(*WORDS, "--resume", "notes.txt", status=2)
     assert here == []

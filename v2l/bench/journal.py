@@ -1,4 +1,4 @@
-"""The file an interrupted sweep goes on from: what was found, one JSON document a line."""
+"""The file an interrupted bench goes on from: what was found, one JSON document a line."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _START = b'{"kind": "'
 
 
 class Journal:
-    """Documents as `v2l bench speed --json` prints them; new ones are added as they come. Errors: UsageError for a file
-    that holds something else, OutputError where it cannot be read or written. Without a path nothing is kept."""
+    """Documents, as `v2l bench speed --json` prints them or `quality.journal` makes them; new ones are added as they
+    come. Errors: UsageError for a file that holds something else, OutputError where it cannot be read or written.
+    Without a path nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -28,7 +29,7 @@ class Journal:
         except OSError as error:
             raise OutputError(f"{path} cannot be read ({error.strerror}).") from error
         if lines and not lines[-1].endswith(b"\n") and lines[-1].startswith(_START[: len(lines[-1])]):
-            self._torn = len(lines.pop())  # it was being written when the sweep was interrupted
+            self._torn = len(lines.pop())  # it was being written when the bench was interrupted
         for number, line in enumerate(lines, 1):
             self.documents.append(self._read(line, number))
 
@@ -39,7 +40,7 @@ class Journal:
                 return document
         except (ValueError, KeyError):
             pass
-        raise UsageError(f"{self.path} is not the record of a sweep (line {number}); give --resume another file.")
+        raise UsageError(f"{self.path} is not the record of a bench (line {number}); give --resume another file.")
 
     def known(self, identity: dict[str, Any]) -> dict[tuple[int, int], Cell]:
         """Cells that were measured under this identity, by frames and resolution; of several, the last."""

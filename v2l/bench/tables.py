@@ -18,7 +18,7 @@ WIDE = 100
 """Columns that the wide table needs."""
 
 
-def _wrapped(text: str, width: int | None, indent: str = "") -> str:
+def wrapped(text: str, width: int | None, indent: str = "") -> str:
     """`text` on lines of at most `width` columns, all but the first indented; unchanged without a width."""
     if width is None:
         return text
@@ -51,8 +51,8 @@ def comparison_text(found: Comparison, width: int | None = None) -> str:
              f"{found.device}, {found.dtype}, {found.threads} threads; median of {found.repeats}"]
     said = [f"Q: {found.question}"]
     said += [f"{name}: {way.answer}" for name, way in zip(("adapter", "direct"), found.ways, strict=False)]
-    return "\n".join([*(_wrapped(line, width) for line in about), "", table, "",
-                      *(_wrapped(line, width, "  ") for line in said)])
+    return "\n".join([*(wrapped(line, width) for line in about), "", table, "",
+                      *(wrapped(line, width, "  ") for line in said)])
 
 
 # --- the sweep ---
@@ -64,15 +64,15 @@ _Columns = Sequence[tuple[str, str, int, Callable[["Sweep", Cell], str]]]
 def sweep_text(sweep: Sweep, width: int | None = None) -> str:
     """A table for each resolution: narrow below 100 columns, with more in it from there on."""
     columns = _WIDE if width is None or width >= WIDE else _NARROW
-    parts = [_wrapped(line, width) for line in _about(sweep)]
+    parts = [wrapped(line, width) for line in _about(sweep)]
     for edge in sweep.resolutions:
         cells = sorted((c for c in sweep.cells if c.plan.resolution == edge), key=lambda c: c.plan.frames)
         parts += ["", f"{edge} pixels", *("".join(f"{column[line]:>{column[2]}}" for column in columns).rstrip()
                                           for line in (0, 1))]
         for cell in cells:
             parts.append("".join(f"{text(sweep, cell):>{size}}" for _, _, size, text in columns).rstrip())
-            parts += [_wrapped(line, width, "    ") for line in _missing(cell)]
-    parts += ["", *(_wrapped(line, width, "  ") for line in _asking(sweep))]
+            parts += [wrapped(line, width, "    ") for line in _missing(cell)]
+    parts += ["", *(wrapped(line, width, "  ") for line in _asking(sweep))]
     return "\n".join(parts)
 
 

@@ -23,10 +23,11 @@ from v2l.bench.compare import timed
 from v2l.bench.drawn import ASPECT, length
 from v2l.bench.floors import Shapes
 from v2l.bench.machine import free_memory, measure
+from v2l.bench.prompts import prompt_tokens
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import V2LError, is_memory
-from v2l.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
+from v2l.prompt import cut_tiles, question_prompt, tile_grid
 from v2l.text import Cache, LayerAdapter
 from v2l.video import Clip, frame_indices, open_clip
 
@@ -115,12 +116,10 @@ def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
     base, (pictures, rate) = engine.base, length(sampling)
     stamps = [i / rate for i in frame_indices(pictures, rate, sampling)]
     rows, columns = tile_grid(*ASPECT, sampling.resolution, base.tile)
-    grids, duration = [(rows, columns)] * len(stamps), pictures / rate
+    duration = pictures / rate
     tiles = len(stamps) * (rows * columns + (rows * columns > 1))
-    # <image> is one token wherever it stands, so one for each tile is enough to count with, and ten times faster.
-    left_out = tiles * (base.image_seq_len - 1)
-    watching = len(base.encode(context_prompt(stamps, grids, duration, 1))) + left_out
-    asking = len(base.encode(context_prompt(stamps, grids, duration, 1, question, generate=True))) + left_out
+    watching = prompt_tokens(base, stamps, (rows, columns), duration)
+    asking = prompt_tokens(base, stamps, (rows, columns), duration, question, generate=True)
     return Plan(sampling.frames, sampling.resolution, tiles, watching, asking)
 
 

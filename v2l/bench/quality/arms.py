@@ -1,0 +1,145 @@
+"""Clips and questions -> answers: a clip is decoded and seen once for all arms, questions are answered in batches."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from v2l.answer import ROWS_AT_ONCE, Answer
+from v2l.base import Base
+from v2l.bench.compare import QUESTION, timed
+from v2l.bench.drawn import ASPECT
+from v2l.bench.prompts import prompt_tokens
+from v2l.bench.quality.journal import Answered, Given, Task, Unreadable
+from v2l.bench.quality.plan import Question
+from v2l.config import Comparing, Decoding, Sampling
+from v2l.engine import Engine, Seen
+from v2l.errors import VideoError
+from v2l.prompt import tile_grid
+from v2l.text import LayerAdapter
+from v2l.video import open_clip
+
+
+def default_budget(base: Base, sampling: Sampling) -> int:
+    """Tokens of the arm `budget` where no number is given: that share of the prompt with a whole 16:9 video in it."""
+    stamps = [i / sampling.fps for i in range(sampling.frames)]
+    grid = tile_grid(*ASPECT, sampling.resolution, base.tile)
+    whole = prompt_tokens(base, stamps, grid, sampling.frames / sampling.fps, QUESTION, generate=True)
+    return math.ceil(whole * Comparing.budget_share)
+
+
+def fewer_frames(base: Base, seen: Seen, questions: Sequence[str], tokens: int) -> Seen:
+    """A video with as many of its frames, evenly spread, as keep each prompt within so many tokens; at least one."""
+    total = len(seen.timestamps)
+    longest = max(questions, key=lambda question: len(base.encode(question)))
+
+    def size(count: int) -> int:
+        stamps = [seen.timestamps[place] for place in _spread(count, total)]
+        return prompt_tokens(base, stamps, seen.grid, seen.duration, longest, generate=True)
+
+    places = _spread(max(1, bisect_right(range(1, total + 1), tokens, key=size)), total)
+    each = seen.image_tokens.unflatten(0, (total, -1))
+    return replace(seen, image_tokens=each[places].flatten(0, 1), timestamps=[seen.timestamps[p] for p in places],
+                   times=[seen.times[p] for p in places])
+
+
+def _spread(count: int, total: int) -> list[int]:
+    """The middles of `count` equal parts of `total` frames."""
+    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
+
+
+@dataclass(frozen=True)
+class _Ready:
+    """A clip that was watched into an adapter and is still to be asked."""
+
+    task: Task
+    frames: int
+    setup_s: float
+    adapter: list[LayerAdapter] | None
+    """None is the bare base."""
+
+    def answered(self, answers: Sequence[Answer], seconds: float) -> Answered:
+        arm = "none" if self.adapter is None else "adapter"
+        return _unit(self.task, arm, self.frames, self.setup_s, answers, seconds)
+
+
+def perform(engine: Engine, tasks: Iterable[Task], decoding: Decoding) -> Iterator[tuple[Task, Answered | Unreadable]]:
+    """Answers task by task, an arm at a time, with what it was asked; a clip that cannot be decoded comes out once.
+
+    Adapters wait for each other, so that their questions fill a batch.
+    """
+    waiting: list[_Ready] = []
+    for task in tasks:
+        if "none" in task.arms:
+            waiting.append(_Ready(task, 0, 0.0, None))
+        if task.arms != ("none",):
+            try:
+                seen, see_s, adapter, adapt_s = _watched(engine, task)
+            except VideoError as error:
+                waiting = [ready for ready in waiting if ready.task is not task]
+                yield task, Unreadable(task.watch.id, task.watch.name, str(error))
+                continue
+            if adapter:
+                waiting.append(_Ready(task, len(seen.timestamps), see_s + adapt_s, adapter))
+            for arm in ("direct", "budget"):
+                if arm in task.arms:
+                    yield task, _direct(engine, task, arm, seen, see_s, decoding)
+        if sum(len(ready.task.watch.questions) for ready in waiting) >= ROWS_AT_ONCE:
+            yield from _asked(engine, waiting, decoding)
+            waiting = []
+    yield from _asked(engine, waiting, decoding)
+
+
+def _watched(engine: Engine, task: Task) -> tuple[Seen, float, list[LayerAdapter] | None, float]:
+    """The clip as seen, its adapter where that is wanted, and the seconds of each."""
+    sampling = task.sampling
+
+    def look() -> tuple[Seen, object]:
+        clip = open_clip(task.watch.video, sampling)
+        return engine.see(clip, sampling), clip
+
+    (seen, clip), see_s = timed(engine.device, look)
+    if "adapter" not in task.arms:
+        return seen, see_s, None, 0.0
+    adapter, adapt_s = timed(engine.device, lambda: engine.bind(engine.ingest_seen(clip, seen, sampling)))
+    return seen, see_s, adapter, adapt_s
+
+
+def _direct(engine: Engine, task: Task, arm: str, seen: Seen, see_s: float, decoding: Decoding) -> Answered:
+    questions = [question.prompt for question in task.watch.questions]
+    if arm == "budget":
+        total = len(seen.timestamps)
+        seen = fewer_frames(engine.base, seen, questions, task.budget_tokens)
+        see_s *= len(seen.timestamps) / total
+    prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, 0))
+    started = time.perf_counter()
+    answers = list(engine.direct_batch(seen, prefix, questions, decoding))
+    return _unit(task, arm, len(seen.timestamps), see_s + prefix_s, answers, time.perf_counter() - started)
+
+
+def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Iterator[tuple[Task, Answered]]:
+    """The questions of all waiting, those with an adapter and those without in batches of their own."""
+    for bare in (False, True):
+        lot = [ready for ready in waiting if (ready.adapter is None) == bare]
+        started = time.perf_counter()
+        rows = ((ready.adapter, question.prompt) for ready in lot for question in ready.task.watch.questions)
+        answers = list(engine.ask_batch(rows, decoding))
+        share, given = (time.perf_counter() - started) / max(1, len(answers)), iter(answers)
+        for ready in lot:
+            count = len(ready.task.watch.questions)
+            yield ready.task, ready.answered(list(islice(given, count)), share * count)
+
+
+def _unit(task: Task, arm: str, frames: int, setup_s: float, answers: Sequence[Answer], seconds: float) -> Answered:
+    given = tuple(_given(question, answer, seconds / len(answers))
+                  for question, answer in zip(task.watch.questions, answers, strict=True))
+    return Answered(task.watch.id, arm, task.conditions(arm), frames, setup_s, given)
+
+
+def _given(question: Question, answer: Answer, seconds: float) -> Given:
+    return Given(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
+                 len(answer.ids), seconds)

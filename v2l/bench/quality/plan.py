@@ -1,0 +1,146 @@
+"""What is asked of whom: clips with their questions, and the setting they are answered under."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import v2l
+from v2l.config import DEFAULT_MODEL, Decoding
+from v2l.errors import UsageError
+from v2l.manifest import Item
+from v2l.times import time_text
+
+ARMS = ("adapter", "direct", "budget", "none")
+"""From the adapter; with the video in the prompt; the same with fewer frames, so that the prompt is at most so many
+tokens; with no video at all."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its references."""
+
+    id: str
+    """Unique in a run, the same in the next."""
+    benchmark: str
+    kind: str
+    prompt: str
+    references: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """A clip and all that is asked about it, so that it is watched once."""
+
+    video: Path
+    start: float | None
+    end: float | None
+    questions: tuple[Question, ...]
+
+    @property
+    def id(self) -> str:
+        """As unique as its questions."""
+        return self.questions[0].id
+
+    @property
+    def name(self) -> str:
+        if self.start is None and self.end is None:
+            return self.video.name
+        return f"{self.video.name} {time_text(self.start or 0)}–{'' if self.end is None else time_text(self.end)}"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """All clips of a run."""
+
+    watches: tuple[Watch, ...]
+    unanswerable: int = 0
+    """Turns that were left out because they have no reference."""
+
+    @property
+    def questions(self) -> list[Question]:
+        return [question for watch in self.watches for question in watch.questions]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Who answers, and how; what is None is the model's own or follows from it."""
+
+    model: str = DEFAULT_MODEL
+    checkpoint: str | None = None
+    device: str | None = None
+    dtype: str = "auto"
+    offline: bool = False
+    frames: int | None = None
+    fps: float | None = None
+    resolution: int | None = None
+    arms: tuple[str, ...] = ARMS
+    budget_tokens: int | None = None
+    max_new_tokens: int = Decoding.max_new_tokens
+    suite: str = ""
+    """Which clips were made for it, where they were."""
+
+    def asked(self) -> dict[str, Any]:
+        """What decides an answer, as far as the call tells."""
+        values = asdict(self)
+        del values["arms"], values["offline"]
+        return {"v2l": v2l.__version__, **values}
+
+
+def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = None, seed: int = 0) -> Asked:
+    """The questions of (name, items) sources, clip by clip; the name is the benchmark of items that tell none.
+
+    With `clips`, at most about so many clips of each benchmark, drawn by `seed`. Raises UsageError where two turns have
+    one id, where a question cannot be asked, and where there is none.
+    """
+    found: dict[tuple[Path, float | None, float | None], list[Question]] = {}
+    ids: set[str] = set()
+    unanswerable = 0
+    for name, items in sources:
+        for item in items:
+            for number, turn in enumerate(item.turns, 1):
+                if not turn.targets:
+                    unanswerable += 1
+                    continue
+                benchmark = item.benchmark or name
+                question = Question(f"{benchmark}/{item.id}/{number}", benchmark, turn.kind, turn.prompt, turn.targets)
+                _check(question, ids)
+                found.setdefault((item.video, item.start, item.end), []).append(question)
+    watches = tuple(Watch(*clip, tuple(questions)) for clip, questions in found.items())
+    if not watches:
+        raise UsageError("There is no question with a reference answer in what was given.")
+    return Asked(watches if clips is None else _drawn(watches, clips, seed), unanswerable)
+
+
+def _check(question: Question, ids: set[str]) -> None:
+    if question.id in ids:
+        raise UsageError(f"Two lines of the benchmark {question.benchmark!r} have the id of {question.id!r}; "
+                         "give each its own, or give their benchmarks other names.")
+    if "<image>" in question.prompt:
+        raise UsageError(f"The question {question.id!r} contains <image>, which cannot be asked with a video in the "
+                         "prompt; leave it out.")
+    ids.add(question.id)
+
+
+def _drawn(watches: Sequence[Watch], clips: int, seed: int) -> tuple[Watch, ...]:
+    """Clips in random order are taken as long as one of their benchmarks has fewer than `clips`; their order stays."""
+    taken: list[int] = []
+    had: Counter[str] = Counter()
+    for place in random.Random(f"clips {seed}").sample(range(len(watches)), len(watches)):
+        benchmarks = {question.benchmark for question in watches[place].questions}
+        if any(had[benchmark] < clips for benchmark in benchmarks):
+            taken.append(place)
+            had.update(benchmarks)
+    return tuple(watches[place] for place in sorted(taken))
+
+
+def held_out(items: Sequence[Item], split: str | None) -> list[Item]:
+    """The items of one split; of none given, those a model is to be tested on: test, else val, else all."""
+    for wanted in (split,) if split else ("test", "val"):
+        if chosen := [item for item in items if item.split == wanted]:
+            return chosen
+    return [] if split else list(items)

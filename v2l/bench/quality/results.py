@@ -1,0 +1,157 @@
+"""Scores -> what the tables show: paired differences with verdicts, and averages of every arm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import v2l
+from v2l.bench.quality.journal import Answered, Made
+from v2l.bench.quality.plan import Asked, Question, Setting
+from v2l.bench.quality.published import Published, in_order, published, title
+from v2l.bench.quality.run import Answers
+from v2l.bench.quality.score import METRICS, Scored
+from v2l.bench.stats import Paired, paired, verdicts
+
+
+@dataclass(frozen=True)
+class Row:
+    """The adapter (a) held against the video in the prompt (b), on one benchmark or kind of question."""
+
+    name: str
+    title: str
+    found: Paired
+    verdict: str
+    left_out: int
+    """Questions of which one of the two answers could not be judged."""
+    published: Published | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name, "title": self.title, "questions": self.found.pairs, "clips": self.found.clips,
+            "base": self.found.mean_b, "adapter": self.found.mean_a, **self.found.to_json(), "verdict": self.verdict,
+            "left_out": self.left_out, "published": self.published and asdict(self.published),
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows whose verdicts are Holm-corrected together."""
+
+    metric: str
+    margin: float
+    rows: tuple[Row, ...]
+
+    def count(self, *verdicts: str) -> int:
+        return sum(row.verdict in verdicts for row in self.rows)
+
+
+def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
+          model: str = "") -> Table:
+    """The adapter's scores minus those with the video in the prompt, of all questions that both answered, in groups;
+    resampled by clips. `model` is a released preset, whose published figures stand beside, or empty."""
+    mine = {s.question.id: s for s in scored if s.arm == "adapter"}
+    pairs: dict[str, list[tuple[Scored, Scored]]] = {}
+    for theirs in scored:
+        if theirs.arm == "direct" and theirs.question.id in mine:
+            pairs.setdefault(by(theirs.question), []).append((mine[theirs.question.id], theirs))
+    names, results, left_out = [], [], []
+    for name in in_order(list(pairs)):
+        values = [(getattr(a, metric), getattr(b, metric), a.watch) for a, b in pairs[name]]
+        judged = [value for value in values if value[0] is not None and value[1] is not None]
+        if judged:
+            a, b, clips = zip(*judged, strict=True)
+            names.append(name)
+            results.append(paired(a, b, groups=clips, margin=margin, seed=seed))
+            left_out.append(len(values) - len(judged))
+    said = verdicts(results, margin)
+    return Table(metric, margin, tuple(
+        Row(name, title(name), *rest, published(model, metric, name))
+        for name, *rest in zip(names, results, said, left_out, strict=True)))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Averages of one arm."""
+
+    name: str
+    questions: int
+    scores: dict[str, float | None]
+    """By metric; None where nothing was judged."""
+    prompt_tokens: float
+    frames: float
+    setup_s: float
+    """Of a clip, before its first question."""
+    answer_s: float
+    """Of a question."""
+
+
+def arm_of(name: str, units: Iterable[Answered], scored: Iterable[Scored]) -> Arm:
+    """Of at least one clip."""
+    units, mine = list(units), [s for s in scored if s.arm == name]
+    return Arm(
+        name, len(mine), {metric: mean(getattr(s, metric) for s in mine) for metric in METRICS},
+        fmean(s.given.prompt_tokens for s in mine), fmean(unit.frames for unit in units),
+        fmean(unit.setup_s for unit in units), fmean(s.given.seconds for s in mine),
+    )
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """Of those there are."""
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Margins:
+    judge: float
+    token_f1: float
+
+
+@dataclass
+class Quality:
+    """A run and all it found."""
+
+    setting: Setting
+    made: Made
+    asked: Asked
+    answers: Answers
+    scored: list[Scored]
+    judge: str
+    """Who judged; empty if nobody did."""
+    margins: Margins
+    seed: int
+
+    def __post_init__(self) -> None:
+        preset = "" if self.setting.checkpoint else self.setting.model
+        tables = (("judge", self.margins.judge), ("token_f1", self.margins.token_f1))
+        by_benchmark = lambda question: question.benchmark
+        self.tables = {metric: table(self.scored, metric, margin, by_benchmark, self.seed, preset)
+                       for metric, margin in tables if metric != "judge" or self.judge}
+        """`judge`, the columns of the paper's Table 1, if there is a judge; `token_f1`, those of its Table 4."""
+        self.kinds = table([s for s in self.scored if s.question.kind], "exact", self.margins.token_f1,
+                           lambda question: question.kind, self.seed)
+        """Answers that are right to the last character, by kind of question, where questions tell theirs."""
+        self.arms = [arm_of(arm, self.answers.of(arm).values(), self.scored) for arm in self.setting.arms
+                     if self.answers.of(arm)]
+
+    @property
+    def over_budget(self) -> int:
+        """Questions of the arm `budget` whose prompt is longer than it may be, with a single frame."""
+        return sum(s.given.prompt_tokens > self.made.budget_tokens for s in self.scored if s.arm == "budget")
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the single answers, which a journal keeps."""
+        return {
+            "kind": "quality", "v2l": v2l.__version__, **asdict(self.made), "arms": [asdict(arm) for arm in self.arms],
+            "clips": len(self.asked.watches) - len(self.answers.unreadable),
+            "questions": sum(len(unit.answers) for unit in self.answers.of(self.setting.arms[0]).values()),
+            "unreadable": [{"name": clip.name, "reason": clip.reason} for clip in self.answers.unreadable],
+            "without_reference": self.asked.unanswerable, "over_budget": self.over_budget,
+            "judge": self.judge or None, "seed": self.seed,
+            "tables": {name: {"margin": found.margin, "rows": [row.to_json() for row in found.rows]}
+                       for name, found in self.tables.items()},
+            "kinds": {"margin": self.kinds.margin, "rows": [row.to_json() for row in self.kinds.rows]},
+        }
