@@ -51,16 +51,7 @@ def load_benchmark(name: str, folder: str | Path, *, split: str | None = None, l
     read = benchmark.read_regions if regions else benchmark.read
     if read is None:
         raise UsageError(f"{benchmark.title} has no regions; leave them out.")
-    if split is not None and split not in benchmark.splits:
-        raise UsageError(f"{benchmark.title} has no split {split!r} with references; it has "
-                         f"{', '.join(benchmark.splits)}.")
-    annotations = Path(folder)
-    if annotations.is_file():
-        _check_readable(annotations)
-        shelf, split = Shelf(annotations.parent), split or _told(annotations) or benchmark.splits[0]
-    else:
-        shelf = Shelf(annotations)
-        annotations, split = _annotations(benchmark, shelf, split)
+    annotations, split, shelf = _opened(benchmark, Path(folder), split)
     shelf = shelf if videos is None else Shelf(Path(videos))
     entries = [entry for entry in read(annotations) if entry.turns]
     if not entries:
@@ -76,21 +67,27 @@ def load_benchmark(name: str, folder: str | Path, *, split: str | None = None, l
                   len(entries) - len(there), missing)
 
 
-def _annotations(benchmark: Benchmark, shelf: Shelf, split: str | None) -> tuple[Path, str]:
-    """The annotation file, and its split."""
-    splits = benchmark.splits if split is None else (split,)
+def _opened(benchmark: Benchmark, folder: Path, split: str | None) -> tuple[Path, str, Shelf]:
+    """The annotation file, its split, and what lies where it was looked for."""
+    if split is not None and split not in benchmark.splits:
+        raise UsageError(f"{benchmark.title} has no split {split!r} with references; it has "
+                         f"{', '.join(benchmark.splits)}.")
+    if folder.is_file():
+        _check_readable(folder)
+        return folder, split or _told(folder) or benchmark.splits[0], Shelf(folder.parent)
+    shelf, splits = Shelf(folder), benchmark.splits if split is None else (split,)
     for each in splits:
         names = [name.format(split=each) for name in benchmark.files]
         found = next(filter(None, map(shelf.file, names)), None)
         if found:
-            return found, each
+            return found, each, shelf
     for each in splits:  # what the Hub has in place of them
         for name in benchmark.files:
             parquet = shelf.file(Path(name.format(split=each)).stem + ".parquet")
             if parquet:
                 _check_readable(parquet)
     expected = benchmark.files[0].format(split=splits[0])
-    raise UsageError(f"There is no {expected} below {shelf.folder}; {benchmark.title} needs {benchmark.about}.")
+    raise UsageError(f"There is no {expected} below {folder}; {benchmark.title} needs {benchmark.about}.")
 
 
 def _told(path: Path) -> str | None:

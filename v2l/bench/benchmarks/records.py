@@ -46,14 +46,14 @@ class Record:
         return self._text(key, self.values[key])
 
     def optional(self, key: str) -> str:
-        """As `text`; empty where there is none."""
-        return "" if self.values.get(key) in (None, "") else self.text(key)
+        """As `text`; empty where there is none, or a blank one."""
+        return "" if _blank(self.values.get(key)) else self.text(key)
 
     def texts(self, key: str) -> tuple[str, ...]:
-        """A text or a list of texts; none where there is none. Raises UsageError."""
+        """A text or a list of texts, blank ones left out; none where there is none. Raises UsageError."""
         value = self.values.get(key)
-        values = value if isinstance(value, list) else [] if value in (None, "") else [value]
-        return tuple(self._text(key, each) for each in values)
+        values = value if isinstance(value, list) else [value]
+        return tuple(self._text(key, each) for each in values if not _blank(each))
 
     def whole(self, key: str) -> int:
         """A whole number from 0 on. Raises UsageError."""
@@ -74,7 +74,7 @@ class Record:
             return str(value)
         if not isinstance(value, str):
             raise self.fault(f"{key} is {shortened(value)}, not a text")
-        if not value.strip():
+        if _blank(value):
             raise self.fault(f"{key} is blank")
         try:
             value.encode()
@@ -94,7 +94,7 @@ def read_records(path: Path) -> list[Record]:
                 if line.strip() and (place := f"{path}, line {number}")]
     document = _json(_read(path), str(path))
     if not isinstance(document, list):
-        raise UsageError(f"{path} is no JSON list of objects; is it the file of this benchmark?")
+        raise UsageError(f"{path} is no JSON list of objects; the file is not this benchmark's.")
     return [_record(each, f"{path}, entry {number}") for number, each in enumerate(document, 1)]
 
 
@@ -102,7 +102,7 @@ def read_table(path: Path) -> dict[str, Record]:
     """The objects of a `.json` file that is an object of objects, under their keys. Raises UsageError."""
     document = _json(_read(path), str(path))
     if not isinstance(document, dict):
-        raise UsageError(f"{path} is no JSON object of objects; is it the file of this benchmark?")
+        raise UsageError(f"{path} is no JSON object of objects; the file is not this benchmark's.")
     return {key: _record(value, f"{path}, {shortened(key)}") for key, value in document.items()}
 
 
@@ -111,9 +111,13 @@ def shortened(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def _record(value: object, where: str) -> Record:
     if not isinstance(value, dict):
-        raise UsageError(f"{where} is {shortened(value)}, not a JSON object; is it the file of this benchmark?")
+        raise UsageError(f"{where} is {shortened(value)}, not a JSON object; the file is not this benchmark's.")
     return Record(value, where)
 
 
@@ -123,7 +127,7 @@ def _rows(path: Path) -> Iterator[Record]:
         try:
             row = next(reader, None)
         except csv.Error as error:  # a quote that never ends, a NUL
-            raise UsageError(f"{path}, line {reader.line_num}: {error}; get the file again.") from None
+            raise UsageError(f"{path}, after line {reader.line_num}: {error}; get the file again.") from None
         if row is None:
             return
         where = f"{path}, line {reader.line_num}"

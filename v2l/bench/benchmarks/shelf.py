@@ -44,7 +44,7 @@ class Shelf:
     def file(self, name: str) -> Path | None:
         """The file of that name, wherever it lies; copies of one count once. Raises UsageError where several differ."""
         found = sorted(self._named.get(name, []), key=lambda path: (len(path.parts), path))
-        differing = [path for path in found[1:] if path.read_bytes() != found[0].read_bytes()]
+        differing = [path for path in found[1:] if not _alike(path, found[0])]
         if differing:
             raise UsageError(f"{found[0]} and {differing[0]} have the same name and differ; give the file itself "
                              "in place of the folder.")
@@ -66,3 +66,10 @@ class Shelf:
         if len(likest) > 1:
             raise UsageError(f"{last} may be {likest[0]} or {likest[1]}; keep one of them below {self.folder}.")
         return likest[0] if likest else None
+
+
+def _alike(one: Path, other: Path) -> bool:
+    try:
+        return one.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
