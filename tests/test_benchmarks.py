@@ -46,7 +46,8 @@ def refusal(*args: Any, **options: Any) -> str:
 
 def activitynet_captions(folder: Path) -> Path:
     put(folder / "val_1.json", {
-        "v_kite": {"duration": 9.5, "timestamps": [[0, 4], [3.5, 9.5]], "sentences": ["A kite rises. ", " ", " It falls."]},
+        "v_kite": {"duration": 9.5, "timestamps": [[0, 4], [3.5, 9.5]],
+                   "sentences": ["A kite rises. ", " ", " It falls."]},
         "v_boat": {"duration": 5, "timestamps": [[0, 5]], "sentences": ["A boat turns."]}})
     put(folder / "val_2.json", {
         "v_kite": {"duration": 9.5, "timestamps": [[0, 9]], "sentences": ["Somebody flies it."]}})
@@ -294,7 +295,6 @@ def test_marks_line_ends_quotes_and_scripts_survive(tmp_path: Path) -> None:
 
 RCAP = {"uid": 1, "video": "a.mp4", "caption": "c", "start_frame": 0, "end_frame": 3}
 PAIR = {"question": "q", "answer": "a", "sub_category": "style"}
-
 
 WRONG: list[tuple[str, str, Any, str]] = [
     ("plm-rcap", "plm_rcap_test.jsonl", [RCAP, {**RCAP, "caption": None}], "line 2: caption is null, not a text"),
