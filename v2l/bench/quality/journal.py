@@ -29,6 +29,8 @@ class Made:
     device: str
     sampling: dict[str, Any]
     """Frames, fps, skip and resolution."""
+    tile: int
+    """The edge of a tile, in pixels."""
     budget_tokens: int
 
     @classmethod
@@ -40,7 +42,7 @@ class Made:
         hypernetwork = engine.hypernetwork_files
         return cls(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
                    str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
-                   setting.budget_tokens or default_budget(engine.base, sampling))
+                   engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
 
     def sampling_of(self, watch: Watch, **changes: Any) -> Sampling:
         """How a clip is looked at."""

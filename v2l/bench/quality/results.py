@@ -48,24 +48,41 @@ class Table:
         return sum(row.verdict in verdicts for row in self.rows)
 
 
+Pair = tuple[Scored, Scored]
+"""The answers to one question from the adapter and with the video in the prompt."""
+
+
+def pairs_of(scored: Iterable[Scored]) -> list[Pair]:
+    """Of all questions that both answered."""
+    scored = list(scored)
+    mine = {s.question.id: s for s in scored if s.arm == "adapter"}
+    return [(mine[s.question.id], s) for s in scored if s.arm == "direct" and s.question.id in mine]
+
+
+def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> tuple[Paired | None, int]:
+    """The adapter's scores minus those with the video in the prompt, resampled by clips; and how many pairs were left out
+    because one of the two was not judged. None where none is left."""
+    values = [(getattr(a, metric), getattr(b, metric), a.watch) for a, b in pairs]
+    judged = [value for value in values if value[0] is not None and value[1] is not None]
+    if not judged:
+        return None, len(values)
+    a, b, clips = zip(*judged, strict=True)
+    return paired(a, b, groups=clips, margin=margin, seed=seed), len(values) - len(judged)
+
+
 def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
           model: str = "") -> Table:
-    """The adapter's scores minus those with the video in the prompt, of all questions that both answered, in groups;
-    resampled by clips. `model` is a released preset, whose published figures stand beside, or empty."""
-    mine = {s.question.id: s for s in scored if s.arm == "adapter"}
-    pairs: dict[str, list[tuple[Scored, Scored]]] = {}
-    for theirs in scored:
-        if theirs.arm == "direct" and theirs.question.id in mine:
-            pairs.setdefault(by(theirs.question), []).append((mine[theirs.question.id], theirs))
+    """A row for each group of questions. `model` is a released preset, whose published figures stand beside, or empty."""
+    grouped: dict[str, list[Pair]] = {}
+    for pair in pairs_of(scored):
+        grouped.setdefault(by(pair[0].question), []).append(pair)
     names, results, left_out = [], [], []
-    for name in in_order(list(pairs)):
-        values = [(getattr(a, metric), getattr(b, metric), a.watch) for a, b in pairs[name]]
-        judged = [value for value in values if value[0] is not None and value[1] is not None]
-        if judged:
-            a, b, clips = zip(*judged, strict=True)
+    for name in in_order(list(grouped)):
+        found, unjudged = difference(grouped[name], metric, margin, seed)
+        if found:
             names.append(name)
-            results.append(paired(a, b, groups=clips, margin=margin, seed=seed))
-            left_out.append(len(values) - len(judged))
+            results.append(found)
+            left_out.append(unjudged)
     said = verdicts(results, margin)
     return Table(metric, margin, tuple(
         Row(name, title(name), *rest, published(model, metric, name))
@@ -138,6 +155,17 @@ class Quality:
                      if self.answers.of(arm)]
 
     @property
+    def clips(self) -> int:
+        """That could be decoded."""
+        return len(self.asked.watches) - len(self.answers.unreadable)
+
+    @property
+    def questions(self) -> int:
+        """About them."""
+        unreadable = {clip.watch for clip in self.answers.unreadable}
+        return sum(len(watch.questions) for watch in self.asked.watches if watch.id not in unreadable)
+
+    @property
     def over_budget(self) -> int:
         """Questions of the arm `budget` whose prompt is longer than it may be, with a single frame."""
         return sum(s.given.prompt_tokens > self.made.budget_tokens for s in self.scored if s.arm == "budget")
@@ -146,8 +174,7 @@ class Quality:
         """Everything but the single answers, which a journal keeps."""
         return {
             "kind": "quality", "v2l": v2l.__version__, **asdict(self.made), "arms": [asdict(arm) for arm in self.arms],
-            "clips": len(self.asked.watches) - len(self.answers.unreadable),
-            "questions": sum(len(unit.answers) for unit in self.answers.of(self.setting.arms[0]).values()),
+            "clips": self.clips, "questions": self.questions,
             "unreadable": [{"name": clip.name, "reason": clip.reason} for clip in self.answers.unreadable],
             "without_reference": self.asked.unanswerable, "over_budget": self.over_budget,
             "judge": self.judge or None, "seed": self.seed,

@@ -43,7 +43,7 @@ class Scored:
 
 def score(asked: Asked, units: Sequence[Answered], judging: Judging | None, record: Record,
           told: Callable[[str, int, int | None], None] = lambda *_: None) -> list[Scored]:
-    """Every answer scored against its question's references; what the record knows of this judge is not judged again."""
+    """Every answer scored against its references; what the record knows of this judge is not judged again."""
     questions = {question.id: question for question in asked.questions}
     total, scored = sum(len(unit.answers) for unit in units), list[Scored]()
     for unit in units:

@@ -49,10 +49,9 @@ def summary_text(table: Table) -> str:
 def about_texts(found: Quality) -> list[str]:
     """Who answered what."""
     made, sampling = found.made, found.made.sampling
-    clips = len(found.asked.watches) - len(found.answers.unreadable)
     lines = [f"{made.model} with {made.hypernetwork}, {made.dtype} on {made.device}",
-             f"{_count(clips, 'clip')}, {_count(len(found.asked.questions), 'question')}; up to "
-             f"{sampling['frames']} frames at {sampling['fps']:g} a second and {sampling['resolution']} pixels; greedy, "
+             f"{_count(found.clips, 'clip')}, {_count(found.questions, 'question')}; up to {sampling['frames']} frames "
+             f"at {sampling['fps']:g} a second and {sampling['resolution']} pixels; greedy, "
              f"{found.setting.max_new_tokens} new tokens at most"]
     if found.answers.unreadable:
         lines.append(f"{_count(len(found.answers.unreadable), 'clip')} could not be decoded and "
@@ -82,8 +81,8 @@ def rules_texts(margins: Margins, judged: bool) -> list[str]:
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "
         "non-inferior: above minus the margin; inferior: below it; inconclusive: more clips would tell.",
-        "Every verdict is a test, Holm-corrected over the rows of its table, so it can be more careful than the interval "
-        "of its row looks.",
+        "Every verdict is a test, Holm-corrected over the rows of its table, so it can be more careful than its row's "
+        "interval looks.",
     ]
 
 
