@@ -62,7 +62,7 @@ class Record:
         self.args = args
 
 
-def _stand_in(dotted: str) -> type[Record]:
+def stand_in(dotted: str) -> type[Record]:
     """A class of that name; one each, because torch tells allowed classes apart by identity."""
     module, name = dotted.rsplit(".", 1)
     return type(name, (Record,), {"__module__": module})
@@ -116,7 +116,7 @@ def read_pickle(file: Path) -> dict[str, Any]:
 
     try:
         needed = {name for name in globals_in(file) if name in _PEFT or _RESEARCH.fullmatch(name)}
-        stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(needed)]
+        stand_ins: list[Any] = [(stand_in(name), name) for name in sorted(needed)]
         with torch.serialization.safe_globals(stand_ins):
             content = torch.load(str(file), weights_only=True, mmap=True, map_location="cpu")
     except FileNotFoundError:

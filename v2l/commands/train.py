@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.commands.console import Console, report, write, write_json
+from v2l.commands.export import export
 from v2l.commands.options import (
     Command,
     Device,
@@ -124,16 +125,20 @@ def run_training(
                             checkpointing=checkpointing),
                      **changes(steps=steps, epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr,
                                muon_lr=muon_lr, parts=parts, every=every, workers=workers))
+    from v2l.train.items import sort_out
     from v2l.train.processes import Processes
+
+    sort_out(items, recipe)
 
     processes = Processes.from_environment()
     console = Console(quiet or not processes.main)
     with console.working("Loading"):
+        from v2l.train.loop import Told
         from v2l.train.run import train
 
         trained = train(items, output, recipe, model=model, init=init, sizes=sizes, device=device, dtype=dtype.value,
                         sampling=changes(frames=frames, fps=fps, resolution=resolution), offline=offline, force=force,
-                        processes=processes, progress=console.progress, note=console.note,
+                        processes=processes, progress=console.progress, told=Told(console.progress, console.note),
                         skipped=lambda item, error: report(error))
     if processes.main:
         _tell(console, trained, json)
@@ -149,4 +154,5 @@ def _tell(console: Console, trained: Trained, json: bool) -> None:
         write(str(trained.weights))
 
 
-train.command("targets", cls=Command)(targets)
+for command in (targets, export):
+    train.command(command.__name__, cls=Command)(command)

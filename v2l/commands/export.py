@@ -1,0 +1,44 @@
+"""`v2l train export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from v2l.commands.console import Console, write, write_json
+from v2l.commands.options import Json, Offline, Quiet, argument, option
+from v2l.commands.plan import check_writable
+from v2l.config import DEFAULT_MODEL
+from v2l.errors import UsageError
+
+SUFFIX = ".pt"
+
+
+def export(
+    checkpoint: Annotated[str, argument("CHECKPOINT")],
+    output: Annotated[Path, option("FILE", "The .pt file to write.", "", "-o", "--output")],
+    base: Annotated[str | None, option("NAME", "How the released code names the base.", "as it was trained")] = None,
+    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+) -> None:
+    """Write a hypernetwork as the released code saves it, so that it reads it.
+
+    CHECKPOINT is what ingest takes with --checkpoint.
+
+    \b
+      v2l train export mine/hypernetwork.safetensors -o mine.pt
+    """
+    if output.suffix.lower() != SUFFIX:
+        raise UsageError(f"{output} does not end in {SUFFIX}, by which released checkpoints are known; "
+                         "name the output so.")
+    check_writable(output)
+    console = Console(quiet)
+    with console.working("Loading"):
+        from v2l.checkpoints import find_hypernetwork
+        from v2l.train.export import export_released
+
+        files = find_hypernetwork(DEFAULT_MODEL, checkpoint, offline=offline, progress=console.progress)
+        named = export_released(files, output, base)
+    if json:
+        write_json({"output": str(output), "checkpoint": files.name, "base": named, "size": output.stat().st_size})
+    else:
+        write(str(output))
