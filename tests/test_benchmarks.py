@@ -14,8 +14,10 @@ import pytest
 from v2l.bench.benchmarks import BENCHMARKS, find_benchmark, load_benchmark
 from v2l.bench.benchmarks.captions import CAREBENCH_PARTS, VDC_STYLES
 from v2l.bench.benchmarks.load import ANSWER
+from v2l.config import Sampling
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest
+from v2l.video import frame_indices
 
 
 def put(path: Path, content: Any = b"") -> Path:
@@ -200,6 +202,13 @@ def test_every_layout_becomes_items_and_a_manifest(name: str, tmp_path: Path) ->
     write_manifest(tmp_path / "m.jsonl", loaded)
     assert read_manifest(tmp_path / "m.jsonl") == loaded
     assert load_benchmark(name, loaded.file, videos=folder) == loaded, "the file itself is as good as its folder"
+
+
+def test_an_event_is_cut_to_its_very_frames(tmp_path: Path) -> None:
+    for item, (first, last) in zip(load_benchmark("plm-rcap", plm_rcap(tmp_path)), ((12, 29), (0, 0)), strict=True):
+        for fps in (6, 24):  # both rates that the videos come in
+            every = Sampling(frames=1000, fps=fps, skip=0, start=item.start, end=item.end)
+            assert {index * 6 // fps for index in frame_indices(40 * fps // 6, fps, every)} == {*range(first, last + 1)}
 
 
 def test_the_official_vdc_evaluations_form_is_read_too(tmp_path: Path) -> None:

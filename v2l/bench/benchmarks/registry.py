@@ -33,8 +33,6 @@ class Benchmark:
     read: Reader
     read_regions: Reader | None = None
     """As `read`, with the region that is meant in words; None where there are no regions."""
-    sample: int = 500
-    """Entries that the paper samples."""
 
 
 BENCHMARKS = {
@@ -63,7 +61,7 @@ BENCHMARKS = {
                   "sgqa/plm_sgqa_test.jsonl and videos/sgqa of facebook/PLM-VideoBench", plm.sgqa),
         Benchmark("vidcapbench", "VidCapBench", "qa", ("VidCapBench-AE_QA.jsonl", "VidCapBench-HE_QA.jsonl"),
                   ("test",), "VidCapBench-AE_QA.jsonl, VidCapBench-HE_QA.jsonl and the videos of VidCapBench",
-                  questions.vidcapbench, sample=100),
+                  questions.vidcapbench),
     )
 }
 
