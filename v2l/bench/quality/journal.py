@@ -63,13 +63,16 @@ class Task:
     arms: tuple[str, ...]
     budget_tokens: int = 0
     """Of a prompt of the arm `budget`."""
+    taught: tuple[str, ...] = ()
+    """Ids of the questions that an adapter is fine-tuned on."""
 
     def conditions(self, arm: str) -> dict[str, Any]:
         """What decides an arm's answers beside the model."""
         if arm == "none":
             return {}
         values = sampling_values(self.sampling)
-        return values | {"tokens": self.budget_tokens} if arm == "budget" else values
+        more = {"tokens": self.budget_tokens} if arm == "budget" else {}
+        return values | more | ({"taught": list(self.taught)} if self.taught else {})
 
 
 @dataclass(frozen=True)

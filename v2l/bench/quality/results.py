@@ -60,8 +60,8 @@ def pairs_of(scored: Iterable[Scored]) -> list[Pair]:
 
 
 def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> tuple[Paired | None, int]:
-    """The adapter's scores minus those with the video in the prompt, resampled by clips; and how many pairs were left out
-    because one of the two was not judged. None where none is left."""
+    """The adapter's scores minus those with the video in the prompt, resampled by clips; and how many pairs were left
+    out because one of the two was not judged. None where none is left."""
     values = [(getattr(a, metric), getattr(b, metric), a.watch) for a, b in pairs]
     judged = [value for value in values if value[0] is not None and value[1] is not None]
     if not judged:
@@ -72,7 +72,7 @@ def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> 
 
 def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
           model: str = "") -> Table:
-    """A row for each group of questions. `model` is a released preset, whose published figures stand beside, or empty."""
+    """A row for each group of questions. `model` is a released preset, whose published figures stand beside, or none."""
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs_of(scored):
         grouped.setdefault(by(pair[0].question), []).append(pair)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 Told = Callable[[str, int, int | None], None]
 """What is being done, how many are done, and of how many."""
+Perform = Callable[["Engine", Sequence[Task], Decoding], Iterable[tuple[Task, "Answered | Unreadable"]]]
+"""Answers tasks, an arm at a time."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ class Session:
                for task in tasks)
         return [task for task in cut if task.arms]
 
-    def perform(self, tasks: Sequence[Task]) -> Answers:
-        """What the journal knows of the tasks, and answers to all else. A clip that cannot be read is told once."""
+    def perform(self, tasks: Sequence[Task], how: Perform | None = None) -> Answers:
+        """What the journal knows of the tasks, and answers to all else, by default those of `arms.perform`. A clip that
+        cannot be read is told once."""
         if self.missing(tasks):
             _ = self.engine
         pending = self.missing(tasks)
@@ -91,7 +94,7 @@ class Session:
             from v2l.bench.quality.arms import perform
 
             total, done = sum(len(task.arms) for task in pending), 0
-            for task, found in perform(self.engine, pending, self.decoding):
+            for task, found in (how or perform)(self.engine, pending, self.decoding):
                 if isinstance(found, Unreadable):
                     self.record.add_unreadable(task, found)
                     done += len(task.arms)
