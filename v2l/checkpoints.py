@@ -33,6 +33,8 @@ _SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_
           "preprocessor_config.json", "processor_config.json", INDEX)
 """Of a base's repository, all we ever fetch besides its safetensors."""
 _WEIGHTS = (".pt", ".safetensors")
+TRAINED = "hypernetwork.safetensors"
+"""What `v2l train` writes into its folder, and what a model's folder may hold beside the base."""
 
 
 @dataclass(frozen=True)
@@ -207,9 +209,9 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
         return _named_checkpoint(model, checkpoint, offline, progress, refresh)
     preset = _preset(model)
     if preset is not None and not preset.checkpoints:
-        return _ours(TINY_FOLDER / "hypernetwork.safetensors", TINY_ID)
+        return _ours(TINY_FOLDER / TRAINED, TINY_ID)
     if model not in PRESETS:
-        for file in (Path(model, "hypernetwork.safetensors"), Path(model, "hypernetwork.pt")):
+        for file in (Path(model, TRAINED), Path(model, "hypernetwork.pt")):
             if file.is_file():
                 return _open(file, file.name)
     if preset is not None:
@@ -221,6 +223,8 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
 def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Progress | None,
                       refresh: bool) -> HypernetFiles:
     path = Path(checkpoint)
+    if path.is_dir() and (path / TRAINED).is_file():
+        path /= TRAINED
     if path.is_file():
         return _open(path, path.name)
     name, _, file = checkpoint.partition(":")
@@ -297,7 +301,7 @@ def _ours(weights: Path, name: str) -> HypernetFiles:
 
 def _availability(preset: Preset) -> Availability:
     if not preset.base:
-        base, file = TINY_FOLDER / "base", TINY_FOLDER / "hypernetwork.safetensors"
+        base, file = TINY_FOLDER / "base", TINY_FOLDER / TRAINED
         return _with_size(preset, TINY_ID, base if base.is_dir() else None, TINY_ID, file if file.is_file() else None)
     base_folder = hub.snapshot(Repo(preset.base))
     if base_folder and missing_files(base_folder):

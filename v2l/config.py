@@ -83,8 +83,18 @@ class Comparing:
     budget_share: float = 0.25
     """Of the tokens of the prompt that holds the video: how many a prompt with fewer frames may have, where no other
     number is given."""
+    confidence: float = 0.95
+    """Of the intervals; a verdict may be wrong with what is left of 1."""
+    resamples: int = 10_000
+    """Of the bootstrap."""
     suite_clips: int = 160
     """Clips of the embedded suite."""
+    sweep_clips: int = 12
+    """Clips that every cell of a sweep of frames and resolutions is about, where that many are long enough."""
+    sweep_minutes: float = 10.0
+    """Nothing of a sweep is started that would end later."""
+    tuned_clips: int = 3
+    """Clips for each of which an adapter is fine-tuned, where that is asked for."""
     seed: int = 0
     """Of the bootstrap, of the suite's clips, and of which clips are taken where there are too many."""
 
@@ -141,8 +151,7 @@ class HypernetConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a hypernetwork is trained; the defaults are the published recipe (METHOD section 8), or ours where it does not
-    say: batch sizes, threads, how often to validate."""
+    """How a hypernetwork is trained: as published (METHOD section 8), where that says."""
 
     steps: int = 60_000
     """Updates of the weights."""
@@ -174,6 +183,11 @@ class Recipe:
     """Threads that decode videos ahead."""
     checkpointing: bool = False
     """Compute the decoder's activations again in the backward pass instead of keeping them."""
+
+    @property
+    def taught(self) -> bool:
+        """Whether the base with the video in its prompt has a say."""
+        return self.self_distill or self.kl > 0
 
 
 OPTIMIZERS = ("adamw", "muon")

@@ -78,17 +78,19 @@ class Embeddings(nn.Module):
     def forward(self, tiles: Tensor) -> Tensor:
         """[n, 3, tile, tile] -> [n, p, e]"""
         patches: Tensor = self.patch_embedding(tiles).flatten(2).transpose(1, 2)
-        return patches + self.position_embedding(self._positions(tiles.shape[-1] // self.patch_size, tiles.device))
+        places = patch_places(tiles.shape[-1] // self.patch_size, self.side)
+        return patches + self.position_embedding(places.to(tiles.device))
 
-    def _positions(self, count: int, device: torch.device) -> Tensor:
-        """Places in the position table [count * count] of a tile of count x count patches, by their relative position.
 
-        The float32 arithmetic is the released processor's: some patches land one place beside where they should.
-        """
-        boundaries = torch.arange(1 / self.side, 1.0, 1 / self.side)
-        places = (torch.arange(count, dtype=torch.float32) * (1.0 / torch.tensor(count))).clamp(max=1.0 - 1e-6)
-        line = torch.bucketize(places, boundaries, right=True)
-        return (line[:, None] * self.side + line[None]).flatten().to(device)
+def patch_places(count: int, side: int) -> Tensor:
+    """Places [count * count] in a position table of side x side of the patches of a tile that has count x count.
+
+    The float32 arithmetic is the released processor's: some patches land one place beside where they should.
+    """
+    boundaries = torch.arange(1 / side, 1.0, 1 / side)
+    places = (torch.arange(count, dtype=torch.float32) * (1.0 / torch.tensor(count))).clamp(max=1.0 - 1e-6)
+    line = torch.bucketize(places, boundaries, right=True)
+    return (line[:, None] * side + line[None]).flatten()
 
 
 class Attention(Packable):

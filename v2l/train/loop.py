@@ -1,0 +1,240 @@
+"""The loop of any training: losses of step after step, one update each, validation, checkpoints, and going on exactly.
+
+It knows nothing of videos or hypernetworks. A task says what a step costs and what is to be kept; whatever it draws
+must be a function of the step. Then a run that was killed and started again takes the same steps as an unbroken one.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from v2l.errors import ModelError, OutputError, UsageError, VideoError
+from v2l.files import create_folder, replacing
+from v2l.train.curves import Curves, Row
+from v2l.train.optim import Optimizers, Rate
+from v2l.train.processes import Processes
+
+STATE, JOURNAL = "training.pt", "journal.jsonl"
+SAVE_AFTER = 600.0
+"""Seconds of training that a kill may cost at most, where validations are further apart."""
+
+
+class Task(Protocol):
+    """What is trained."""
+
+    def losses(self, step: int) -> Iterable[tuple[Tensor, float]]:
+        """The batches of a step, from 0 on: (loss summed over what counts, how much that is); the gradient of a step is
+        that of the sum over all batches and processes, divided by all that counts.
+
+        Each loss is propagated back before the next is asked for, and the last before the iterable ends: a generator
+        can ready low-precision weights before its first batch and collect their gradients after its last.
+        """
+
+    def validate(self) -> Mapping[str, float]:
+        """Figures for the journal; `loss` says which weights are best. Empty where there is nothing to validate on."""
+
+    def keep(self, which: Literal["best", "last"]) -> None:
+        """Writes what was trained to where it is used from; asked of the main process only."""
+
+    def state(self) -> dict[str, Any]:
+        """All weights that change, as torch.save takes them."""
+
+    def restore(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long, how fast, how often."""
+
+    steps: int
+    every: int
+    """Steps from one validation to the next."""
+    rate: Rate
+    clip: float = 1.0
+    patience: int = 1
+    """Steps one after the other without anything that counts, after which it gives up."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How a training stands."""
+
+    step: int = 0
+    seconds: float = 0.0
+    loss: float | None = None
+    """Of the last step."""
+    val_loss: float | None = None
+    """Of the last validation."""
+    best_step: int | None = None
+    best_loss: float | None = None
+
+
+@dataclass(frozen=True)
+class Told:
+    """Who hears of it: `progress` (what, steps done, steps), `note` a sentence now and then."""
+
+    progress: Callable[[str, int, int | None], None] = lambda what, done, total: None
+    note: Callable[[str], None] = lambda text: None
+
+
+class Fit:
+    """A task's training in a folder: `training.pt` to go on from, losses.csv, losses.html, journal.jsonl.
+
+    `identity` names what must be as it was for a run to go on; values are numbers, texts or None.
+    Raises UsageError, naming what changed, where it is not; `force` begins anew instead.
+    """
+
+    def __init__(self, task: Task, optimizers: Optimizers, plan: Plan, folder: Path, identity: Mapping[str, Any], *,
+                 processes: Processes | None = None, told: Told | None = None, force: bool = False) -> None:
+        self.task, self.optimizers, self.plan, self.folder = task, optimizers, plan, folder
+        self.identity, self.processes, self.told = dict(identity), processes or Processes(), told or Told()
+        self.now = Fitted()
+        create_folder(folder)
+        if force and self.processes.main:
+            (folder / STATE).unlink(missing_ok=True)
+        if not force and (folder / STATE).exists():
+            self._restore()
+        self._written = self.now.seconds
+        self._empty = 0
+        if self.processes.main:
+            self.curves = Curves(folder, self.now.step)
+            journal(self.folder, {"event": "start", "step": self.now.step, **self.identity})
+
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Fitted:
+        """To the end of the plan, or until `stop` says so after a step."""
+        if self.now.step:
+            self.told.note(f"Going on after step {self.now.step:,} of {self.plan.steps:,}.")
+        device, started, before = self.optimizers.parameters[0].device, time.monotonic(), self.now.seconds
+        while self.now.step < self.plan.steps:
+            loss, norm, weight = self._step(device)
+            self.now = replace(self.now, step=self.now.step + 1, loss=loss, seconds=before + time.monotonic() - started)
+            stopped = stop() or self.now.step == self.plan.steps
+            due = stopped or self.now.step % self.plan.every == 0
+            val_loss = self._validate() if due else None
+            if self.processes.main:
+                share = self.plan.rate(self.now.step - 1)
+                self.curves.add(Row(self.now.step, loss, val_loss, share, norm, int(weight), self.now.seconds))
+                if due or self.now.seconds - self._written > SAVE_AFTER:
+                    self._save()
+            self._tell(due)
+            if stopped:
+                break
+        return self.now
+
+    # A step.
+
+    def _step(self, device: torch.device) -> tuple[float | None, float | None, float]:
+        """One update: (loss, norm of the gradient, what counted)."""
+        parameters = self.optimizers.parameters
+        totals = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+        for loss, weight in self.task.losses(self.now.step):
+            loss.backward()
+            totals += torch.stack([loss.detach().to(totals), totals.new_tensor(weight)])
+        self.processes.sum([totals, *self._gradients()])
+        total, weight = totals.tolist()
+        if not weight:
+            return self._nothing()
+        self._empty = 0
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_mul_(gradients, 1 / weight)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.plan.clip))
+        if not (math.isfinite(total) and math.isfinite(norm)):
+            raise ModelError(f"The loss at step {self.now.step + 1} is not finite; begin anew with a smaller --lr, or "
+                             "with --dtype float32.")
+        self.optimizers.step(self.plan.rate(self.now.step))
+        return total / weight, norm, weight
+
+    def _gradients(self) -> list[Tensor]:
+        """Of every parameter, where several processes must have them all; a process without a clip has zeros."""
+        if self.processes.count == 1:
+            return []
+        for p in self.optimizers.parameters:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        return [p.grad for p in self.optimizers.parameters if p.grad is not None]
+
+    def _nothing(self) -> tuple[None, None, float]:
+        self._empty += 1
+        if self._empty >= self.plan.patience:
+            raise VideoError("None of the videos could be decoded, so there is nothing to train on.")
+        for p in self.optimizers.parameters:
+            p.grad = None
+        return None, None, 0.0
+
+    # Validation and what is written.
+
+    def _validate(self) -> float | None:
+        figures = dict(self.task.validate())
+        loss = figures.get("loss")
+        if self.processes.main:
+            journal(self.folder, {"event": "validation", "step": self.now.step, "training": self.now.loss, **figures})
+        self.now = replace(self.now, val_loss=loss)
+        better = loss is None or self.now.best_loss is None or loss < self.now.best_loss
+        if better:
+            self.now = replace(self.now, best_step=self.now.step, best_loss=loss)
+            if self.processes.main:
+                self.task.keep("best")
+        return loss
+
+    def _save(self) -> None:
+        self._written = self.now.seconds
+        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+        state = {"identity": self.identity, "now": vars(self.now), "task": self.task.state(),
+                 "optimizers": self.optimizers.state(), "random": torch.get_rng_state(), "random_cuda": cuda}
+        with replacing(self.folder / STATE) as file:
+            torch.save(state, file)
+        self.task.keep("last")
+        self.curves.draw()
+
+    def _restore(self) -> None:
+        path = self.folder / STATE
+        try:
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            identity, now = saved["identity"], Fitted(**saved["now"])
+        except Exception as error:  # whatever torch raises for a file that is not what it should be
+            reason = str(error).partition("\n")[0]
+            raise UsageError(f"{path} cannot be read ({reason}); begin anew with --force.") from None
+        changed = [name for name in {**identity, **self.identity} if identity.get(name) != self.identity.get(name)]
+        if changed:
+            words = [f"{name} ({_short(identity.get(name))} before, {_short(self.identity.get(name))} now)"
+                     for name in changed]
+            raise UsageError(f"{self.folder} holds a training with other settings: {', '.join(words)}; take these, "
+                             "another folder, or begin anew with --force.")
+        self.now = now
+        self.task.restore(saved["task"])
+        self.optimizers.restore(saved["optimizers"])
+        torch.set_rng_state(saved["random"])
+        if saved["random_cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(saved["random_cuda"])
+
+    def _tell(self, due: bool) -> None:
+        now, steps = self.now, self.plan.steps
+        loss = "no clip" if now.loss is None else f"loss {now.loss:.3f}"
+        validation = "" if now.val_loss is None else f", validation {now.val_loss:.3f}"
+        self.told.progress(f"{loss}{validation}", now.step, steps)
+        if due:
+            self.told.note(f"Step {now.step:,} of {steps:,}: {loss}{validation}, {now.seconds / 60:.1f} min")
+
+
+def journal(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Adds a line to the journal in a folder. Raises OutputError."""
+    path = folder / JOURNAL
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(dict(entry)) + "\n")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."

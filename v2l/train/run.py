@@ -1,0 +1,241 @@
+"""Manifests and a base -> a trained hypernetwork in a folder: `v2l train run` (METHOD section 8)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from v2l.base import Base, choose_device, choose_dtype
+from v2l.checkpoints import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
+from v2l.config import DEFAULT_MODEL, HypernetConfig, Recipe, Sampling
+from v2l.errors import ModelError, UsageError, VideoError, is_memory
+from v2l.files import create_folder, replacing
+from v2l.hub import Progress
+from v2l.hypernetwork import Hypernetwork
+from v2l.manifest import Item
+from v2l.text import TextConfig
+from v2l.train.batches import Clips, Watcher
+from v2l.train.forward import load_frozen
+from v2l.train.items import digest, sort_out
+from v2l.train.loop import STATE, Fit, Plan, Told, journal
+from v2l.train.losses import Objective
+from v2l.train.optim import cosine, optimizers
+from v2l.train.processes import Processes
+from v2l.verify import read_json
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A video that could not be decoded."""
+
+    id: str
+    video: Path
+    error: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"id": self.id, "video": str(self.video), "error": self.error}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a run has come to."""
+
+    folder: Path
+    clips: int
+    validation_clips: int
+    steps: int
+    loss: float | None
+    """Of the last step."""
+    val_loss: float | None
+    """Of the last validation."""
+    best_step: int | None
+    """Step of the weights in `weights`."""
+    best_loss: float | None
+    seconds: float
+    """Trained, over all runs."""
+    skipped: Sequence[Skipped]
+    """In this run."""
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / TRAINED
+
+    def to_json(self) -> dict[str, Any]:
+        return {"output": str(self.folder), "weights": str(self.weights), "steps": self.steps, "loss": self.loss,
+                "val_loss": self.val_loss, "best_step": self.best_step, "best_loss": self.best_loss,
+                "seconds": round(self.seconds, 3), "clips": self.clips, "validation_clips": self.validation_clips,
+                "skipped": [skipped.to_json() for skipped in self.skipped]}
+
+
+class HypernetTask:
+    """The hypernetwork as what `loop.Fit` trains."""
+
+    def __init__(self, hyper: Hypernetwork, objective: Objective, clips: Clips, folder: Path) -> None:
+        self.hyper, self.objective, self.clips, self.folder = hyper, objective, clips, folder
+
+    def losses(self, step: int) -> Iterator[tuple[Tensor, float]]:
+        for batch in self.clips.batches(step):
+            if batch:
+                yield self.objective(batch)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        if not self.clips.held:
+            return {}
+        totals = torch.zeros(2, dtype=torch.float64)
+        for batch in self.clips.validation():
+            if batch:
+                loss, tokens = self.objective(batch)
+                totals += torch.tensor([float(loss), tokens], dtype=torch.float64)
+        totals = totals.to(self.objective.base.device) if self.clips.processes.count > 1 else totals
+        self.clips.processes.sum([totals])
+        total, tokens = totals.tolist()
+        return {"loss": total / tokens} if tokens else {}
+
+    def keep(self, which: Literal["best", "last"]) -> None:
+        save_hypernetwork(self.hyper, self.folder if which == "best" else self.folder / "last")
+
+    def state(self) -> dict[str, Any]:
+        return self.hyper.state_dict()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.hyper.load_state_dict(state)
+
+
+def save_hypernetwork(hyper: Hypernetwork, folder: Path) -> None:
+    """Writes `hypernetwork.safetensors` in float32 and its configuration beside it, as `--checkpoint FOLDER` reads
+    them. Raises OutputError."""
+    from safetensors.torch import save
+
+    create_folder(folder)
+    with replacing(folder / "hypernetwork.json") as file:
+        file.write((json.dumps(asdict(hyper.config), indent=2) + "\n").encode())
+    with replacing(folder / TRAINED) as file:
+        file.write(save({name: tensor.detach().float().cpu().contiguous()
+                         for name, tensor in hyper.state_dict().items()}))
+
+
+def train(
+    items: Sequence[Item],
+    output: Path,
+    recipe: Recipe | None = None,
+    *,
+    model: str = DEFAULT_MODEL,
+    init: str | None = None,
+    sizes: Mapping[str, Any] | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    dtype: str = "auto",
+    offline: bool = False,
+    force: bool = False,
+    processes: Processes | None = None,
+    progress: Progress | None = None,
+    told: Told | None = None,
+    skipped: Callable[[Item, VideoError], None] = lambda item, error: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Trained:
+    """Trains on the items of split train, or goes on with the training that `output` holds; `force` begins anew.
+
+    `init` is a hypernetwork to begin with; `sizes` changes fields of a new one's HypernetConfig, `sampling` those of
+    the model's Sampling. `skipped` hears of each video that cannot be decoded; `stop` ends the run after a step.
+    Raises UsageError for items or settings that cannot be, VideoError if no video can be decoded, ModelError.
+    """
+    recipe, processes = recipe or Recipe(), processes or Processes()
+    items, held = sort_out(items, recipe)
+    _check_output(output, force)
+    where = choose_device(processes.device(device))
+    kind = choose_dtype(dtype, where)
+    files = find_base(model, offline=offline, progress=progress)
+    base = Base(files.folder, where, kind)
+    looked = replace(Sampling(resolution=files.resolution), **(sampling or {}))
+    hyper, first = _hypernetwork(files, base.text_config, init, sizes or {}, recipe.seed, offline, progress)
+    hyper.to(where)
+    processes.join(where.type)
+
+    def skip(item: Item, error: VideoError) -> None:
+        skipped(item, error)
+        if processes.main:
+            journal(output, {"event": "skipped", **Skipped(item.id, item.video, str(error)).to_json()})
+
+    clips = Clips(items, held, Watcher(looked, base.tile, recipe), processes, skip)
+    try:
+        objective = Objective(base, load_frozen(files.folder, where, kind), hyper, recipe)
+        recipe = replace(recipe, steps=_steps(recipe, len(items), processes), epochs=None)
+        identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
+                    "clips to validate on": digest(held), "processes": processes.count,
+                    "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
+        plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
+                    patience=_epoch(recipe, len(items), processes) + 1)
+        fit = Fit(HypernetTask(hyper, objective, clips, output), optimizers(hyper.named_parameters(), recipe), plan,
+                  output, identity, processes=processes, told=told, force=force)
+        now = fit.run(stop)
+        bad = _everywhere(clips, processes, output)
+    except Exception as error:
+        if is_memory(error):
+            raise ModelError("The memory did not suffice; take a smaller --batch-size with a larger --accumulate, "
+                             "--checkpointing, or fewer --frames.") from error
+        raise
+    finally:
+        clips.close()
+        processes.leave()
+    return Trained(output, len(items), len(held), now.step, now.loss, now.val_loss, now.best_step, now.best_loss,
+                   now.seconds, bad)
+
+
+def _check_output(output: Path, force: bool) -> None:
+    """A hypernetwork that was not trained here must not be written over."""
+    if not force and (output / TRAINED).exists() and not (output / STATE).exists():
+        raise UsageError(f"{output} holds a hypernetwork and no training to go on with; name another folder, or "
+                         "replace it with --force.")
+
+
+def _hypernetwork(files: ModelFiles, text: TextConfig, init: str | None, sizes: Mapping[str, Any], seed: int,
+                  offline: bool, progress: Progress | None) -> tuple[Hypernetwork, str | None]:
+    """The one to begin with, and what names its weights."""
+    if init is None:
+        torch.manual_seed(seed)
+        config = HypernetConfig(text.num_layers, text.hidden_size, text.intermediate_size, text.hidden_size,
+                                base=files.name)
+        return Hypernetwork(replace(config, **sizes)), None
+    from safetensors.torch import load_file
+
+    found = find_hypernetwork(files.name, init, offline=offline, progress=progress)
+    check_fit(read_json(files.folder / "config.json"), found.config, base=files.name, checkpoint=found.name)
+    hyper = Hypernetwork(replace(found.config, base=files.name))
+    hyper.load_state_dict({name: tensor.float() for name, tensor in load_file(found.weights).items()})
+    return hyper, found.sha256
+
+
+def _epoch(recipe: Recipe, clips: int, processes: Processes) -> int:
+    """Steps in which every clip is seen."""
+    return ceil(clips / (recipe.batch_size * recipe.accumulate * processes.count))
+
+
+def _steps(recipe: Recipe, clips: int, processes: Processes) -> int:
+    if recipe.epochs is None:
+        return recipe.steps
+    return ceil(recipe.epochs * clips / (recipe.batch_size * recipe.accumulate * processes.count))
+
+
+def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
+    """What may not change from one call to the next, under its own name."""
+    free = {"epochs", "every", "workers", "checkpointing", "start", "end"}
+    every = {**asdict(recipe), **asdict(sampling), **asdict(config)}
+    return {name: value for name, value in every.items() if name not in free}
+
+
+def _everywhere(clips: Clips, processes: Processes, output: Path) -> list[Skipped]:
+    """What any process skipped; the journal lacks what the others did."""
+    mine = [Skipped(item.id, item.video, str(error)) for item, error in clips.bad.items()]
+    found = {skipped: None for several in processes.gather(mine) for skipped in several}
+    for skipped in found:
+        if processes.main and skipped not in mine:
+            journal(output, {"event": "skipped", **skipped.to_json()})
+    return list(found)
