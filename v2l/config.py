@@ -79,8 +79,8 @@ class Comparing:
     margin: float = 0.15
     """By how much a judge's score, 0 to 1, may differ and still count as equivalent."""
     f1_margin: float = 0.05
-    """The same of token F1, and of the share of answers that are right to the last character."""
-    budget_share: float = 0.25
+    """The same of token F1, and of exact match."""
+    budget_share: float = 1 / 3
     """Of the tokens of the prompt that holds the video: how many a prompt with fewer frames may have, where no other
     number is given."""
     confidence: float = 0.95
@@ -191,6 +191,20 @@ class Recipe:
 
 
 OPTIMIZERS = ("adamw", "muon")
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """How a LoRA is fine-tuned on one clip: what an adapter of the hypernetwork is compared with."""
+
+    lr: float = 1e-3
+    scale: float = 2.0
+    """What B^T A x is multiplied with: twice the rank as lora_alpha, as is usual."""
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    """Norm that gradients are clipped to."""
+    seed: int = 0
+    """Of A."""
 
 
 @dataclass(frozen=True)

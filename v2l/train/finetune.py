@@ -1,0 +1,113 @@
+"""What internalizing a video is measured against: a LoRA fine-tuned on one clip's captions and answers, step by step.
+
+It has the place and the rank of the hypernetwork's adapter, and learns from texts alone: questions in the very prompt
+that `ask` uses, with no video (METHOD section 7).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from v2l.config import FineTuning
+from v2l.errors import UsageError
+from v2l.manifest import Turn
+from v2l.prompt import question_prompt
+from v2l.text import LayerAdapter
+from v2l.train.forward import embed, load_frozen, logits, think
+from v2l.train.losses import Rows, cross_entropy, rows, target_ids
+
+if TYPE_CHECKING:
+    from v2l.engine import Engine
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What fine-tuning has come to."""
+
+    steps: int
+    seconds: float
+    """Spent on them, without loading the base and without what the caller did meanwhile."""
+    loss: float
+    """Mean cross-entropy of a token of the targets, as the adapter is now."""
+    adapter: list[LayerAdapter]
+    """For `Engine.ask`; later steps leave it as it is."""
+
+
+@lru_cache(maxsize=1)
+def _model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """The base as it can be trained through; one is kept for the clips that follow."""
+    return load_frozen(folder, device, dtype)
+
+
+def finetune(
+    engine: Engine, turns: Sequence[Turn], steps: Sequence[int], settings: FineTuning | None = None,
+    rank: int | None = None,
+) -> Iterator[Tuned]:
+    """Fine-tunes a fresh LoRA on the targets of one clip's turns, all of them in every step, and yields it after each
+    of these numbers of steps, in ascending order; after 0 it does nothing yet.
+
+    A turn with several targets learns them all. `rank` is the hypernetwork's if not given. The same call gives the
+    same adapters on a CPU. Raises UsageError where no turn has a target.
+    """
+    settings = settings or FineTuning()
+    model = _model(engine.files.folder, engine.device, engine.dtype)
+    started = time.perf_counter()
+    pairs = [(turn.prompt, text) for turn in turns for text in turn.targets]
+    if not pairs:
+        raise UsageError("None of the clip's turns has a target, so there is nothing to fine-tune on.")
+    base = engine.base
+    packed = rows([base.encode(question_prompt(prompt)) for prompt, _ in pairs],
+                  [target_ids(base, text) for _, text in pairs], engine.device)
+    lora = _Lora(engine, rank or engine.hypernetwork_files.config.rank, settings)
+    optimizer = torch.optim.AdamW([lora.A, lora.B], lr=settings.lr, weight_decay=settings.weight_decay)
+    spent, done = time.perf_counter() - started, 0
+    for wanted in sorted(set(steps)):
+        started = time.perf_counter()
+        for _ in range(done, wanted):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                _loss(model, packed, lora).backward()
+            torch.nn.utils.clip_grad_norm_([lora.A, lora.B], settings.clip)
+            optimizer.step()
+        if engine.device.type == "cuda":
+            torch.cuda.synchronize(engine.device)
+        spent, done = spent + time.perf_counter() - started, wanted
+        with torch.no_grad():
+            loss = float(_loss(model, packed, lora))
+        yield Tuned(done, spent, loss, lora.bound())
+
+
+class _Lora:
+    """One pair of matrices for every layer's `down_proj`: float32 A [L, r, d_in], normal, and B [L, r, d_out], zero."""
+
+    def __init__(self, engine: Engine, rank: int, settings: FineTuning) -> None:
+        text = engine.base.text_config
+        draws = torch.Generator().manual_seed(settings.seed)
+        A = torch.randn(text.num_layers, rank, text.intermediate_size, generator=draws) / math.sqrt(rank)
+        self.A = A.to(engine.device).requires_grad_()
+        self.B = torch.zeros(text.num_layers, rank, text.hidden_size, device=engine.device, requires_grad=True)
+        self.scale = settings.scale
+
+    def pairs(self) -> list[tuple[Tensor, Tensor]]:
+        """As `think` takes them, the same for every row."""
+        return [(A[None], B[None] * self.scale) for A, B in zip(self.A, self.B, strict=True)]
+
+    def bound(self) -> list[LayerAdapter]:
+        A, B = self.A.detach().clone(), self.B.detach().clone()
+        return [LayerAdapter(a, b, self.scale) for a, b in zip(A, B, strict=True)]
+
+
+def _loss(model: Any, packed: Rows, lora: _Lora) -> Tensor:
+    """Mean cross-entropy of a token of the targets."""
+    hidden = think(model, embed(model, packed.ids), adapters=lora.pairs())
+    found = logits(model, hidden.flatten(0, 1)[packed.target]).float()
+    return cross_entropy(found, packed.labels) / len(packed.labels)
