@@ -117,13 +117,13 @@ class Fit:
         while self.now.step < self.plan.steps:
             loss, norm, weight = self._step(device)
             self.now = replace(self.now, step=self.now.step + 1, loss=loss, seconds=before + time.monotonic() - started)
-            stopped = stop() or self.now.step == self.plan.steps
-            due = stopped or self.now.step % self.plan.every == 0
+            due = self.now.step == self.plan.steps or self.now.step % self.plan.every == 0
+            stopped = stop()
             val_loss = self._validate() if due else None
             if self.processes.main:
                 share = self.plan.rate(self.now.step - 1)
                 self.curves.add(Row(self.now.step, loss, val_loss, share, norm, int(weight), self.now.seconds))
-                if due or self.now.seconds - self._written > SAVE_AFTER:
+                if due or stopped or self.now.seconds - self._written > SAVE_AFTER:
                     self._save()
             self._tell(due)
             if stopped:
