@@ -6,7 +6,7 @@ No script, no network; valid as XML too. Functions take plain text and escape it
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from v2l.bench.plots import Html, escape
@@ -14,9 +14,9 @@ from v2l.bench.plots import Html, escape
 # Colours after Okabe and Ito, told apart with any kind of colour vision; each has a mark of its own besides.
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--soft:#5b6470;--edge:#d8dde3;--card:#f6f8fa;--heat:0,114,178;
---c0:#0072b2;--c1:#c24e00;--c2:#007f5f;--c3:#a3457f;--c4:#8a6d00;--c5:#4d5661}
+--cold:194,78,0;--c0:#0072b2;--c1:#c24e00;--c2:#007f5f;--c3:#a3457f;--c4:#8a6d00;--c5:#4d5661}
 @media (prefers-color-scheme:dark){:root{--bg:#11151a;--fg:#e6eaef;--soft:#9aa5b1;--edge:#303842;--card:#191f26;
---heat:86,180,233;--c0:#56b4e9;--c1:#f0813a;--c2:#2bc79a;--c3:#e08fc0;--c4:#e3c04b;--c5:#b4bec9}}
+--heat:86,180,233;--cold:240,129,58;--c0:#56b4e9;--c1:#f0813a;--c2:#2bc79a;--c3:#e08fc0;--c4:#e3c04b;--c5:#b4bec9}}
 *{box-sizing:border-box}
 body{margin:0 auto;padding:1.5rem 1rem 3rem;max-width:76rem;background:var(--bg);color:var(--fg);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;overflow-wrap:anywhere}
@@ -29,6 +29,8 @@ p{margin:.3rem 0 .8rem;max-width:46rem}
 .tile{background:var(--card);border:1px solid var(--edge);border-radius:.6rem;padding:.7rem .9rem}
 .tile b{display:block;font-size:1.5rem;white-space:nowrap;line-height:1.2;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:.875rem;display:block;line-height:1.35}
+.pair{display:grid;gap:1rem;align-items:start}
+@media (min-width:60rem){.pair{grid-template-columns:minmax(0,2fr) minmax(0,3fr)}}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1rem;align-items:start}
 figure{margin:0;background:var(--card);border:1px solid var(--edge);border-radius:.6rem;padding:.8rem .9rem;
 min-width:0}
@@ -50,6 +52,18 @@ svg .hair{stroke:var(--soft);stroke-width:.7;fill:none}
 svg .drop{stroke:var(--soft);stroke-width:1;stroke-dasharray:2 2;fill:none}
 svg .cross{fill:none;stroke:var(--fg);stroke-width:1.5}
 svg .callout{font-weight:600}
+svg .band{fill:rgba(var(--heat),.14)}
+svg .edge{stroke:var(--soft);stroke-width:1;stroke-dasharray:3 3}
+svg .span{stroke:var(--c);stroke-width:2.5;fill:none}
+svg .verdict{fill:var(--c);font-weight:600}
+.strip{display:grid;grid-template-columns:repeat(4,1fr);gap:.3rem;margin:.2rem 0 .7rem}
+.strip img{display:block;width:100%;height:auto;border-radius:.3rem}
+.asked{border-top:1px solid var(--edge);padding:.5rem 0 .4rem;font-size:.875rem}
+.asked p{margin:0 0 .2rem}
+.asked dl{display:grid;grid-template-columns:auto 1fr;gap:.1rem .7rem;margin:0}
+.asked dt{color:var(--soft)}
+.asked dd{margin:0;min-width:0}
+.asked dd b{color:var(--c);white-space:nowrap}
 .c0{--c:var(--c0)}.c1{--c:var(--c1)}.c2{--c:var(--c2)}.c3{--c:var(--c3)}.c4{--c:var(--c4)}.c5{--c:var(--c5)}
 details{margin-top:.5rem;font-size:.875rem}
 summary{cursor:pointer;color:var(--soft)}
@@ -106,16 +120,37 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], words: bool = Fals
     return Html(f'<div class="scroll"><table{style}>{lead}<tbody>{body}</tbody></table></div>')
 
 
-def heat_table(corner: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[Heat]]]) -> Html:
-    """A table whose cells are the deeper in colour the greater they are, on a logarithmic scale of values above 0."""
-    values = [cell.value for _, cells in rows for cell in cells if cell.value is not None]
+Depth = Callable[[float], tuple[str, float]]
+"""The colour of a value, `heat` or `cold`, and how deep it is, 0 to 1."""
+
+
+def logarithmic(values: Sequence[float]) -> Depth:
+    """The deeper the greater, for values above 0."""
     low, high = math.log(min(values, default=1.0)), math.log(max(values, default=1.0))
+    return lambda value: ("heat", (math.log(value) - low) / (high - low) if high > low else 0.5)
+
+
+def share(values: Sequence[float]) -> Depth:
+    """The deeper the nearer to 1, for values from 0 to 1."""
+    return lambda value: ("heat", value)
+
+
+def diverging(values: Sequence[float]) -> Depth:
+    """One colour above 0 and another below, the deeper the farther from it; steps of less than 0.1 stay pale."""
+    most = max([0.1, *map(abs, values)])
+    return lambda value: ("heat" if value >= 0 else "cold", abs(value) / most)
+
+
+def heat_table(corner: str, head: Sequence[str], rows: Sequence[tuple[str, Sequence[Heat]]],
+               scale: Callable[[Sequence[float]], Depth] = logarithmic) -> Html:
+    """A table whose cells are coloured by their values."""
+    colored = scale([cell.value for _, cells in rows for cell in cells if cell.value is not None])
 
     def shown(cell: Heat) -> str:
         if cell.value is None:
             return f'<td class="none">{escape(cell.text)}</td>'
-        depth = (math.log(cell.value) - low) / (high - low) if high > low else 0.5
-        return f'<td style="background:rgba(var(--heat),{0.06 + 0.44 * depth:.2f})">{escape(cell.text)}</td>'
+        color, depth = colored(cell.value)
+        return f'<td style="background:rgba(var(--{color}),{0.06 + 0.44 * depth:.2f})">{escape(cell.text)}</td>'
 
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in (corner, *head))
     body = "".join(f'<tr><th scope="row">{escape(name)}</th>{"".join(map(shown, cells))}</tr>' for name, cells in rows)
@@ -137,6 +172,11 @@ def figure(title: str, drawing: Html, caption: str = "", data: Html | None = Non
 def figures(*shown: Html) -> Html:
     """Side by side where there is room."""
     return Html(f'<div class="plots">{"".join(shown)}</div>')
+
+
+def pair(drawing: Html, wide: Html) -> Html:
+    """A drawing and something wider, side by side where there is room for both."""
+    return Html(f'<div class="pair">{drawing}{wide}</div>')
 
 
 def section(title: str, *parts: Html) -> Html:

@@ -130,12 +130,12 @@ def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line], callouts: Seq
     """
     lines = [line for line in lines if line.points]
     points = [point for line in lines for point in line.points]
-    right = WIDTH - max([_wide(line.name, bold=True) + 12 for line in lines if line.name], default=8)
+    right = WIDTH - max([text_width(line.name, bold=True) + 12 for line in lines if line.name], default=8)
     across = _Scale(x, [p.x for p in points], 0, 1, room=0.04)
     upward = _Scale(y, [p.y for p in points], HEIGHT - _BOTTOM, _TOP)
     if callouts:
         upward.make_room(0.09 * len(callouts))
-    left = 10 + max(_wide(y.text(value)) for value in upward.ticks() or [0.0])
+    left = 10 + max(text_width(y.text(value)) for value in upward.ticks() or [0.0])
     across.start, across.end = left, right
     parts = [_axes(across, upward, left, right)]
     parts += [_callout(c, across, upward, row, right) for row, c in enumerate(callouts)]
@@ -144,33 +144,34 @@ def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line], callouts: Seq
     return Html(f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">{"".join(parts)}</svg>')
 
 
-def _wide(text: str, bold: bool = False) -> float:
+def text_width(text: str, bold: bool = False) -> float:
     """About how wide a text is drawn, in the widest of the usual fonts."""
     wide = sum(0.38 if letter in " .,:;'ijlt|()" else 0.6 if letter.isdigit() else 0.66 for letter in text)
     return FONT * wide * (1.1 if bold else 1)
 
 
-def _text(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
+def text_at(x: float, y: float, text: str, style: str = "", anchor: str = "start") -> str:
+    """Text within a drawing, from its baseline's start, middle or end."""
     classes = f' class="{style}"' if style else ""
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}"{classes}>{escape(text)}</text>'
 
 
 def _axes(x: _Scale, y: _Scale, left: float, right: float) -> str:
     foot = HEIGHT - _BOTTOM
-    parts = [_text(0, FONT, y.axis.label, "axis")]
+    parts = [text_at(0, FONT, y.axis.label, "axis")]
     for value in y.ticks():
         at = y(value)
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text(left - 5, at + 4, y.axis.text(value), "tick", "end"))
+        parts.append(text_at(left - 5, at + 4, y.axis.text(value), "tick", "end"))
     taken = math.inf
     for value in reversed(x.ticks()):  # where there is no room for all, the last one stays
         at, text = x(value), x.axis.text(value)
         parts.append(f'<line class="rule" x1="{at:.1f}" x2="{at:.1f}" y1="{foot}" y2="{foot + 4}"/>')
-        if at + _wide(text) / 2 < taken - 2:
-            parts.append(_text(at, foot + 16, text, "tick", "middle"))
-            taken = at - _wide(text) / 2
+        if at + text_width(text) / 2 < taken - 2:
+            parts.append(text_at(at, foot + 16, text, "tick", "middle"))
+            taken = at - text_width(text) / 2
     parts.append(f'<line class="rule" x1="{left:.1f}" x2="{right:.1f}" y1="{foot}" y2="{foot}"/>')
-    parts.append(_text((left + right) / 2, HEIGHT - 4, x.axis.label, "axis", "middle"))
+    parts.append(text_at((left + right) / 2, HEIGHT - 4, x.axis.label, "axis", "middle"))
     return "".join(parts)
 
 
@@ -212,7 +213,7 @@ def _names(lines: Sequence[Line], x: _Scale, y: _Scale) -> str:
         at, start = (x(point.x), y(point.y)), x.end + 8
         if abs(place - at[1]) > 4 or start - at[0] > 24:
             parts.append(f'<path class="hair" d="M{at[0] + 5:.1f},{at[1]:.1f}L{start - 2:.1f},{place:.1f}"/>')
-        parts.append(f'<g class="c{line.color % COLORS}">{_text(start, place + 4, line.name, "name")}</g>')
+        parts.append(f'<g class="c{line.color % COLORS}">{text_at(start, place + 4, line.name, "name")}</g>')
     return "".join(parts)
 
 
@@ -234,7 +235,7 @@ def _callout(callout: Callout, x: _Scale, y: _Scale, row: int, right: float) -> 
     """A line down from the point to its name."""
     at, top, foot = x(callout.x), y(callout.y), HEIGHT - _BOTTOM
     line = foot - 6 - row * (FONT + 3)
-    anchor, start = ("start", at + 5) if at + 5 + _wide(callout.text, bold=True) < right else ("end", at - 5)
+    anchor, start = ("start", at + 5) if at + 5 + text_width(callout.text, bold=True) < right else ("end", at - 5)
     ring = f'<circle class="cross" cx="{at:.1f}" cy="{top:.1f}" r="4"/>'
-    name = _text(start, line, callout.text, "callout", anchor)
+    name = text_at(start, line, callout.text, "callout", anchor)
     return f'<path class="drop" d="M{at:.1f},{top:.1f}V{foot}"/>{ring}{name}'

@@ -24,9 +24,11 @@ from v2l.commands.options import (
     Quiet,
     Resolution,
     argument,
+    numbers,
     option,
     positive,
 )
+from v2l.commands.quality import measure_quality
 from v2l.commands.start import changes, load_engine
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
@@ -50,7 +52,11 @@ def _bench() -> None:
     \b
       v2l bench lecture.mp4 --model 500m
       v2l bench speed --model 500m --report speed.html
+      v2l bench quality --suite tiny
     """
+
+
+bench.command("quality", cls=Command)(measure_quality)
 
 
 @bench.command("compare", cls=Command)
@@ -91,20 +97,12 @@ def compare_ways(
         write(comparison_text(found, columns()))
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    """`8,12,24`. Raises typer.BadParameter."""
-    parts = [part.strip() for part in text.split(",")]
-    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
-        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 8,12,24.")
-    return tuple(dict.fromkeys(map(int, parts)))
-
-
 @bench.command("speed", cls=Command)
 def sweep_speed(
     model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
-    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024", parser=_numbers)]
+    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024", parser=numbers)]
     = None,
-    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024", parser=_numbers)]
+    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024", parser=numbers)]
     = None,
     budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10", callback=positive)] = 10.0,
     quick: Annotated[bool, typer.Option("--quick", help="8, 12 and 24 frames, the model's own resolution, once.")]

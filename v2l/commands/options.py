@@ -25,6 +25,14 @@ def parse_time(text: str) -> float:
     return seconds
 
 
+def numbers(text: str) -> tuple[int, ...]:
+    """`8,12,24`. Raises typer.BadParameter."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 8,12,24.")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
 def positive(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value} is not a number above 0.")

@@ -14,8 +14,7 @@ from v2l.base import Base
 from v2l.bench.compare import QUESTION, timed
 from v2l.bench.drawn import ASPECT
 from v2l.bench.prompts import prompt_tokens
-from v2l.bench.quality.journal import Answered, Given, Task, Unreadable
-from v2l.bench.quality.plan import Question
+from v2l.bench.quality.journal import Answered, Task, Unreadable, given_of
 from v2l.config import Comparing, Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
@@ -72,6 +71,7 @@ def perform(engine: Engine, tasks: Iterable[Task], decoding: Decoding) -> Iterat
 
     Adapters wait for each other, so that their questions fill a batch.
     """
+    _ = engine.base.text, engine.base.vision, engine.hypernetwork  # loaded before the clock runs
     waiting: list[_Ready] = []
     for task in tasks:
         if "none" in task.arms:
@@ -135,11 +135,6 @@ def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Ite
 
 
 def _unit(task: Task, arm: str, frames: int, setup_s: float, answers: Sequence[Answer], seconds: float) -> Answered:
-    given = tuple(_given(question, answer, seconds / len(answers))
+    given = tuple(given_of(question, answer, seconds / len(answers))
                   for question, answer in zip(task.watch.questions, answers, strict=True))
     return Answered(task.watch.id, arm, task.conditions(arm), frames, setup_s, given)
-
-
-def _given(question: Question, answer: Answer, seconds: float) -> Given:
-    return Given(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
-                 len(answer.ids), seconds)

@@ -1,7 +1,7 @@
-"""What the paper contrasts itself with: an adapter made by gradient steps on one clip, against the one made by watching.
+"""What the paper contrasts itself with: an adapter made by gradient steps on one clip, not by watching it.
 
-It is taught every second question about the clip, with its references, and asked all of them: those it was taught show
-how fast it learns, the others whether it learned the video or the answers.
+It never sees the clip: it is taught every second question about it, with the references, and asked all of them. Those
+it was taught show how fast it learns, the others whether what it learned is the video or the answers.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.journal import Answered, Given, Task, Unreadable
+from v2l.bench.quality.journal import Answered, Task, given_of
 from v2l.bench.quality.plan import Asked
 from v2l.bench.quality.results import mean
 from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Scored
 from v2l.bench.quality.sweep import spread
 from v2l.config import Decoding
-from v2l.errors import VideoError
 from v2l.manifest import Turn
 
 if TYPE_CHECKING:
@@ -29,13 +28,13 @@ _ARM = "finetuned "
 
 @dataclass(frozen=True)
 class Learned:
-    """One arm on the clips that adapters were fine-tuned for; scores are means, None where there is nothing to score."""
+    """One arm on the clips that adapters were fine-tuned for; scores are means, None of nothing."""
 
     name: str
     steps: int | None
     """Of fine-tuning; None for an arm without."""
     seconds: float
-    """To the adapter, from the video file; means over the clips."""
+    """To the adapter, from the video file or the references; or to the video's part of the prompt. Means over clips."""
     taught_f1: float | None
     taught_exact: float | None
     others_f1: float | None
@@ -84,26 +83,16 @@ def _learned(arm: str, units: Iterable[Answered], scored: Iterable[Scored], taug
                    mean(unit.setup_s for unit in units if unit.arm == arm) or 0.0, *means)
 
 
-def _tune(engine: Engine, tasks: Sequence[Task], decoding: Decoding) -> Iterator[tuple[Task, Answered | Unreadable]]:
-    from v2l.bench.compare import timed
+def _tune(engine: Engine, tasks: Sequence[Task], decoding: Decoding) -> Iterator[tuple[Task, Answered]]:
     from v2l.train.finetune import finetune
-    from v2l.video import open_clip
 
     for task in tasks:
-        watch, sampling = task.watch, task.sampling
-        look = lambda watch=watch, sampling=sampling: engine.see(open_clip(watch.video, sampling), sampling)
-        try:
-            seen, see_s = timed(engine.device, look)
-        except VideoError as error:
-            yield task, Unreadable(watch.id, watch.name, str(error))
-            continue
+        watch = task.watch
         turns = [Turn(q.prompt, q.references, q.kind) for q in watch.questions if q.id in task.taught]
-        steps = [int(arm.removeprefix(_ARM)) for arm in task.arms]
-        for done, seconds, bound in finetune(engine, seen, turns, steps):
+        for tuned in finetune(engine, turns, [int(arm.removeprefix(_ARM)) for arm in task.arms]):
             started = time.perf_counter()
-            answers = list(engine.ask_batch([(bound, q.prompt) for q in watch.questions], decoding))
+            answers = list(engine.ask_batch([(tuned.adapter, q.prompt) for q in watch.questions], decoding))
             share = (time.perf_counter() - started) / len(answers)
-            given = tuple(Given(q.id, q.prompt, a.text, a.prompt_tokens, a.visual_tokens, len(a.ids), share)
-                          for q, a in zip(watch.questions, answers, strict=True))
-            arm = f"{_ARM}{done}"
-            yield task, Answered(watch.id, arm, task.conditions(arm), len(seen.timestamps), see_s + seconds, given)
+            given = tuple(given_of(q, answer, share) for q, answer in zip(watch.questions, answers, strict=True))
+            arm = f"{_ARM}{tuned.steps}"
+            yield task, Answered(watch.id, arm, task.conditions(arm), 0, tuned.seconds, given)

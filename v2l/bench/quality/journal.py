@@ -8,10 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from v2l.bench.journal import Journal
-from v2l.bench.quality.plan import Setting, Watch
+from v2l.bench.quality.plan import Question, Setting, Watch
 from v2l.config import Sampling
 
 if TYPE_CHECKING:
+    from v2l.answer import Answer
     from v2l.engine import Engine
 
 
@@ -88,6 +89,11 @@ class Given:
     new_tokens: int
     seconds: float
     """Of answering; of answers made together, each one's share."""
+
+
+def given_of(question: Question, answer: Answer, seconds: float) -> Given:
+    return Given(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
+                 len(answer.ids), seconds)
 
 
 @dataclass(frozen=True)
@@ -190,10 +196,10 @@ class Record:
         units = self._by_maker.setdefault(_text(asdict(self.made)), {})
         units[task.watch.id, arm, _text(task.conditions(arm))] = document
 
-    def judged(self, what: dict[str, Any]) -> tuple[bool, float | None]:
-        """Whether a judge was asked this before, and what it said."""
+    def judged(self, what: dict[str, Any]) -> tuple[float | None] | None:
+        """What a judge said when it was asked this before; None if it was not."""
         key = _text(what)
-        return key in self._judged, self._judged.get(key)
+        return (self._judged[key],) if key in self._judged else None
 
     def add_judged(self, what: dict[str, Any], score: float | None) -> None:
         self._judged[_text(what)] = score

@@ -72,21 +72,16 @@ def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> 
 
 def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
           model: str = "") -> Table:
-    """A row for each group of questions. `model` is a released preset, whose published figures stand beside, or none."""
+    """A row a group of questions; `model` is a released preset, whose published figures stand beside, or none."""
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs_of(scored):
         grouped.setdefault(by(pair[0].question), []).append(pair)
-    names, results, left_out = [], [], []
-    for name in in_order(list(grouped)):
-        found, unjudged = difference(grouped[name], metric, margin, seed)
-        if found:
-            names.append(name)
-            results.append(found)
-            left_out.append(unjudged)
-    said = verdicts(results, margin)
+    compared = [(name, *difference(grouped[name], metric, margin, seed)) for name in in_order(list(grouped))]
+    shown = [(name, found, left_out) for name, found, left_out in compared if found]
+    said = verdicts([found for _, found, _ in shown], margin)
     return Table(metric, margin, tuple(
-        Row(name, title(name), *rest, published(model, metric, name))
-        for name, *rest in zip(names, results, said, left_out, strict=True)))
+        Row(name, title(name), found, verdict, left_out, published(model, metric, name))
+        for (name, found, left_out), verdict in zip(shown, said, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -150,7 +145,7 @@ class Quality:
         """`judge`, the columns of the paper's Table 1, if there is a judge; `token_f1`, those of its Table 4."""
         self.kinds = table([s for s in self.scored if s.question.kind], "exact", self.margins.token_f1,
                            lambda question: question.kind, self.seed)
-        """Answers that are right to the last character, by kind of question, where questions tell theirs."""
+        """Exact match by kind of question, where questions tell theirs."""
         self.arms = [arm_of(arm, self.answers.of(arm).values(), self.scored) for arm in self.setting.arms
                      if self.answers.of(arm)]
 

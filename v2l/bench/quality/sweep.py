@@ -18,7 +18,7 @@ from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Scored
 from v2l.bench.stats import Paired
 from v2l.config import Sampling
-from v2l.errors import V2LError, VideoError, is_memory
+from v2l.errors import ModelError, VideoError, is_memory
 from v2l.prompt import tile_grid
 from v2l.video import Clip, open_clip
 
@@ -36,7 +36,7 @@ class Cell:
     clips: int
     """Of which that many frames were sampled."""
     too_short: int
-    status: Literal["measured", "not run", "did not fit", "failed"] = "measured"
+    status: Literal["measured", "not run", "too short", "did not fit", "failed"] = "measured"
     reason: str = ""
     about_s: float = 0.0
     """What it was estimated to take, where it was not run."""
@@ -92,10 +92,10 @@ def sweep(session: Session, asked: Asked, frames: Sequence[int], resolutions: Se
     chosen = spread(asked.watches, clips)
     opened = [_opened(watch) for watch in chosen]
     plans = sorted(((n, edge) for n in frames for edge in resolutions),
-                   key=lambda plan: _work(opened, *plan, session.made.tile))
+                   key=lambda plan: _work(opened, plan[0], plan[1], session.made.tile))
     done: list[tuple[float, float]] = []
     too_large = float("inf")
-    cells = []
+    cells: list[Cell] = []
     for n, edge in plans:
         tasks = [Task(one.watch, sampling, ARMS) for one in opened if (sampling := one.sampling(n, edge))]
         cell = Cell(n, edge, len(tasks), len(opened) - len(tasks))
@@ -103,17 +103,19 @@ def sweep(session: Session, asked: Asked, frames: Sequence[int], resolutions: Se
         about_s = _about(done, work) if session.missing(tasks) else 0.0
         session.told(f"Sweep: {n} frames at {edge} px", len(cells), len(plans))
         if not tasks:
-            cell = replace(cell, status="failed", reason="no clip has so many pictures")
+            cell = replace(cell, status="too short", reason="no clip has so many pictures")
         elif work >= too_large:
             cell = replace(cell, status="did not fit", reason="a smaller one did not")
         elif about_s and time.monotonic() + about_s > end:
             cell = replace(cell, status="not run", reason="beyond the budget", about_s=about_s)
         else:
-            started, fresh = time.monotonic(), bool(session.missing(tasks))
+            if fresh := bool(session.missing(tasks)):
+                _ = session.engine  # one that cannot be loaded ends the run, not the cell
+            started = time.monotonic()
             try:
                 cell = _measured(cell, session.perform(tasks), score, metrics, margin, seed)
             except Exception as error:
-                if not (is_memory(error) or isinstance(error, V2LError)):
+                if not (is_memory(error) or isinstance(error, (ModelError, VideoError))):
                     raise
                 status: Literal["did not fit", "failed"] = "did not fit" if is_memory(error) else "failed"
                 too_large = work if status == "did not fit" else too_large

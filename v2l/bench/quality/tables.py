@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from v2l.bench.quality.bench import Bench
+from v2l.bench.quality.finetuned import Tuned
 from v2l.bench.quality.results import Quality, Row, Table
+from v2l.bench.quality.sweep import Sweep
 from v2l.bench.quality.words import (
     METRIC_NAMES,
     about_texts,
-    arm_text,
+    arm_lines,
+    cell_missing_text,
+    count_of,
     interval_text,
+    learned_lines,
     rules_texts,
     score_text,
     signed_text,
@@ -17,21 +23,26 @@ from v2l.bench.quality.words import (
     title_text,
 )
 from v2l.bench.tables import wrapped
-from v2l.bench.words import lasting_text
 
 WIDE = 92
 """Columns that the wide tables need; with the published figures beside them more."""
 
 
-def quality_text(found: Quality, width: int | None = None) -> str:
-    """Tables 1 and 4, kinds of questions, arms, and how to read them."""
+def bench_text(bench: Bench, width: int | None = None) -> str:
+    """Tables 1 and 4, kinds of questions, arms, the sweep and fine-tuning where there are any, and how to read them."""
+    found = bench.quality
     parts = [wrapped(line, width, "  ") for line in about_texts(found)]
     tables = [table for table in (*found.tables.values(), found.kinds) if table.rows]
     for table in tables:
         parts += ["", wrapped(title_text(found, table), width), *_rows(table, width)]
         parts.append(wrapped(f"{summary_text(table)}.", width))
-    parts += ["", "All arms", *_arms(found, width), ""]
+    parts += ["", "All arms", *_arms(found, width)]
+    if bench.sweep:
+        parts += ["", *_sweep(bench.sweep, bool(found.judge), width)]
+    if bench.tuned:
+        parts += ["", *_tuned(bench.tuned, width)]
     if tables:
+        parts.append("")
         parts += [wrapped(line, width, "  ") for line in rules_texts(found.margins, bool(found.judge))]
     return "\n".join(parts)
 
@@ -41,7 +52,7 @@ def _rows(table: Table, width: int | None) -> list[str]:
         return [line for row in table.rows for line in _narrow(row, width)]
     head = ["", "questions", "base", "adapter", "difference", "95% CI", "verdict"]
     cells = [[row.title, f"{row.found.pairs:,}", score_text(row.found.mean_b), score_text(row.found.mean_a),
-              signed_text(row.found.difference), interval_text(row), row.verdict] for row in table.rows]
+              signed_text(row.found.difference), interval_text(row.found), row.verdict] for row in table.rows]
     if any(row.published for row in table.rows):
         head.append("published: base -> adapter")
         for line, row in zip(cells, table.rows, strict=True):
@@ -53,7 +64,7 @@ def _narrow(row: Row, width: int) -> list[str]:
     published = f"; published {_published(row)}" if row.published else ""
     lines = (f"{row.title}, {row.found.pairs:,} questions: {row.verdict}",
              f"  {score_text(row.found.mean_b)} -> {score_text(row.found.mean_a)}, "
-             f"{signed_text(row.found.difference)} {interval_text(row)}{published}")
+             f"{signed_text(row.found.difference)} {interval_text(row.found)}{published}")
     return [wrapped(line, width, "  ") for line in lines]
 
 
@@ -63,19 +74,41 @@ def _published(row: Row) -> str:
 
 def _arms(found: Quality, width: int | None) -> list[str]:
     """A column for each arm, so that it fits a narrow terminal."""
-    metrics = [name for name in METRIC_NAMES if name != "judge" or found.judge]
-    lines = [["", *(arm_text(arm.name) for arm in found.arms)]]
-    lines += [[METRIC_NAMES[name], *(score_text(arm.scores[name]) for arm in found.arms)] for name in metrics]
-    lines += [
-        ["prompt tokens", *(f"{arm.prompt_tokens:,.0f}" for arm in found.arms)],
-        ["frames", *(f"{arm.frames:.3g}" for arm in found.arms)],
-        ["watching a clip", *(lasting_text(arm.setup_s) if arm.setup_s else "-" for arm in found.arms)],
-        ["a question", *(lasting_text(arm.answer_s) for arm in found.arms)],
-    ]
+    lines = arm_lines(found)
     if width is not None and sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True)) > width:
         return [wrapped(f"{name}: {', '.join(f'{cell} {arm}' for cell, arm in zip(cells, lines[0][1:], strict=True))}",
                         width, "  ") for name, *cells in lines[1:]]
     return aligned(lines, left=(0,))
+
+
+def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
+    """A line for each cell; scores are those of the adapter -> of the video in the prompt."""
+    metric = "judge" if judged else "token_f1"
+    lines = [["frames", "pixels", "clips", "base", "adapter", "difference", "95% CI", "degenerate", "prompt"]]
+    other = []
+    for cell in sorted(sweep.cells, key=lambda cell: (cell.resolution, cell.frames)):
+        found = cell.difference(metric)
+        if cell.adapter is None or cell.direct is None or found is None:
+            other.append(f"{cell.frames:,} frames at {cell.resolution} px: {cell_missing_text(cell)}")
+            continue
+        lines.append([f"{cell.frames:,}", f"{cell.resolution}", f"{cell.clips}", score_text(found.mean_b),
+                      score_text(found.mean_a), signed_text(found.difference), interval_text(found),
+                      score_text(cell.direct.scores["degenerate"]), f"{cell.direct.prompt_tokens:,.0f}"])
+    head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
+    if width is not None and width < WIDE:
+        lines = [[line[k] for k in (0, 1, 3, 4, 5)] for line in lines]
+    return [wrapped(head, width), *(aligned(lines, left=()) if len(lines) > 1 else ()),
+            *(wrapped(line, width, "  ") for line in other)]
+
+
+def _tuned(tuned: Tuned, width: int | None) -> list[str]:
+    lines = learned_lines(tuned)
+    if width is not None and width < WIDE:
+        lines = [[line[k] for k in (0, 1, 2, 3)] for line in lines]
+    asked = tuned.taught + tuned.others
+    head = (f"Fine-tuned, an adapter for each of {count_of(tuned.clips, 'clip')}: taught {tuned.taught} of {asked} "
+            "questions")
+    return [wrapped(head, width), *aligned(lines, left=(0,))]
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from v2l.bench.quality.results import Margins, Quality, Row, Table
+from v2l.bench.quality.finetuned import Learned, Tuned
+from v2l.bench.quality.results import Margins, Quality, Table
+from v2l.bench.quality.sweep import Cell
+from v2l.bench.stats import Paired
 from v2l.bench.words import lasting_text
 from v2l.config import Comparing
-from v2l.times import time_text
 
 ARM_NAMES = {"adapter": "adapter", "direct": "direct", "budget": "fewer frames", "none": "no video"}
 METRIC_NAMES = {"judge": "judge", "token_f1": "token F1", "exact": "exact", "rouge_l": "ROUGE-L",
@@ -27,14 +29,45 @@ def signed_text(value: float) -> str:
     return "0.000" if float(text) == 0 else text
 
 
-def interval_text(row: Row) -> str:
-    return f"[{signed_text(row.found.low)}, {signed_text(row.found.high)}]"
+def interval_text(found: Paired) -> str:
+    return f"[{signed_text(found.low)}, {signed_text(found.high)}]"
+
+
+def cell_missing_text(cell: Cell) -> str:
+    """Why a cell of a sweep has no figures."""
+    about = f" (about {lasting_text(cell.about_s)})" if cell.about_s else ""
+    because = f": {cell.reason}" if cell.status == "failed" else ""
+    return f"{cell.status}{about}{because}"
+
+
+def arm_lines(found: Quality) -> list[list[str]]:
+    """A table with a column for each arm, its heading first."""
+    arms, metrics = found.arms, [name for name in METRIC_NAMES if name != "judge" or found.judge]
+    return [
+        ["", *(arm_text(arm.name) for arm in arms)],
+        *([METRIC_NAMES[name], *(score_text(arm.scores[name]) for arm in arms)] for name in metrics),
+        ["prompt tokens", *(f"{arm.prompt_tokens:,.0f}" for arm in arms)],
+        ["frames", *(f"{arm.frames:.3g}" for arm in arms)],
+        ["watching a clip", *(lasting_text(arm.setup_s) if arm.setup_s else "-" for arm in arms)],
+        ["a question", *(lasting_text(arm.answer_s) for arm in arms)],
+    ]
+
+
+def learned_lines(tuned: Tuned) -> list[list[str]]:
+    """A table with a line for each adapter that was compared, its heading first."""
+    return [["", "to the adapter", "F1, taught", "F1, others", "exact, taught", "exact, others"]] + [
+        [learned_text(arm), lasting_text(arm.seconds), *map(score_text, (
+            arm.taught_f1, arm.others_f1, arm.taught_exact, arm.others_exact))] for arm in tuned.arms]
+
+
+def learned_text(arm: Learned) -> str:
+    return arm_text(arm.name) if arm.steps is None else f"{arm.name}, {count_of(arm.steps, 'step')}"
 
 
 def title_text(found: Quality, table: Table) -> str:
     """What a table is, as the paper counts them."""
     names = {"judge": f"Table 1: judge's score, 0 to 1 ({found.judge})", "token_f1": "Table 4: token F1, 0 to 1",
-             "exact": "Right to the last character, by kind of question"}
+             "exact": "Exact match, 0 or 1, by kind of question"}
     return f"{names[table.metric]}, margin {table.margin:g}"
 
 
@@ -50,24 +83,24 @@ def about_texts(found: Quality) -> list[str]:
     """Who answered what."""
     made, sampling = found.made, found.made.sampling
     lines = [f"{made.model} with {made.hypernetwork}, {made.dtype} on {made.device}",
-             f"{_count(found.clips, 'clip')}, {_count(found.questions, 'question')}; up to {sampling['frames']} frames "
-             f"at {sampling['fps']:g} a second and {sampling['resolution']} pixels; greedy, "
+             f"{count_of(found.clips, 'clip')}, {count_of(found.questions, 'question')}; up to {sampling['frames']} "
+             f"frames at {sampling['fps']:g} a second and {sampling['resolution']} pixels; greedy, "
              f"{found.setting.max_new_tokens} new tokens at most"]
     if found.answers.unreadable:
-        lines.append(f"{_count(len(found.answers.unreadable), 'clip')} could not be decoded and "
+        lines.append(f"{count_of(len(found.answers.unreadable), 'clip')} could not be decoded and "
                      f"{'is' if len(found.answers.unreadable) == 1 else 'are'} left out: "
                      + "; ".join(clip.reason for clip in found.answers.unreadable[:3])
                      + ("; and others" if len(found.answers.unreadable) > 3 else ""))
     if found.asked.unanswerable:
-        lines.append(f"{_count(found.asked.unanswerable, 'question')} had no reference and "
+        lines.append(f"{count_of(found.asked.unanswerable, 'question')} had no reference and "
                      f"{'was' if found.asked.unanswerable == 1 else 'were'} left out")
     if "budget" in found.setting.arms:
-        over = f"; {_count(found.over_budget, 'prompt')} longer, with one frame" if found.over_budget else ""
+        over = f"; {count_of(found.over_budget, 'prompt')} longer, with one frame" if found.over_budget else ""
         lines.append(f"fewer frames: as many as fit into a prompt of {made.budget_tokens:,} tokens{over}")
     for table in found.tables.values():
         for row in table.rows:
             if row.left_out:
-                lines.append(f"{row.title}: of {_count(row.left_out, 'question')} the judge's reply could not be read")
+                lines.append(f"{row.title}: the judge came to no grade about {count_of(row.left_out, 'question')}")
     return lines
 
 
@@ -86,16 +119,6 @@ def rules_texts(margins: Margins, judged: bool) -> list[str]:
     ]
 
 
-def cost_text(setup_s: float, answer_s: float) -> str:
-    return f"{lasting_text(setup_s)} + {lasting_text(answer_s)}"
-
-
-def when_text(start: float | None, end: float | None) -> str:
-    """A clip's window in its video; nothing where it is the whole."""
-    if start is None and end is None:
-        return ""
-    return f"{time_text(start or 0)}–{'' if end is None else time_text(end)}"
-
-
-def _count(count: int, what: str) -> str:
+def count_of(count: int, what: str) -> str:
+    """1 clip, 2 clips."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"

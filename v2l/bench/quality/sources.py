@@ -1,0 +1,67 @@
+"""Where questions come from: manifests, the user's copies of public benchmarks, the embedded suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+from v2l.bench.benchmarks import find_benchmark, load_benchmark
+from v2l.bench.judge import INSTRUCTIONS, Judge
+from v2l.bench.quality.plan import held_out
+from v2l.bench.quality.score import Judging
+from v2l.errors import UsageError
+from v2l.manifest import Item, read_manifest
+
+SUITES = ("tiny",)
+
+
+@dataclass
+class Sources:
+    """(name, items) of every source, and what is to be told of them."""
+
+    items: list[tuple[str, Sequence[Item]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def add_manifest(self, path: Path, split: str | None) -> None:
+        """The items of one split: of none given, test, else val, else all. Raises UsageError."""
+        chosen = held_out(read_manifest(path), split)
+        if not chosen:
+            raise UsageError(f"{path} has no line of the split {split!r}.")
+        self.items.append((path.stem, chosen))
+
+    def add_benchmark(self, name: str, folder: Path, split: str | None, limit: int | None, seed: int) -> None:
+        """A public benchmark from the user's copy. Raises UsageError."""
+        loaded = load_benchmark(name, folder, split=split, limit=limit, seed=seed)
+        title = find_benchmark(name).title
+        if loaded.left_out:
+            self.notes.append(f"{title}: {loaded.left_out:,} of {loaded.entries:,} entries are left out, because their "
+                              f"videos are not there, such as {loaded.missing[0]}.")
+        self.items.append((name, loaded))
+
+
+def write_suite(name: str, folder: Path, clips: int, seed: int) -> Path:
+    """Writes an embedded suite; returns its manifest."""
+    from v2l.tiny.suite import write_suite as write_tiny
+
+    assert name in SUITES
+    return write_tiny(folder, clips, seed)
+
+
+def suite_judge(name: str) -> Judging:
+    """The judge that an embedded suite brings along."""
+    from v2l.tiny.suite import facts
+
+    assert name in SUITES
+    return Judging("share of the reference's facts", "",
+                   lambda cases: [max(facts(reference, case.answer) for reference in case.references)
+                                  for case in cases])
+
+
+def model_judge(name: str, load: Callable[[], Judge]) -> Judging:
+    """A text model as the judge, loaded when there is something to judge."""
+    model = cache(load)
+    prompt = sha256(INSTRUCTIONS.encode()).hexdigest()[:12]
+    return Judging(name, f"{name}, instructions {prompt}", lambda cases: model().score(cases))
