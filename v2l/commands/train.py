@@ -146,8 +146,10 @@ def run_training(
 
 def _tell(console: Console, trained: Trained, json: bool) -> None:
     if trained.skipped:
-        console.note(f"{len(trained.skipped)} of {trained.clips} videos could not be decoded and were skipped; "
-                     f"{trained.folder / 'journal.jsonl'} names them.")
+        count, clips = len(trained.skipped), trained.clips + trained.validation_clips
+        were, them = ("was", "it") if count == 1 else ("were", "them")
+        console.note(f"{count} of {clips} videos could not be decoded and {were} skipped; "
+                     f"{trained.folder / 'journal.jsonl'} names {them}.")
     if json:
         write_json(trained.to_json())
     else:

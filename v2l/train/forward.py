@@ -28,8 +28,15 @@ LayerPair = tuple[Tensor, Tensor]
 def load_frozen(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     """The base of a folder, which no optimizer may change."""
     from transformers import SmolVLMForConditionalGeneration
+    from transformers.utils import logging
 
-    model: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        model: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+    finally:
+        if shown:
+            logging.enable_progress_bar()
     return model.to(device).requires_grad_(False).eval()
 
 

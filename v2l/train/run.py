@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -77,8 +78,14 @@ class Trained:
 class HypernetTask:
     """The hypernetwork as what `loop.Fit` trains."""
 
-    def __init__(self, hyper: Hypernetwork, objective: Objective, clips: Clips, folder: Path) -> None:
-        self.hyper, self.objective, self.clips, self.folder = hyper, objective, clips, folder
+    def __init__(self, base: Base, hyper: Hypernetwork, clips: Clips, recipe: Recipe, folder: Path) -> None:
+        self.base, self.hyper, self.clips, self.recipe, self.folder = base, hyper, clips, recipe, folder
+
+    @cached_property
+    def objective(self) -> Objective:
+        """With the frozen base, which is not loaded before a step needs it."""
+        model = load_frozen(self.base.folder, self.base.device, self.base.dtype)
+        return Objective(self.base, model, self.hyper, self.recipe)
 
     def losses(self, step: int) -> Iterator[tuple[Tensor, float]]:
         for batch in self.clips.batches(step):
@@ -94,7 +101,7 @@ class HypernetTask:
             if batch:
                 loss, tokens = self.objective(batch)
                 totals += torch.tensor([float(loss), tokens], dtype=torch.float64)
-        totals = totals.to(self.objective.base.device) if self.clips.processes.count > 1 else totals
+        totals = totals.to(self.base.device) if self.clips.processes.count > 1 else totals
         self.clips.processes.sum([totals])
         total, tokens = totals.tolist()
         return {"loss": total / tokens} if tokens else {}
@@ -166,15 +173,14 @@ def train(
 
     clips = Clips(items, held, Watcher(looked, base.tile, recipe), processes, skip)
     try:
-        objective = Objective(base, load_frozen(files.folder, where, kind), hyper, recipe)
         recipe = replace(recipe, steps=_steps(recipe, len(items), processes), epochs=None)
         identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
                     "clips to validate on": digest(held), "processes": processes.count,
                     "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
         plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
                     patience=_epoch(recipe, len(items), processes) + 1)
-        fit = Fit(HypernetTask(hyper, objective, clips, output), optimizers(hyper.named_parameters(), recipe), plan,
-                  output, identity, processes=processes, told=told, force=force)
+        fit = Fit(HypernetTask(base, hyper, clips, recipe, output), optimizers(hyper.named_parameters(), recipe),
+                  plan, output, identity, processes=processes, told=told, force=force)
         now = fit.run(stop)
         bad = _everywhere(clips, processes, output)
     except Exception as error:
