@@ -20,9 +20,9 @@ def export(
     base: Annotated[str | None, option("NAME", "How the released code names the base.", "as it was trained")] = None,
     json: Json = False, quiet: Quiet = False, offline: Offline = False,
 ) -> None:
-    """Write a hypernetwork as the released code saves it, so that it reads it.
+    """Write a hypernetwork in the released layout.
 
-    CHECKPOINT is what ingest takes with --checkpoint.
+    The released code reads FILE, and so does ingest. CHECKPOINT is what ingest takes with --checkpoint.
 
     \b
       v2l train export mine/hypernetwork.safetensors -o mine.pt

@@ -52,10 +52,11 @@ def targets(
     device: Device = None, dtype: Compute = Dtype.auto,
     json: Json = False, quiet: Quiet = False, offline: Offline = False,
 ) -> None:
-    """Have a model write what is to be learnt, with the video in its prompt.
+    """Have a model write captions and answers to learn from.
 
-    It answers every prompt of the manifest that has no target yet; plain videos, and those of folders, are asked to
-    be described. A run that was ended goes on where it was. Parts are put together with cat.
+    It has the video in its prompt and answers every prompt of the manifest that has no target yet; plain videos, and
+    those of folders, it is asked to describe. A run that was ended goes on where it was. Parts are put together with
+    cat.
 
     \b
       v2l train targets clips.jsonl -o targets.jsonl --model 2.2b
