@@ -115,8 +115,8 @@ class Targets:
             return []
         found, ids = read_lines(self.path), {line.item.id for line in self.lines}
         if strange := [item.id for item, _ in found if item.id not in ids]:
-            raise UsageError(f"{self.path} holds lines of another manifest or part, such as {strange[0]}; take them out, "
-                             "name another file with -o, or replace it with --force.")
+            raise UsageError(f"{self.path} holds lines of another manifest or part, such as {strange[0]}; take them "
+                             "out, name another file with -o, or replace it with --force.")
         return found
 
     def _gathered(self) -> Iterator[tuple[Item, dict[str, Any]]]:
