@@ -36,7 +36,7 @@ class Journal:
     def _read(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             document = json.loads(line)
-            if isinstance(document, dict) and isinstance(document["kind"], str):
+            if line.startswith(_START) and isinstance(document["kind"], str):
                 return document
         except (ValueError, KeyError):
             pass

@@ -27,9 +27,14 @@ class Sources:
 
     def add_manifest(self, path: Path, split: str | None) -> None:
         """The items of one split: of none given, test, else val, else all. Raises UsageError."""
-        chosen = held_out(read_manifest(path), split)
+        items = read_manifest(path)
+        chosen = held_out(items, split)
         if not chosen:
             raise UsageError(f"{path} has no line of the split {split!r}.")
+        if (others := len(items) - len(chosen)) > 0:
+            lines = "1 line that is" if others == 1 else f"{others:,} lines that are"
+            left = "is" if others == 1 else "are"
+            self.notes.append(f"{path}: {lines} not of the split {chosen[0].split} {left} left out.")
         self.items.append((path.stem, chosen))
 
     def add_benchmark(self, name: str, folder: Path, split: str | None, limit: int | None, seed: int) -> None:

@@ -36,7 +36,7 @@ def bench_text(bench: Bench, width: int | None = None) -> str:
     for table in tables:
         parts += ["", wrapped(title_text(found, table), width), *_rows(table, width)]
         parts.append(wrapped(f"{summary_text(table)}.", width))
-    parts += ["", "All arms", *_arms(found, width)]
+    parts += ["", "All arms", *_fitting(arm_lines(found), width)]
     if bench.sweep:
         parts += ["", *_sweep(bench.sweep, bool(found.judge), width)]
     if bench.tuned:
@@ -72,15 +72,6 @@ def _published(row: Row) -> str:
     return f"{row.published.base:.3f} -> {row.published.adapter:.3f}" if row.published else ""
 
 
-def _arms(found: Quality, width: int | None) -> list[str]:
-    """A column for each arm, so that it fits a narrow terminal."""
-    lines = arm_lines(found)
-    if width is not None and sum(max(map(len, column)) + 2 for column in zip(*lines, strict=True)) > width:
-        return [wrapped(f"{name}: {', '.join(f'{cell} {arm}' for cell, arm in zip(cells, lines[0][1:], strict=True))}",
-                        width, "  ") for name, *cells in lines[1:]]
-    return aligned(lines, left=(0,))
-
-
 def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
     """A line for each cell; scores are those of the adapter -> of the video in the prompt."""
     metric = "judge" if judged else "token_f1"
@@ -95,20 +86,27 @@ def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
                       score_text(found.mean_a), signed_text(found.difference), interval_text(found),
                       score_text(cell.direct.scores["degenerate"]), f"{cell.direct.prompt_tokens:,.0f}"])
     head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
-    if width is not None and width < WIDE:
-        lines = [[line[k] for k in (0, 1, 3, 4, 5)] for line in lines]
-    return [wrapped(head, width), *(aligned(lines, left=()) if len(lines) > 1 else ()),
+    head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
+    return [wrapped(head, width), *(_fitting(lines, width, left=()) if len(lines) > 1 else ()),
             *(wrapped(line, width, "  ") for line in other)]
 
 
 def _tuned(tuned: Tuned, width: int | None) -> list[str]:
-    lines = learned_lines(tuned)
-    if width is not None and width < WIDE:
-        lines = [[line[k] for k in (0, 1, 2, 3)] for line in lines]
     asked = tuned.taught + tuned.others
     head = (f"Fine-tuned, an adapter for each of {count_of(tuned.clips, 'clip')}: taught {tuned.taught} of {asked} "
             "questions")
-    return [wrapped(head, width), *aligned(lines, left=(0,))]
+    return [wrapped(head, width), *_fitting(learned_lines(tuned), width)]
+
+
+def _fitting(lines: Sequence[Sequence[str]], width: int | None, left: Sequence[int] = (0,)) -> list[str]:
+    """A heading and lines in columns; where they are too wide, each line as a sentence."""
+    shown = aligned(lines, left)
+    if width is None or max(map(len, shown)) <= width:
+        return shown
+    head = lines[0]
+    return [wrapped(f"{' '.join(filter(None, (name, head[0])))}: "
+                    + ", ".join(f"{cell} {what}" for cell, what in zip(cells, head[1:], strict=True)), width, "  ")
+            for name, *cells in lines[1:]]
 
 
 def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

@@ -55,7 +55,7 @@ def arm_lines(found: Quality) -> list[list[str]]:
 
 def learned_lines(tuned: Tuned) -> list[list[str]]:
     """A table with a line for each adapter that was compared, its heading first."""
-    return [["", "to the adapter", "F1, taught", "F1, others", "exact, taught", "exact, others"]] + [
+    return [["", "to the adapter", "F1 taught", "F1 others", "exact taught", "exact others"]] + [
         [learned_text(arm), lasting_text(arm.seconds), *map(score_text, (
             arm.taught_f1, arm.others_f1, arm.taught_exact, arm.others_exact))] for arm in tuned.arms]
 
