@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from v2l.bench.quality.bench import Bench
 from v2l.bench.quality.finetuned import Tuned
-from v2l.bench.quality.results import Quality, Row, Table
+from v2l.bench.quality.results import Row, Table
 from v2l.bench.quality.sweep import Sweep
 from v2l.bench.quality.words import (
     METRIC_NAMES,
