@@ -113,6 +113,8 @@ def run_training(
         raise UsageError("--steps and --epochs exclude each other.")
     if kl and self_distill:
         raise UsageError("--kl and --self-distill exclude each other: the second is the divergence alone.")
+    if muon_lr is not None and optimizer != "muon":
+        raise UsageError("--muon-lr needs --optimizer muon.")
     sizes = changes(rank=rank, latent_size=latent, num_queries=queries, num_blocks=blocks)
     if init is not None and sizes:
         raise UsageError("--init brings its own sizes; leave --rank, --latent, --queries and --blocks out.")

@@ -191,7 +191,9 @@ class Clips:
         bound = self.recipe.batch_size + self.recipe.workers
         with closing(in_threads(self._make, draws, self.recipe.workers, bound)) as coming:
             for made in coming:
-                yield made if isinstance(made, Example) else self._skip(*made)
+                if not isinstance(made, Example):
+                    self._skip(*made)
+                yield made if isinstance(made, Example) else None
 
     def _skip(self, item: Item, error: VideoError) -> None:
         if item not in self.bad:

@@ -28,7 +28,7 @@ class Row:
     """Mean over tokens, before the step."""
     val_loss: float | None
     lr: float
-    """Share of the highest learning rate."""
+    """Learning rate of the first group of parameters."""
     grad_norm: float | None
     """Before clipping."""
     tokens: int
@@ -81,7 +81,7 @@ class Curves:
         if any(line.points for line in losses):
             parts.append(figure("Loss", _plot("Loss", "nats a token", losses)))
         rates = Line("", _means([(row.step, row.lr) for row in self.rows]), 2, marks=False)
-        parts.append(figure("Learning rate", _plot("Learning rate", "share of the highest", [rates])))
+        parts.append(figure("Learning rate", _plot("Learning rate", "a step", [rates])))
         last = self.rows[-1]
         with replacing(self.html) as file:
             file.write(page("Losses", [f"After {last.step:,} steps and {last.seconds / 60:,.1f} minutes."],

@@ -88,16 +88,16 @@ def think(
         positions = torch.arange(x.shape[1], device=x.device)[None]
     if mask is None and x.device.type == "cpu":
         mask = causal(x.shape[1], x.dtype, x.device)
-    rope = _rope(model.config.text_config, positions, x.dtype)
+    config = model.config.text_config
+    turns = rope(config, positions, x.dtype)
     for index, layer in enumerate(model.model.text_model.layers[:layers]):
         if keep is not None:
             keep.append(x)
         pair = adapters[index] if adapters is not None else None
-        config = model.config.text_config
         if checkpointing and torch.is_grad_enabled():
-            x = checkpoint(_layer, layer, config, x, rope, mask, pair, use_reentrant=False)
+            x = checkpoint(_layer, layer, config, x, turns, mask, pair, use_reentrant=False)
         else:
-            x = _layer(layer, config, x, rope, mask, pair)
+            x = _layer(layer, config, x, turns, mask, pair)
     return x
 
 
@@ -117,15 +117,15 @@ def norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return F.rms_norm(x, weight.shape, weight, eps)
 
 
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary positions: x [b, heads, s, d]."""
-    cos, sin = rope
+def rotate(x: Tensor, turns: tuple[Tensor, Tensor]) -> Tensor:
+    """x [b, heads, s, d], turned to its positions by `rope`."""
+    cos, sin = turns
     a, b = x.chunk(2, -1)
     return x * cos + torch.cat((-b, a), -1) * sin
 
 
-def _rope(config: Any, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """cos and sin [b, 1, s, d] for positions [b, s]."""
+def rope(config: Any, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """cos and sin [b, 1, s, d] for positions [b, s]; `config` is the text model's."""
     places = torch.arange(0, config.head_dim, 2, device=positions.device).float()
     frequencies = config.rope_parameters["rope_theta"] ** (-places / config.head_dim)
     angles = (positions[:, None, :, None].float() * frequencies).repeat(1, 1, 1, 2)
@@ -133,11 +133,11 @@ def _rope(config: Any, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, T
 
 
 def _layer(
-    layer: Any, config: Any, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, pair: LayerPair | None
+    layer: Any, config: Any, x: Tensor, turns: tuple[Tensor, Tensor], mask: Tensor | None, pair: LayerPair | None
 ) -> Tensor:
     y, attn = norm(x, layer.input_layernorm.weight, config.rms_norm_eps), layer.self_attn
     q, k, v = (_heads(proj(y), config.head_dim) for proj in (attn.q_proj, attn.k_proj, attn.v_proj))
-    x = x + attn.o_proj(_attend(rotate(q, rope), rotate(k, rope), v, mask, causal=True))
+    x = x + attn.o_proj(_attend(rotate(q, turns), rotate(k, turns), v, mask, causal=True))
     y = norm(x, layer.post_attention_layernorm.weight, config.rms_norm_eps)
     inner = F.silu(layer.mlp.gate_proj(y)) * layer.mlp.up_proj(y)
     out: Tensor = layer.mlp.down_proj(inner)

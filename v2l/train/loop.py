@@ -121,8 +121,8 @@ class Fit:
             stopped = stop()
             val_loss = self._validate() if due else None
             if self.processes.main:
-                share = self.plan.rate(self.now.step - 1)
-                self.curves.add(Row(self.now.step, loss, val_loss, share, norm, int(weight), self.now.seconds))
+                lr = self.optimizers.highest[0][0] * self.plan.rate(self.now.step - 1)
+                self.curves.add(Row(self.now.step, loss, val_loss, lr, norm, int(weight), self.now.seconds))
                 if due or stopped or self.now.seconds - self._written > SAVE_AFTER:
                     self._save()
             self._tell(due)
@@ -138,7 +138,7 @@ class Fit:
         totals = torch.zeros(2, dtype=torch.float64, device="cpu" if device.type == "mps" else device)
         for loss, weight in self.task.losses(self.now.step):
             loss.backward()
-            totals += torch.stack([loss.detach().to(totals), totals.new_tensor(weight)])
+            totals += torch.stack([loss.detach().to(totals.device).double(), totals.new_tensor(weight)])
         self.processes.sum([totals, *self._gradients()])
         total, weight = totals.tolist()
         if not weight:

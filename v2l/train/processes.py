@@ -38,7 +38,7 @@ class Processes:
         """What --device means to this process: each has a GPU of its own."""
         import torch
 
-        cuda = name == "cuda" or (name is None and torch.cuda.is_available())
+        cuda = torch.cuda.is_available() if name is None else name.startswith("cuda")
         return f"cuda:{self.local_rank}" if cuda and self.count > 1 else name
 
     def join(self, device: str) -> None:
