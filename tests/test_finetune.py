@@ -8,7 +8,7 @@ import pytest
 import torch
 from cli import REFERENCE
 
-from v2l.config import Decoding, FineTuning
+from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Turn
@@ -17,7 +17,6 @@ from v2l.train.finetune import Tuned, finetune
 TURNS = (Turn("What color is the star?", ("purple",)), Turn("What shape is red?", ("ring",)),
          Turn("Describe the video.", ("On a white background, a purple star grows.",)))
 SHORT = Decoding(max_new_tokens=24)
-FAST = FineTuning(lr=1e-2)
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +26,8 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def tuned(engine: Engine) -> dict[int, Tuned]:
-    """What the clip's texts make after 0, 1 and 40 steps."""
-    return {each.steps: each for each in finetune(engine, TURNS, [40, 0, 1, 1], FAST)}
+    """What the clip's texts make after 0, 1 and 30 steps."""
+    return {each.steps: each for each in finetune(engine, TURNS, [30, 0, 1, 1])}
 
 
 def answers(engine: Engine, tuned: Tuned | None) -> list[str]:
@@ -37,14 +36,14 @@ def answers(engine: Engine, tuned: Tuned | None) -> list[str]:
 
 
 def test_it_learns_what_the_texts_say(engine: Engine, tuned: dict[int, Tuned]) -> None:
-    assert list(tuned) == [0, 1, 40]
-    assert tuned[0].loss > tuned[1].loss > tuned[40].loss and tuned[40].loss < 0.05
-    assert answers(engine, tuned[40]) == [turn.targets[0] for turn in TURNS]
-    assert 0 < tuned[0].seconds < tuned[1].seconds < tuned[40].seconds
+    assert list(tuned) == [0, 1, 30]
+    assert tuned[0].loss > tuned[1].loss > tuned[30].loss and tuned[30].loss < 0.05
+    assert answers(engine, tuned[30]) == [turn.targets[0] for turn in TURNS]
+    assert 0 < tuned[0].seconds < tuned[1].seconds < tuned[30].seconds
 
 
 def test_before_its_first_step_it_is_the_bare_base(engine: Engine, tuned: dict[int, Tuned]) -> None:
-    assert answers(engine, tuned[0]) == answers(engine, None) != answers(engine, tuned[40])
+    assert answers(engine, tuned[0]) == answers(engine, None) != answers(engine, tuned[30])
     assert not any(layer.B.any() for layer in tuned[0].adapter) and all(layer.A.any() for layer in tuned[0].adapter)
 
 
@@ -71,15 +70,15 @@ def next_logits(engine: Engine, tuned: Tuned, ids: list[int]) -> torch.Tensor:
 
 def test_it_has_the_place_and_rank_of_the_hypernetworks(engine: Engine, tuned: dict[int, Tuned]) -> None:
     config = engine.hypernetwork_files.config
-    shapes = {(tuple(layer.A.shape), tuple(layer.B.shape)) for layer in tuned[40].adapter}
-    assert len(tuned[40].adapter) == config.num_layers
+    shapes = {(tuple(layer.A.shape), tuple(layer.B.shape)) for layer in tuned[30].adapter}
+    assert len(tuned[30].adapter) == config.num_layers
     assert shapes == {((config.rank, config.d_in), (config.rank, config.d_out))}
     (low,) = finetune(engine, TURNS, [0], rank=3)
     assert len(low.adapter[0].A) == 3
 
 
 def test_the_same_call_gives_the_same_and_earlier_ones_stay(engine: Engine, tuned: dict[int, Tuned]) -> None:
-    steps: Iterator[Tuned] = finetune(engine, TURNS, [1, 3], FAST)
+    steps: Iterator[Tuned] = finetune(engine, TURNS, [1, 3])
     one = next(steps)
     before = [layer.B.clone() for layer in one.adapter]
     three = next(steps)
@@ -92,13 +91,13 @@ def test_every_target_is_learnt_and_one_is_needed(engine: Engine) -> None:
     with pytest.raises(UsageError, match="nothing to fine-tune on"):
         next(finetune(engine, [Turn("Why?", ())], [1]))
     both = [Turn("What color is it?", ("red", "blue"))]
-    (tuned,) = finetune(engine, both, [40], FAST)
+    (tuned,) = finetune(engine, both, [30])
     assert tuned.loss == pytest.approx(0.5 * torch.log(torch.tensor(2.0)).item(), abs=0.05)  # one of two, then the end
 
 
 def test_other_bases(engine: Engine) -> None:
     """Query heads that share keys; a hypernetwork of its own; bfloat16."""
     model = Engine(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), dtype="bfloat16", device="cpu")
-    first, last = finetune(model, TURNS, [0, 20], FAST)
+    first, last = finetune(model, TURNS, [0, 20])
     assert last.loss < first.loss - 1
     assert last.adapter[0].A.dtype == torch.float32 and model.ask(last.adapter, "Why?", SHORT).finish().prompt_tokens

@@ -197,7 +197,8 @@ OPTIMIZERS = ("adamw", "muon")
 class FineTuning:
     """How a LoRA is fine-tuned on one clip: what an adapter of the hypernetwork is compared with."""
 
-    lr: float = 1e-3
+    lr: float = 1e-2
+    """On tiny, of 3e-3, 1e-2, 3e-2 and 1e-1, it and 3e-2 answered all that was taught first, after 40 steps."""
     scale: float = 2.0
     """What B^T A x is multiplied with: twice the rank as lora_alpha, as is usual."""
     weight_decay: float = 0.01

@@ -87,13 +87,16 @@ def finetune(
 
 
 class _Lora:
-    """One pair of matrices for every layer's `down_proj`: float32 A [L, r, d_in], normal, and B [L, r, d_out], zero."""
+    """One pair of matrices for every layer's `down_proj`: float32 A [L, r, d_in], normal, and B [L, r, d_out], zero.
+
+    A is drawn so that A x is as large as x, whatever its width: the same learning rate then suits bases of any size.
+    """
 
     def __init__(self, engine: Engine, rank: int, settings: FineTuning) -> None:
         text = engine.base.text_config
         draws = torch.Generator().manual_seed(settings.seed)
-        A = torch.randn(text.num_layers, rank, text.intermediate_size, generator=draws) / math.sqrt(rank)
-        self.A = A.to(engine.device).requires_grad_()
+        A = torch.randn(text.num_layers, rank, text.intermediate_size, generator=draws)
+        self.A = (A / math.sqrt(text.intermediate_size)).to(engine.device).requires_grad_()
         self.B = torch.zeros(text.num_layers, rank, text.hidden_size, device=engine.device, requires_grad=True)
         self.scale = settings.scale
 
