@@ -30,7 +30,7 @@ p{margin:.3rem 0 .8rem;max-width:46rem}
 .tile b{display:block;font-size:1.5rem;white-space:nowrap;line-height:1.2;font-variant-numeric:tabular-nums}
 .tile span{color:var(--soft);font-size:.875rem;display:block;line-height:1.35}
 .pair{display:grid;gap:1rem;align-items:start}
-@media (min-width:60rem){.pair{grid-template-columns:minmax(0,2fr) minmax(0,3fr)}}
+@media (min-width:60rem){.pair{grid-template-columns:minmax(0,3fr) minmax(0,5fr)}}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,21rem),1fr));gap:1rem;align-items:start}
 figure{margin:0;background:var(--card);border:1px solid var(--edge);border-radius:.6rem;padding:.8rem .9rem;
 min-width:0}

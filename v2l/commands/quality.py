@@ -24,6 +24,7 @@ from v2l.commands.options import (
     Quiet,
     Resolution,
     argument,
+    not_negative,
     numbers,
     option,
     positive,
@@ -74,8 +75,8 @@ def measure_quality(
                                     callback=_share)] = Comparing.margin,
     f1_margin: Annotated[float, option("X", "The same of token F1.", f"{Comparing.f1_margin}", callback=_share)]
     = Comparing.f1_margin,
-    seed: Annotated[int, option("N", "Of the bootstrap and of which clips are taken.", f"{Comparing.seed}", min=0)]
-    = Comparing.seed,
+    seed: Annotated[int, option("N", "Of the bootstrap and of which clips are taken.", f"{Comparing.seed}",
+                                callback=not_negative)] = Comparing.seed,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", f"{Decoding.max_new_tokens}",
                                           callback=positive)] = Decoding.max_new_tokens,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also with more and fewer frames, and other resolutions.")]
@@ -154,13 +155,13 @@ def measure_quality(
             shown = _page(found) if report else b""
     for clip in found.quality.answers.unreadable:
         failures.add(VideoError(clip.reason), clip.name)
-    _show(found, json)
-    if report is not None:
+    if report is not None:  # first, so that it is there though nobody reads the rest
         from v2l.files import replacing
 
         with replacing(report) as file:
             file.write(shown)
         console.note(f"{report} shows it with plots.")
+    _show(found, json)
     failures.exit()
 
 

@@ -57,8 +57,8 @@ def quality_page(bench: Bench) -> str:
     ]
     foot = [f"Made by v2l {v2l.__version__}: v2l bench quality --report. Seed {found.seed}."
             + (f" {bench.earlier:,} answers were taken over from an earlier run." if bench.earlier else "")]
-    lead = [f"{line[0].upper()}{line[1:]}." for line in about_texts(found)]
-    return page.page("How good a video adapter's answers are", lead, *sections, foot=foot)
+    return page.page("How good a video adapter's answers are", [f"{line}." for line in about_texts(found)], *sections,
+                     foot=foot)
 
 
 # -- the sections ----------------------------------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _compared(found: Quality, table: Table) -> Html:
     """The columns of a table of the paper, and the intervals drawn."""
     title = title_text(found, table)
     published = any(row.published for row in table.rows)
-    head = ["", "base", "adapter", "difference", f"{Comparing.confidence:.0%} CI", "verdict", "questions", "clips"]
+    head = ["", "base", "adapter", "difference", f"{Comparing.confidence:.0%} CI", "verdict", "asked", "clips"]
     lines = [[row.title, score_text(row.found.mean_b), score_text(row.found.mean_a),
               signed_text(row.found.difference), interval_text(row.found), row.verdict, f"{row.found.pairs:,}",
               f"{row.found.clips:,}"] for row in table.rows]

@@ -96,7 +96,7 @@ def about_texts(found: Quality) -> list[str]:
                      f"{'was' if found.asked.unanswerable == 1 else 'were'} left out")
     if "budget" in found.setting.arms:
         over = f"; {count_of(found.over_budget, 'prompt')} longer, with one frame" if found.over_budget else ""
-        lines.append(f"fewer frames: as many as fit into a prompt of {made.budget_tokens:,} tokens{over}")
+        lines.append(f"Fewer frames: as many as fit into a prompt of {made.budget_tokens:,} tokens{over}")
     for table in found.tables.values():
         for row in table.rows:
             if row.left_out:
