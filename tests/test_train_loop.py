@@ -123,8 +123,14 @@ def test_the_best_and_the_last_are_kept(tmp_path: Path) -> None:
     task.validate = lambda: {"loss": next(figures), "other": 5.0}  # type: ignore[method-assign]
     kept: list[tuple[str, int]] = []
     done = fit(task, tmp_path).run()
-    assert kept == [("best", 3), ("last", 3), ("best", 7), ("last", 7), ("last", 11)]
+    assert kept == [("last", 3), ("best", 3), ("last", 7), ("best", 7), ("last", 11)]
     assert (done.best_step, done.best_loss, done.val_loss) == (8, 1.0, 2.0)
+    # Killed after the state was written and before the best weights were, it writes these when it goes on.
+    again = Line()
+    fit(again, tmp_path / "again").run(stop=lambda: again.step == 3)
+    killed = Line()
+    going_on = fit(killed, tmp_path / "again")
+    assert going_on.now.best_step == 4 and killed.kept == again.kept[-1:] != []
     assert '"other": 5.0' in (tmp_path / "journal.jsonl").read_text()
 
 

@@ -107,6 +107,7 @@ class Fit:
         self._empty = 0
         if self.processes.main:
             self.curves = Curves(folder, self.now.step)
+            self._keep_best()
             journal(self.folder, {"event": "start", "step": self.now.step, **self.identity})
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Fitted:
@@ -181,8 +182,6 @@ class Fit:
         better = loss is None or self.now.best_loss is None or loss < self.now.best_loss
         if better:
             self.now = replace(self.now, best_step=self.now.step, best_loss=loss)
-            if self.processes.main:
-                self.task.keep("best")
         return loss
 
     def _save(self) -> None:
@@ -193,7 +192,13 @@ class Fit:
         with replacing(self.folder / STATE) as file:
             torch.save(state, file)
         self.task.keep("last")
+        self._keep_best()
         self.curves.draw()
+
+    def _keep_best(self) -> None:
+        """After the state: what was killed between the two does it when it goes on."""
+        if self.now.best_step == self.now.step:
+            self.task.keep("best")
 
     def _restore(self) -> None:
         path = self.folder / STATE

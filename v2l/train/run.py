@@ -173,12 +173,13 @@ def train(
 
     clips = Clips(items, held, Watcher(looked, base.tile, recipe), processes, skip)
     try:
-        recipe = replace(recipe, steps=_steps(recipe, len(items), processes), epochs=None)
+        if recipe.epochs is not None:
+            recipe = replace(recipe, steps=_steps(recipe.epochs, recipe, len(items), processes))
         identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
                     "clips to validate on": digest(held), "processes": processes.count,
                     "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
         plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
-                    patience=_epoch(recipe, len(items), processes) + 1)
+                    patience=_steps(1, recipe, len(items), processes) + 1)
         fit = Fit(HypernetTask(base, hyper, clips, recipe, output), optimizers(hyper.named_parameters(), recipe),
                   plan, output, identity, processes=processes, told=told, force=force)
         now = fit.run(stop)
@@ -219,15 +220,9 @@ def _hypernetwork(files: ModelFiles, text: TextConfig, init: str | None, sizes: 
     return hyper, found.sha256
 
 
-def _epoch(recipe: Recipe, clips: int, processes: Processes) -> int:
-    """Steps in which every clip is seen."""
-    return ceil(clips / (recipe.batch_size * recipe.accumulate * processes.count))
-
-
-def _steps(recipe: Recipe, clips: int, processes: Processes) -> int:
-    if recipe.epochs is None:
-        return recipe.steps
-    return ceil(recipe.epochs * clips / (recipe.batch_size * recipe.accumulate * processes.count))
+def _steps(epochs: float, recipe: Recipe, clips: int, processes: Processes) -> int:
+    """In how many steps every clip is seen so often."""
+    return ceil(epochs * clips / (recipe.batch_size * recipe.accumulate * processes.count))
 
 
 def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
