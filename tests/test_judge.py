@@ -124,6 +124,8 @@ def test_an_answer_cannot_grade_itself(seven: Path, answer: str) -> None:
     before, after = judge.prompt(CASE).split(judge._quoted(CASE))
     assert judge.prompt(case) == before + judge._quoted(case) + after  # all of it stays in its line
     assert "\n" not in judge._quoted(case)
+    assert json.loads(judge._quoted(CASE)) == {"question": "What moves?", "references": ["a red ring", "the ring"],
+                                               "answer": "a ring"}
     quoted = json.loads(judge._quoted(case))
     assert quoted["answer"].replace(" ", "") == answer.replace(" ", "")
     assert judge.score([case, CASE]) == [0.7, 0.7]

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """How often a 95% interval of `v2l.bench.stats.paired` holds the true difference, beside the plain and BCa bootstrap's:
-`python tests/bench/coverage.py [--trials N]` (a few minutes of one core).
+`python tests/bench/coverage.py [--trials N] [--only NAME]` (a few minutes of one core).
 
 Each line draws many data sets of known difference. `right` are scores of 0 and 1: how often only a, and only b, is
 right; `alike` is the correlation of disagreements within a clip. Printed are, per method, per cent of intervals that
@@ -122,8 +122,10 @@ def intervals(clips: Clips, seed: int) -> dict[str, tuple[float, float]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=2000)
-    trials = parser.parse_args().trials
-    for name, draw, true in CASES:
+    parser.add_argument("--only", default="", help="cases whose name holds this")
+    options = parser.parse_args()
+    trials = options.trials
+    for name, draw, true in (case for case in CASES if options.only in case[0]):
         rng = np.random.default_rng(0)
         missed: dict[str, np.ndarray] = {}
         known: dict[Clips, dict[str, tuple[float, float]]] = {}  # zeros and ones give the same data again and again
