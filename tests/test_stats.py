@@ -182,6 +182,8 @@ def test_one_or_two_clips_tell_nothing() -> None:
     assert (many.low, many.high, many.pairs, many.clips) == (-1, 1, 50, 1)
     two = paired([0.9, 0.8], [0.2, 0.1], margin=MARGIN)
     assert (two.low, two.high) == (-1, 1)
+    four = paired([0.9, 0.9, 0.9, 0.91], [0.2] * 4, margin=MARGIN)
+    assert four.low < 0.1 and four.high == 1
     assert verdicts([found, many, two], MARGIN) == ["inconclusive"] * 3
 
 
@@ -238,6 +240,7 @@ def test_coverage_of_right_and_wrong_answers_with_few_disagreements(pairs: int, 
     """97% against 98% of 300 answers and the like: where plain percentiles hold 58 to 96%."""
     true = only_a - only_b
     assert chance(pairs, only_a, only_b, lambda found: found.low - 1e-9 <= true <= found.high + 1e-9) > 0.95
+    assert chance(pairs, only_a, only_b, lambda found: found.low > true + 1e-9) < 0.025
 
 
 def clustered_answers(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
