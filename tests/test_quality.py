@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -408,3 +409,19 @@ def test_the_arms_that_were_named_answer(kept: Path, manifest: Path) -> None:
     document, = documents(run(*WORDS, manifest, "--resume", kept, "--json", "--arms", "none, adapter"))
     assert [arm["name"] for arm in document["arms"]] == ["adapter", "none"]
     assert document["tables"]["token_f1"]["rows"] == document["kinds"]["rows"] == []
+
+
+def test_a_public_benchmark_is_asked_from_the_users_copy(engine: Engine, manifest: Path, tmp_path: Path,
+                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "load_engine", lambda *_: engine)
+    told = [{"video_id": name, "video_name": f"{name}.mp4", "short_caption": "A star.", "camera_caption": "Still."}
+            for name in ("0", "1", "missing")]
+    (tmp_path / "VDC_1k.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))
+    for name in ("0.mp4", "1.mp4"):
+        (tmp_path / name).write_bytes((manifest.parent / name).read_bytes())
+    result = run(*WORDS, "--benchmark", f"VDC={tmp_path}", "--arms", "adapter,direct", "--clips", 2, "--json")
+    document, = documents(result)
+    row, = document["tables"]["token_f1"]["rows"]
+    assert (row["title"], row["questions"], row["clips"]) == ("VDC", 4, 2)
+    assert [kind["name"] for kind in document["kinds"]["rows"]] == ["short", "camera"]
+    assert "Note: VDC: 1 of 3 entries are left out, because their videos are not there, such as" in result.stderr
