@@ -103,11 +103,15 @@ class Fit:
             (folder / STATE).unlink(missing_ok=True)
         if not force and (folder / STATE).exists():
             self._restore()
+        if len(set(self.processes.gather(self.now.step))) > 1:
+            raise UsageError(f"Not every process finds the same training in {folder}; name a folder that all machines "
+                             "share.")
         self._written = self.now.seconds
         self._empty = 0
         if self.processes.main:
             self.curves = Curves(folder, self.now.step)
-            self._keep_best()
+            if self.now.step:
+                self._keep()
             journal(self.folder, {"event": "start", "step": self.now.step, **self.identity})
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Fitted:
@@ -191,12 +195,12 @@ class Fit:
                  "optimizers": self.optimizers.state(), "random": torch.get_rng_state(), "random_cuda": cuda}
         with replacing(self.folder / STATE) as file:
             torch.save(state, file)
-        self.task.keep("last")
-        self._keep_best()
+        self._keep()
         self.curves.draw()
 
-    def _keep_best(self) -> None:
+    def _keep(self) -> None:
         """After the state: what was killed between the two does it when it goes on."""
+        self.task.keep("last")
         if self.now.best_step == self.now.step:
             self.task.keep("best")
 
