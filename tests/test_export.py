@@ -118,5 +118,3 @@ def test_a_call_that_is_wrong(here: Path, words: tuple[str, ...], status: int, s
     before = sorted(path.name for path in here.parent.iterdir())
     assert says in refused("train", "export", *words, status=status)
     assert sorted(path.name for path in here.parent.iterdir()) == before
-
-

@@ -230,8 +230,9 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
     name, _, file = checkpoint.partition(":")
     repo = Repo.parse(name)
     if repo is None or (not file and name.endswith(_WEIGHTS)):
-        raise ModelError(f"There is no file {checkpoint}; "
-                         "--checkpoint takes a .pt or .safetensors file, or HUB_ID:FILE.")
+        wrong = f"The folder {checkpoint} holds no {TRAINED}" if path.is_dir() else f"There is no file {checkpoint}"
+        raise ModelError(f"{wrong}; --checkpoint takes a folder that `v2l train run` filled, a .pt or .safetensors "
+                         "file, or HUB_ID:FILE.")
     if file and not file.endswith(_WEIGHTS):
         raise ModelError(f"{checkpoint} names no .pt or .safetensors file.")
     if not file:

@@ -79,7 +79,7 @@ def documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path
         reason = (isinstance(error, OSError) and error.strerror) or "it is no UTF-8 text"
-        raise UsageError(f"The manifest {path} cannot be read ({reason}).") from None
+        raise UsageError(f"The manifest {path} cannot be read ({reason}); name a JSON Lines file.") from None
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold other ends of lines
         if not line.strip():
             continue

@@ -76,7 +76,7 @@ class Command(TyperCommand):
 
 
 Model = Annotated[str, option("NAME", f"Base: {', '.join(PRESETS)}, a folder or a Hub id.", DEFAULT_MODEL)]
-Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file or HUB_ID[:FILE].", "the model's own")]
+Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: file, folder or HUB_ID[:FILE].", "the model's own")]
 Frames = Annotated[int | None, option("N", "Look at no more frames.", f"{Sampling.frames}", callback=positive)]
 Fps = Annotated[float | None, option("F", "Frames a second of video.", f"{Sampling.fps:g}", callback=positive)]
 Resolution = Annotated[int | None, option("PIXELS", "Longest edge of a frame.", "the model's own", callback=positive)]

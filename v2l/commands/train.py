@@ -81,7 +81,7 @@ def run_training(
     self_distill: Annotated[bool, typer.Option(
         "--self-distill", help="Learn the base's own answers with the video in its prompt; targets are not read.")]
     = False,
-    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments and join them; up to 8 is well.",
+    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments, such as 8, and join them.",
                                         Recipe.parts)] = None,
     rank: Annotated[int | None, _count("Rank of a segment's adapter.", HypernetConfig.rank)] = None,
     latent: Annotated[int | None, _count("Width of the hypernetwork.", HypernetConfig.latent_size)] = None,
