@@ -13,12 +13,15 @@ import pytest
 from cli import documents, refused, run
 from quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
 
+from v2l.bench.journal import Journal
 from v2l.bench.judge import Case
 from v2l.bench.quality import arms, sources
 from v2l.bench.quality.bench import bench
-from v2l.bench.quality.plan import ARMS, Setting, collect, held_out
+from v2l.bench.quality.journal import Answered, Given, Record
+from v2l.bench.quality.plan import ARMS, Asked, Question, Setting, Watch, collect, held_out
 from v2l.bench.quality.results import table
-from v2l.bench.quality.score import Judging
+from v2l.bench.quality.score import Judging, Scored, score
+from v2l.bench.quality.words import about_texts
 from v2l.commands import quality as command
 from v2l.config import Decoding
 from v2l.engine import Engine
@@ -198,15 +201,21 @@ def test_verdicts_are_computed_from_corrected_tests() -> None:
 
 
 def made_up(benchmark: str, number: int, shift: float, noise: float) -> list[Any]:
-    from v2l.bench.quality.journal import Given
-    from v2l.bench.quality.plan import Question
-    from v2l.bench.quality.score import Scored
-
     question = Question(f"{benchmark}/{number}/1", benchmark, "", "What?", ("this",))
     wobble = noise * (-1) ** number
     given = Given(question.id, "What?", "", 1, 0, 1, 0.1)
     return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, None)
             for arm, value in (("direct", 0.5), ("adapter", 0.5 + shift + wobble))]
+
+
+def test_clips_of_one_video_are_resampled_together() -> None:
+    watches = tuple(Watch(Path("one.mp4"), float(n), n + 1.0, (Question(f"own/{n}/1", "own", "", "What?", ("this",)),))
+                    for n in range(8))
+    units = [Answered(watch.id, arm, {}, 1, 0.1, (Given(watch.id, "What?", "this", 1, 0, 1, 0.1),))
+             for watch in watches for arm in ("adapter", "direct")]
+    scored = score(Asked(watches), units, None, Record(Journal(None), SETTING))
+    row, = table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0).rows
+    assert (row.found.pairs, row.found.clips, row.verdict) == (8, 1, "inconclusive")
 
 
 def test_published_figures_stand_beside_released_presets_alone() -> None:
@@ -225,7 +234,7 @@ def test_the_document_keeps_its_shape(kept: Path, manifest: Path) -> None:
     assert set(document) == {
         "kind", "v2l", "model", "fingerprint", "hypernetwork", "sha256", "dtype", "device", "sampling", "tile",
         "budget_tokens", "arms", "clips", "questions", "unreadable", "without_reference", "over_budget", "judge",
-        "seed", "tables", "kinds", "sweep", "finetuned"}
+        "ungraded", "seed", "tables", "kinds", "sweep", "finetuned"}
     assert set(document["tables"]["token_f1"]["rows"][0]) == {
         "name", "title", "questions", "clips", "base", "adapter", "difference", "low", "high", "margin", "confidence",
         "p_different", "p_noninferior", "p_equivalent", "p_inferior", "verdict", "left_out", "published", "pairs",
@@ -253,6 +262,11 @@ def test_a_judge_is_asked_once_and_what_it_cannot_tell_is_counted(kept: Path, ma
     assert sum(row.left_out for row in rows) > 0
     assert sum(row.left_out + row.found.pairs for row in rows) == len(asked.questions)
     assert all(row.found.mean_a == row.found.mean_b == 0.25 for row in rows)
+    assert first.ungraded == sum(text == asked_answer for arm in answers(kept).values() for text in arm.values())
+    mute = bench(session(SETTING, kept), asked, judging=Judging("mute", "", lambda cases: [None] * len(cases))).quality
+    every = len(ARMS) * len(asked.questions)
+    assert not mute.tables["judge"].rows and mute.ungraded == every
+    assert any(f"no grade about {every} of {every} answers" in line for line in about_texts(mute))
     assert list(bench(session(SETTING, kept), asked).quality.tables) == ["token_f1"]
     count = len(heard)
     bench(session(SETTING, kept), asked, judging=Judging("a judge", "judge 2", grade))

@@ -166,7 +166,8 @@ def test_no_disagreement_is_the_rule_of_three() -> None:
 def test_all_differences_equal() -> None:
     for step in (0.2, 1.0):
         found = paired([step] * 50, [0.0] * 50, margin=MARGIN)
-        assert found.low == pytest.approx(step - 3 / 50, rel=0.1) and found.high == min(1, found.high)
+        assert found.low == pytest.approx(step - 3 / 50, rel=0.1)
+        assert found.high == pytest.approx(min(1.0, step + 3 / 50), rel=0.1)
         assert found.low < found.difference <= found.high
     noisy = paired([0.1 + 0.2, 0.7, 0.5, 0.4, 0.9, 0.3] * 9, [0.1, 0.5, 0.3, 0.2, 0.7, 0.1] * 9, margin=MARGIN)
     exact = paired([0.25] * 54, [0.05] * 54, margin=MARGIN)

@@ -70,8 +70,8 @@ def _headline(found: Quality) -> Html:
         if table.rows:
             good = table.count("equivalent", "better", "non-inferior")
             facts.append((f"{good} of {len(table.rows)}",
-                          f"benchmarks on which the adapter is shown to be no worse by {METRIC_NAMES[metric]}: "
-                          f"{summary_text(table)}"))
+                          f"benchmarks on which the adapter is shown not to be worse by {table.margin:g}, "
+                          f"{METRIC_NAMES[metric]}: {summary_text(table)}"))
     if "adapter" in arms:
         others = ", ".join(f"{score_text(arms[name].scores['exact'])} {arm_text(name)}"
                            for name in ("direct", "budget", "none") if name in arms)
@@ -86,7 +86,7 @@ def _compared(found: Quality, table: Table) -> Html:
     """The columns of a table of the paper, and the intervals drawn."""
     title = title_text(found, table)
     published = any(row.published for row in table.rows)
-    head = ["", "base", "adapter", "difference", f"{Comparing.confidence:.0%} CI", "verdict", "asked", "clips"]
+    head = ["", "base", "adapter", "difference", f"{Comparing.confidence:.0%} CI", "verdict", "asked", "videos"]
     lines = [[row.title, score_text(row.found.mean_b), score_text(row.found.mean_a),
               signed_text(row.found.difference), interval_text(row.found), row.verdict, f"{row.found.pairs:,}",
               f"{row.found.clips:,}"] for row in table.rows]
@@ -118,8 +118,9 @@ def _arms(found: Quality) -> Html:
     return page.section(
         "All arms", page.table(head, rows),
         page.paragraph("Means over questions, tokens and times too. Watching: decoding and seeing the clip, then "
-                       "making its adapter or its part of the prompt. Questions are answered in batches; the time is "
-                       "each one's share.", soft=True))
+                       "making its adapter or its part of the prompt; of fewer frames their share of it. Questions are "
+                       "answered in batches, of one clip with it in the prompt, of several from adapters; the time "
+                       "is each one's share.", soft=True))
 
 
 def _sweep(sweep: Sweep, found: Quality) -> Html:
@@ -212,5 +213,5 @@ def _curve(title: str, axis: str, tuned: Tuned, steps: Sequence[Learned], x: Cal
                               floor=True))
     return page.figure(title, line_plot(f"{title}, fine-tuned and watched", Axis(axis), Axis("token F1", log=False),
                                         lines),
-                       "Broken lines: the adapter made by watching, and the video in the prompt, on the questions that "
-                       "were kept back.")
+                       "Broken lines: the adapter made by watching, and the video in the prompt"
+                       + (", on the questions that were kept back." if tuned.others else "."))

@@ -60,14 +60,14 @@ def pairs_of(scored: Iterable[Scored]) -> list[Pair]:
 
 
 def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> tuple[Paired | None, int]:
-    """The adapter's scores minus those with the video in the prompt, resampled by clips; and how many pairs were left
+    """The adapter's scores minus those with the video in the prompt, resampled by videos; and how many pairs were left
     out because one of the two was not judged. None where none is left."""
-    values = [(getattr(a, metric), getattr(b, metric), a.watch) for a, b in pairs]
+    values = [(getattr(a, metric), getattr(b, metric), a.video) for a, b in pairs]
     judged = [value for value in values if value[0] is not None and value[1] is not None]
     if not judged:
         return None, len(values)
-    a, b, clips = zip(*judged, strict=True)
-    return paired(a, b, groups=clips, margin=margin, seed=seed), len(values) - len(judged)
+    a, b, videos = zip(*judged, strict=True)
+    return paired(a, b, groups=videos, margin=margin, seed=seed), len(values) - len(judged)
 
 
 def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
@@ -161,6 +161,11 @@ class Quality:
         return sum(len(watch.questions) for watch in self.asked.watches if watch.id not in unreadable)
 
     @property
+    def ungraded(self) -> int:
+        """Answers that the judge came to no grade about."""
+        return sum(s.judge is None for s in self.scored) if self.judge else 0
+
+    @property
     def over_budget(self) -> int:
         """Questions of the arm `budget` whose prompt is longer than it may be, with a single frame."""
         return sum(s.given.prompt_tokens > self.made.budget_tokens for s in self.scored if s.arm == "budget")
@@ -172,7 +177,7 @@ class Quality:
             "clips": self.clips, "questions": self.questions,
             "unreadable": [{"name": clip.name, "reason": clip.reason} for clip in self.answers.unreadable],
             "without_reference": self.asked.unanswerable, "over_budget": self.over_budget,
-            "judge": self.judge or None, "seed": self.seed,
+            "judge": self.judge or None, "ungraded": self.ungraded, "seed": self.seed,
             "tables": {name: {"margin": found.margin, "rows": [row.to_json() for row in found.rows]}
                        for name, found in self.tables.items()},
             "kinds": {"margin": self.kinds.margin, "rows": [row.to_json() for row in self.kinds.rows]},

@@ -87,9 +87,8 @@ class Session:
         cannot be read is told once."""
         if self.missing(tasks):
             _ = self.engine
-        pending = self.missing(tasks)
-        self.earlier += sum(len(task.watch.questions) * len(task.arms) for task in tasks)
-        self.earlier -= sum(len(task.watch.questions) * len(task.arms) for task in pending)
+        pending, known = self.missing(tasks), (self.record.find(task, arm) for task in tasks for arm in task.arms)
+        self.earlier += sum(len(found.answers) for found in known if isinstance(found, Answered))
         if pending:
             from v2l.bench.quality.arms import perform
 

@@ -31,8 +31,8 @@ class Scored:
     """One answer with its scores."""
 
     question: Question
-    watch: str
-    """The clip's id."""
+    video: str
+    """The file that it is about; clips of one file are not independent."""
     arm: str
     given: Given
     token_f1: float
@@ -47,10 +47,11 @@ def score(asked: Asked, units: Sequence[Answered], judging: Judging | None, reco
           told: Callable[[str, int, int | None], None] = lambda *_: None) -> list[Scored]:
     """Every answer scored against its references; what the record knows of this judge is not judged again."""
     questions = {question.id: question for question in asked.questions}
+    videos = {watch.id: str(watch.video) for watch in asked.watches}
     given = [(unit, answer, questions[answer.question]) for unit in units for answer in unit.answers]
     cases = [Case(question.prompt, question.references, answer.text) for _, answer, question in given]
     judged = _judged(judging, cases, record, told) if judging else [None] * len(cases)
-    return [Scored(question, unit.watch, unit.arm, answer, token_f1(answer.text, question.references),
+    return [Scored(question, videos[unit.watch], unit.arm, answer, token_f1(answer.text, question.references),
                    exact_match(answer.text, question.references), rouge_l(answer.text, question.references),
                    float(is_degenerate(answer.text)), judgement)
             for (unit, answer, question), judgement in zip(given, judged, strict=True)]

@@ -36,8 +36,11 @@ class Cell:
     clips: int
     """Of which that many frames were sampled."""
     too_short: int
+    """Clips with fewer pictures."""
     status: Literal["measured", "not run", "too short", "did not fit", "failed"] = "measured"
     reason: str = ""
+    unreadable: int = 0
+    """Clips that could not be decoded so."""
     about_s: float = 0.0
     """What it was estimated to take, where it was not run."""
     adapter: Arm | None = None
@@ -100,11 +103,12 @@ def sweep(session: Session, asked: Asked, frames: Sequence[int], resolutions: Se
         tasks = [Task(one.watch, sampling, ARMS) for one in opened if (sampling := one.sampling(n, edge))]
         cell = Cell(n, edge, len(tasks), len(opened) - len(tasks))
         work = _work(opened, n, edge, session.made.tile)
+        size = max(_tiles(opened, n, edge, session.made.tile), default=0)
         about_s = _about(done, work) if session.missing(tasks) else 0.0
         session.told(f"Sweep: {n} frames at {edge} px", len(cells), len(plans))
         if not tasks:
             cell = replace(cell, status="too short", reason="no clip has so many pictures")
-        elif work >= too_large:
+        elif size >= too_large:
             cell = replace(cell, status="did not fit", reason="a smaller one did not")
         elif about_s and time.monotonic() + about_s > end:
             cell = replace(cell, status="not run", reason="beyond the budget", about_s=about_s)
@@ -118,7 +122,7 @@ def sweep(session: Session, asked: Asked, frames: Sequence[int], resolutions: Se
                 if not (is_memory(error) or isinstance(error, (ModelError, VideoError))):
                     raise
                 status: Literal["did not fit", "failed"] = "did not fit" if is_memory(error) else "failed"
-                too_large = work if status == "did not fit" else too_large
+                too_large = size if status == "did not fit" else too_large
                 cell = replace(cell, status=status, reason=str(error).split("\n")[0])
             if fresh:
                 done.append((work, time.monotonic() - started))
@@ -140,10 +144,14 @@ def _opened(watch: Watch) -> _Opened:
 
 def _work(opened: Sequence[_Opened], frames: int, edge: int, tile: int) -> float:
     """Tiles to look at, and a little more where they come from one long prompt."""
-    rows = [tile_grid(one.clip.info.width, one.clip.info.height, edge, tile) for one in opened
-            if one.pictures >= frames]
-    tiles = [frames * (r * c + (r * c > 1)) for r, c in rows]
-    return sum(tiles) * (1 + frames / 1000) * (1 + edge / 10_000)
+    return sum(_tiles(opened, frames, edge, tile)) * (1 + frames / 1000) * (1 + edge / 10_000)
+
+
+def _tiles(opened: Sequence[_Opened], frames: int, edge: int, tile: int) -> list[int]:
+    """Of each clip that has so many pictures; the most of them tells what memory is needed."""
+    grids = [tile_grid(one.clip.info.width, one.clip.info.height, edge, tile) for one in opened
+             if one.pictures >= frames]
+    return [frames * (rows * columns + (rows * columns > 1)) for rows, columns in grids]
 
 
 def _about(done: Sequence[tuple[float, float]], work: float) -> float:
@@ -161,5 +169,5 @@ def _measured(cell: Cell, answers: Answers, score: Score, metrics: Sequence[str]
     scored = score(answers)
     adapter, direct = (arm_of(arm, answers.of(arm).values(), scored) for arm in ARMS)
     compared = ((metric, difference(pairs_of(scored), metric, margin(metric), seed)[0]) for metric in metrics)
-    return replace(cell, adapter=adapter, direct=direct,
-                   differences=tuple((metric, found) for metric, found in compared if found))
+    return replace(cell, clips=len(answers.of("adapter")), unreadable=len(answers.unreadable), adapter=adapter,
+                   direct=direct, differences=tuple((metric, found) for metric, found in compared if found))

@@ -85,7 +85,9 @@ def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
         lines.append([f"{cell.frames:,}", f"{cell.resolution}", f"{cell.clips}", score_text(found.mean_b),
                       score_text(found.mean_a), signed_text(found.difference), interval_text(found),
                       score_text(cell.direct.scores["degenerate"]), f"{cell.direct.prompt_tokens:,.0f}"])
-    head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
+        if cell.unreadable:
+            other.append(f"{cell.frames:,} frames at {cell.resolution} px: "
+                         f"{count_of(cell.unreadable, 'clip')} could not be decoded")
     head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
     return [wrapped(head, width), *(_fitting(lines, width, left=()) if len(lines) > 1 else ()),
             *(wrapped(line, width, "  ") for line in other)]

@@ -97,10 +97,9 @@ def about_texts(found: Quality) -> list[str]:
     if "budget" in found.setting.arms:
         over = f"; {count_of(found.over_budget, 'prompt')} longer, with one frame" if found.over_budget else ""
         lines.append(f"Fewer frames: as many as fit into a prompt of {made.budget_tokens:,} tokens{over}")
-    for table in found.tables.values():
-        for row in table.rows:
-            if row.left_out:
-                lines.append(f"{row.title}: the judge came to no grade about {count_of(row.left_out, 'question')}")
+    if found.ungraded:
+        lines.append(f"The judge came to no grade about {found.ungraded:,} of {count_of(len(found.scored), 'answer')}; "
+                     "they, and what they would be compared with, are left out of its scores")
     return lines
 
 
@@ -110,7 +109,7 @@ def rules_texts(margins: Margins, judged: bool) -> list[str]:
     marked = f"{margins.judge:g} for the judge, {margins.token_f1:g} for token F1 and exact answers"
     return [
         f"Difference: adapter minus video in the prompt, over the same questions, with its {share} interval from "
-        f"{Comparing.resamples:,} resamples of whole clips, since questions about one clip are not independent.",
+        f"{Comparing.resamples:,} resamples of whole videos, since questions about one video are not independent.",
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "
         "non-inferior: above minus the margin; inferior: below it; inconclusive: more clips would tell.",
