@@ -141,6 +141,9 @@ def test_without_validation_the_newest_is_the_best(tmp_path: Path) -> None:
     kept: list[tuple[str, int]] = []
     assert fit(task, tmp_path).run().best_step == 12
     assert [step for which, step in kept if which == "best"] == [3, 7, 11]
+    figures: Iterator[dict[str, float]] = iter([{"loss": 1.0}, {}, {"loss": 2.0}])
+    task.validate = lambda: next(figures)  # type: ignore[method-assign]
+    assert fit(task, tmp_path / "once").run().best_step == 4  # whose clips could once not be decoded
 
 
 def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:

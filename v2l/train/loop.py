@@ -183,8 +183,8 @@ class Fit:
         if self.processes.main:
             journal(self.folder, {"event": "validation", "step": self.now.step, "training": self.now.loss, **figures})
         self.now = replace(self.now, val_loss=loss)
-        better = loss is None or self.now.best_loss is None or loss < self.now.best_loss
-        if better:
+        best = self.now.best_loss
+        if best is None or (loss is not None and loss < best):
             self.now = replace(self.now, best_step=self.now.step, best_loss=loss)
         return loss
 
