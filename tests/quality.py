@@ -20,7 +20,7 @@ from v2l.tiny.questions import ask
 from v2l.tiny.world import held_out_clips
 
 CLIPS = 5
-KINDS = {"caption": "vdc", "background": "next-qa", "last": "next-qa", "motion": "own"}
+KINDS = {"events": "vdc", "background": "next-qa", "last": "next-qa", "motion": "own"}
 """Kinds of questions and the benchmark each is given to; not in the order of the paper."""
 
 

@@ -236,7 +236,8 @@ def test_the_document_keeps_its_shape(kept: Path, manifest: Path) -> None:
         "budget_tokens", "arms", "clips", "questions", "unreadable", "without_reference", "over_budget", "judge",
         "ungraded", "seed", "tables", "kinds", "sweep", "finetuned"}
     assert set(document["tables"]["token_f1"]["rows"][0]) == {
-        "name", "title", "questions", "clips", "base", "adapter", "difference", "low", "high", "margin", "confidence",
+        "name", "title", "task", "questions", "clips", "base", "adapter", "difference", "low", "high", "margin",
+        "confidence",
         "p_different", "p_noninferior", "p_equivalent", "p_inferior", "verdict", "left_out", "published", "pairs",
         "mean_a", "mean_b"}
     assert set(document["arms"][0]) == {"name", "questions", "scores", "prompt_tokens", "frames", "setup_s", "answer_s"}
@@ -279,6 +280,7 @@ def test_a_suite_brings_its_clips_and_its_judge(kept: Path, manifest: Path, engi
 
     def write(name: str, folder: Path, clips: int, seed: int) -> Path:
         asked.append((name, clips, seed))
+        folder.mkdir()
         items = [replace(item, video=item.video.resolve()) for item in read_manifest(manifest) if item.id[0] in "01"]
         write_manifest(folder / "manifest.jsonl", items)
         return folder / "manifest.jsonl"
@@ -298,7 +300,8 @@ def test_a_suite_brings_its_clips_and_its_judge(kept: Path, manifest: Path, engi
 def test_scores_are_worked_out_again_without_the_model(kept: Path, manifest: Path) -> None:
     before = kept.read_bytes()
     first = run(*WORDS, manifest, "--resume", kept).stdout
-    assert run(*WORDS, manifest, "--resume", kept, "--quiet").stdout == first and "Table 4: token F1" in first
+    assert "Table 4, questions: token F1" in first
+    assert run(*WORDS, manifest, "--resume", kept, "--quiet").stdout == first
     wider = documents(run(*WORDS, manifest, "--resume", kept, "--json", "--f1-margin", "0.9"))[0]
     assert wider["tables"]["token_f1"]["margin"] == 0.9 and kept.read_bytes() == before
 
@@ -416,7 +419,7 @@ def test_a_value_that_means_nothing_is_refused(given: tuple[str, str], manifest:
 
 
 def test_a_report_must_have_a_place(manifest: Path, tmp_path: Path) -> None:
-    assert "cannot be written" in refused(*WORDS, manifest, "--report", tmp_path / "no" / "page.html")
+    assert "Cannot write" in refused(*WORDS, manifest, "--report", tmp_path / "no" / "page.html")
 
 
 def test_the_arms_that_were_named_answer(kept: Path, manifest: Path) -> None:

@@ -15,7 +15,7 @@ from cli import MODEL, REFERENCE, documents, environment, refused, run
 from test_cli import imported
 
 from v2l.manifest import Item, Turn, write_manifest
-from v2l.tiny.clips import scene, write_video
+from v2l.tiny.clips import scene, solo, write_video
 
 VIDEOS = REFERENCE / "videos"
 SIZES = ("--rank", 2, "--latent", 16, "--queries", 2, "--blocks", 1)
@@ -106,8 +106,8 @@ def test_an_adapter_answers_what_the_base_cannot(tmp_path: Path, monkeypatch: py
     """The embedded base, a fresh hypernetwork, two clips, learned by heart: through the files, as a user would."""
     monkeypatch.chdir(tmp_path)
     question, answers = "What color is the object?", {"a": "purple", "b": "yellow"}
-    write_video(scene("white", ("purple", "square", "moves left", 3)), Path("a.mp4"))
-    write_video(scene("black", ("red", "ring", "moves down", 3)), Path("b.mp4"))
+    write_video(scene("white", solo("purple", "square", "moves left", 3)), Path("a.mp4"))
+    write_video(scene("black", solo("red", "ring", "moves down", 3)), Path("b.mp4"))
     write_manifest("clips.jsonl", [Item(name, tmp_path / f"{name}.mp4", (Turn(question, (told,)),))
                                    for name, told in answers.items()])
     [told] = documents(run("train", "run", "clips.jsonl", "-o", "mine", "--steps", 28, "--batch-size", 2, "--lr", 0.01,

@@ -3,7 +3,7 @@
 One JSON object a line: `id`, `video_path` (relative to the manifest's folder, or absolute), `prompt`, `target_text` (a
 text or a list of them; left out where a teacher is still to write it), and optionally `question` and `answer` (a second
 turn about the same clip, `question_kind` its kind), `start` and `end` (seconds), `split` (train, val or test),
-`benchmark`, `kind`, `choices`. Other keys are the user's own and left alone.
+`benchmark`, `task` (caption, qa), `kind`, `choices`. Other keys are the user's own and left alone.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from v2l.errors import UsageError
 from v2l.files import replacing
 
 SPLITS = ("train", "val", "test")
+TASKS = ("caption", "qa")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Item:
     split: str = "train"
     benchmark: str = ""
     choices: tuple[str, ...] = ()
+    task: str = ""
+    """Of its benchmark: one of TASKS, if it is told."""
 
 
 def read_manifest(path: str | os.PathLike[str], split: str | None = None) -> list[Item]:
@@ -110,10 +113,12 @@ def parse_item(document: dict[str, Any], folder: Path, where: str) -> Item:
     split = line.text("split") or "train"
     if split not in SPLITS:
         line.problems.append(f"split is {json.dumps(split)}, not {_either(SPLITS)}")
-    benchmark, choices = line.text("benchmark"), line.texts("choices")
+    benchmark, choices, task = line.text("benchmark"), line.texts("choices"), line.text("task")
+    if task not in ("", *TASKS):
+        line.problems.append(f"task is {json.dumps(task)}, not {_either(TASKS)}")
     if line.problems:
         raise UsageError(f"{where}: {'; '.join(line.problems)}.")
-    return Item(id, folder / video, tuple(turns), start, end, split, benchmark, choices)
+    return Item(id, folder / video, tuple(turns), start, end, split, benchmark, choices, task)
 
 
 class _Line:
@@ -183,7 +188,7 @@ def document_of(item: Item, folder: Path) -> dict[str, Any]:
         values |= {asked: turn.prompt, told: turn.targets[0] if len(turn.targets) == 1 else list(turn.targets),
                    kind: turn.kind}
     values |= {"start": item.start, "end": item.end, "split": item.split, "benchmark": item.benchmark,
-               "choices": list(item.choices)}
+               "task": item.task, "choices": list(item.choices)}
     return {key: value for key, value in values.items() if value not in (None, "", [])}
 
 

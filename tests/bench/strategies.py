@@ -25,7 +25,7 @@ from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.engine import Engine
 from v2l.strategies import Parts, ask_prepared, prepare
 
-CLIPS = {1: 24, 2: 48, 3: 48, 4: 48, 6: 32, 8: 32, 16: 24, 32: 16}
+CLIPS = {1: 24, 2: 48, 3: 48, 4: 48, 6: 32, 8: 32, 16: 24}
 QUICK = {1: 2, 4: 3, 8: 2}
 WAYS = [name for name in STRATEGIES if name != "auto"]
 DECODING = Decoding(max_new_tokens=32)

@@ -67,7 +67,7 @@ class Judge:
 
     def __init__(self, model: str, *, device: str | None = None, dtype: str = "auto", offline: bool = False,
                  progress: Progress | None = None) -> None:
-        folder = _find(model, offline, progress)
+        folder = find_judge(model, offline, progress)
         from v2l.base import choose_device, choose_dtype
 
         self.name, self.asked, self.unparsed = model, 0, 0
@@ -144,7 +144,7 @@ def _load(folder: Path, name: str, device: Any, dtype: Any) -> tuple[Any, Any]:
     return model.to(device).eval(), tokenizer
 
 
-def _find(model: str, offline: bool, progress: Progress | None) -> Path:
+def find_judge(model: str, offline: bool, progress: Progress | None) -> Path:
     """The judge's files: a folder, or a Hub repository in the cache or fetched into it."""
     folder = Path(model)
     if folder.is_dir():

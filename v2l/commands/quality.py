@@ -29,9 +29,10 @@ from v2l.commands.options import (
     option,
     positive,
 )
+from v2l.commands.plan import check_writable
 from v2l.commands.start import load_engine
 from v2l.config import DEFAULT_MODEL, Comparing, Decoding
-from v2l.errors import OutputError, UsageError, VideoError
+from v2l.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
     from v2l.bench.quality.bench import Bench
@@ -115,8 +116,8 @@ def measure_quality(
     if not (manifests or benchmark or suite):
         raise UsageError("Name a MANIFEST, a --benchmark NAME=FOLDER or --suite tiny.")
     named = [_named(word) for word in benchmark or ()]
-    if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise OutputError(f"{report} cannot be written; name a file in a folder that exists.")
+    if report is not None:
+        check_writable(report)
     console, failures = Console(quiet), Failures()
 
     from v2l.bench.journal import Journal
@@ -128,7 +129,9 @@ def measure_quality(
         sources.add_manifest(path, split)
     for name, folder in named:
         sources.add_benchmark(name, folder, split, clips, seed)
-    with _suite_clips(console, suite, clips or Comparing.suite_clips, seed) as (manifest, about):
+    sweeps = bool(sweep or sweep_frames or sweep_resolutions)
+    long_clips = sweep_clips if sweeps and not (manifests or benchmark) else 0
+    with _suite_clips(console, suite, clips or Comparing.suite_clips, long_clips, seed) as (manifest, long, about):
         if manifest:
             sources.add_manifest(manifest, None)
         asked = collect(sources.items, clips if manifests else None, seed)
@@ -142,15 +145,19 @@ def measure_quality(
         from v2l.bench.quality.results import Margins
         from v2l.bench.quality.run import Session
         from v2l.bench.quality.sweep import FRAMES
+        from v2l.manifest import read_manifest
 
-        judging = _judging(judge, device, offline, console) if judge else suite_judge(suite) if suite else None
-        wanted = Sweeping(sweep_frames or FRAMES, sweep_resolutions, sweep_clips, budget * 60)
+        judging = _judging(judge, device, offline, console) if judge else None
+        if judging is None and suite and not (manifests or benchmark):  # its own judge knows no other world
+            judging = suite_judge(suite)
+        swept = collect([(long.stem, read_manifest(long))], None, seed) if long else None
+        wanted = Sweeping(sweep_frames or FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
         with console.working("Starting"):
             session = Session(setting, Record(journal, setting),
                               lambda: load_engine(Console(True), model, checkpoint, device, dtype, offline),
                               console.progress)
             found = bench(session, asked, judging=judging, margins=Margins(margin, f1_margin), seed=seed,
-                          sweeping=wanted if sweep or sweep_frames or sweep_resolutions else None,
+                          sweeping=wanted if sweeps else None,
                           tuning=Tuning(finetune, finetune_clips) if finetune else None)
             shown = _page(found) if report else b""
     for clip in found.quality.answers.unreadable:
@@ -174,23 +181,27 @@ def _named(word: str) -> tuple[str, Path]:
 
 
 @contextmanager
-def _suite_clips(console: Console, suite: str | None, clips: int, seed: int) -> Iterator[tuple[Path | None, str]]:
-    """A suite's manifest and what decides its clips, in words; nothing where none is wanted."""
+def _suite_clips(console: Console, suite: str | None, clips: int, long_clips: int,
+                 seed: int) -> Iterator[tuple[Path | None, Path | None, str]]:
+    """A suite's manifest, that of its long clips for a sweep, and what decides them, in words; nothing where none is
+    wanted."""
     if suite is None:
-        yield None, ""
+        yield None, None, ""
         return
     from v2l.bench.quality.sources import write_suite
 
     with TemporaryDirectory() as folder:
         with console.working("Drawing the suite's clips"):
-            manifest = write_suite(suite, Path(folder), clips, seed)
-        yield manifest, f"{suite}, {clips} clips, seed {seed}"
+            manifest = write_suite(suite, Path(folder) / "clips", clips, seed)
+            long = write_suite(suite, Path(folder) / "long", long_clips, seed, long=True) if long_clips else None
+        yield manifest, long, f"{suite}, {clips} clips, seed {seed}"
 
 
 def _judging(judge: str, device: str | None, offline: bool, console: Console) -> Judging:
-    from v2l.bench.judge import Judge
+    from v2l.bench.judge import Judge, find_judge
     from v2l.bench.quality.sources import model_judge
 
+    find_judge(judge, offline, console.progress)  # before anything is answered
     return model_judge(judge, lambda: Judge(judge, device=device, offline=offline, progress=console.progress))
 
 

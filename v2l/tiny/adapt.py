@@ -1,4 +1,4 @@
-"""Clips -> adapters, batched over clips and layers, for training and evaluation."""
+"""Clips of the world -> adapters, batched over clips, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -9,58 +9,33 @@ import torch
 from torch import Tensor, nn
 
 from v2l.hypernetwork import Hypernetwork
-from v2l.tiny.data import Encoder, Sampled, drawn, mask_of, pad
-from v2l.tiny.model import embed, see, think
+from v2l.tiny.data import Encoder, Sampled, drawn, pad
+from v2l.train import adapt
+from v2l.train.forward import LayerPair, see
 
-Frames = Callable[[Sequence[Sampled], int, torch.dtype, str], Tensor]
+Frames = Callable[[Sequence[Sampled], int, torch.dtype, str, int], Tensor]
 """Where pixels come from: `drawn`, or decoded video files."""
-
-
-@torch.no_grad()
-def context_features(
-    base: nn.Module, encoder: Encoder, segments: Sequence[Sampled], seed: int, frames: Frames = drawn,
-) -> tuple[Tensor, Tensor]:
-    """What enters each decoder layer for n segments: features [layers, n, tokens, width], mask [n, tokens]."""
-    weight = base.lm_head.weight
-    ids = encoder.videos([times for _, times in segments], [clip.duration for clip, _ in segments], whole=True)
-    lengths = torch.tensor([len(line) for line in ids], device=weight.device)
-    tokens = torch.from_numpy(pad(ids)).to(weight.device)
-    real = torch.arange(tokens.shape[1], device=weight.device) < lengths[:, None]
-    pixels = frames(segments, seed, weight.dtype, str(weight.device))
-    x = embed(base, tokens, see(base, pixels)[1].flatten(0, 1))
-    positions = torch.arange(tokens.shape[1], device=weight.device).expand_as(tokens)
-    causal = mask_of(torch.zeros(tokens.shape, dtype=torch.long).numpy(), weight.dtype, weight.device)
-    keep: list[Tensor] = []
-    # The last layer only matters for what enters it.
-    keep.append(think(base, x, positions, causal, keep=keep, layers=len(base.model.text_model.layers) - 1))
-    return torch.stack(keep), real
+Places = Callable[[Sequence[list[int]]], Sequence[list[int]]]
+"""Prompts -> other positions for their tokens than 0, 1, 2 and so on."""
 
 
 def adapters(
-    hyper: Hypernetwork, features: Tensor, mask: Tensor, parts: int, keep: list[Tensor] | None = None,
-) -> list[tuple[Tensor, Tensor]]:
-    """Adapters of n/parts clips, each of `parts` consecutive segments joined in rank space with the bias once.
+    base: nn.Module, hyper: Hypernetwork, encoder: Encoder, segments: Sequence[Sampled], parts: int, seed: int,
+    frames: Frames = drawn, grid: int = 1, places: Places | None = None, keep: list[Tensor] | None = None,
+) -> list[LayerPair]:
+    """Adapters of clips, each of `parts` consecutive segments joined with the bias once: for each layer
+    A [clips, (parts+1) r, d_in] and scale * B [clips, (parts+1) r, d_out], in the base's dtype.
 
-    features [layers, n, tokens, width], mask [n, tokens] -> for each layer A [n/parts, (parts+1) r, d_in] and
-    scale * B [n/parts, (parts+1) r, d_out], in the dtype of `features`. `Hypernetwork.generate`, all layers at once.
-    `keep` receives the latents [layers, n, r, latent].
+    A frame is `grid` by `grid` tiles. `keep` receives the latents [layers, segments, r, latent].
     """
-    layers, n = features.shape[:2]
-    config, target = hyper.config, hyper.config.target_module
-    with torch.autocast(features.device.type, torch.bfloat16, enabled=features.dtype == torch.bfloat16):
-        latents = hyper.perceive(features.flatten(0, 1), mask.repeat(layers, 1))
-    if keep is not None:
-        keep.append(latents.float().unflatten(0, (layers, n)))
-    y = hyper.layers[0](latents.float())
-    y = (y / y.norm(dim=-1, keepdim=True)).view(layers, n * config.rank, -1)
-    A, B = (y @ hyper.head.weight).view(layers, n, config.rank, -1).split([config.d_in, config.d_out], -1)
-    A, B = A * hyper.scaler_A[target][0, :, None], B * hyper.scaler_B[target][0, :, None]
-    clips = n // parts
-    join = lambda x, bias: torch.cat(
-        [x.reshape(layers, clips, parts * config.rank, -1), bias[:, None].expand(-1, clips, -1, -1)], 2)
-    A = join(A, hyper.bias_A[target]).to(features.dtype)
-    B = (join(B, hyper.bias_B[target]) * config.adapter_scale).to(features.dtype)
-    return list(zip(A, B, strict=True))
+    weight = base.lm_head.weight
+    ids = encoder.videos([times for _, times in segments], [clip.duration for clip, _ in segments], True, grid)
+    positions = torch.from_numpy(pad(places(ids), 0)).to(weight.device) if places else None
+    with torch.no_grad():
+        pixels = frames(segments, seed, weight.dtype, str(weight.device), grid)
+        seen = torch.cat([see(base, some)[1] for some in pixels.split(512)])
+    features, mask = adapt.context_features(base, ids, seen.flatten(0, 1), positions)
+    return adapt.adapters(hyper, features, mask, [parts] * (len(segments) // parts), keep, weight.dtype)
 
 
 def split(sampled: Sampled, cuts: Sequence[int]) -> list[Sampled]:

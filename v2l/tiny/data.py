@@ -6,6 +6,7 @@ restart right after the video: for every turn the same as being asked alone, at 
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,34 +14,38 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
 from v2l.prompt import context_prompt
-from v2l.tiny.model import PAD, SEQ_LEN
+from v2l.tiny.model import PAD, PIECES, SEQ_LEN, TILE
 from v2l.tiny.questions import Turn, ask
 from v2l.tiny.render import render
-from v2l.tiny.world import BACKGROUND_NAMES, COLOR_NAMES, MOTIONS, SHAPES, Clip, frame_states
+from v2l.tiny.world import ACTIONS, BACKGROUND_NAMES, COLOR_NAMES, SHAPES, SOLO, Clip, Event, frame_states
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
-WEIGHTS = {"background": 0.4, "color": 0.8, "shape": 0.8, "exists": 2.8, "motion": 2.0, "mover": 1.2, "first": 0.4,
-           "last": 0.6, "after": 1.8, "before": 1.8, "count": 1.0}
-TURNS, CAPTION_SHARE, CAPTION_WEIGHT, BLIND_SHARE = 10, 0.5, 0.25, 0.03
+WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
+           "slide": 0.8, "first": 0.4, "last": 0.6, "after": 1.8, "before": 1.8, "count": 1.0, "absent": 1.8,
+           "region": 0.8}
+# Of a long film mostly what one part of it tells: order and number are asked for less.
+FILM_WEIGHTS = WEIGHTS | {"first": 0.2, "last": 0.2, "after": 0.8, "before": 0.8, "count": 0.4, "region": 1.5}
+LONG_CAPTIONS = ("events", "events", "detailed", "dense", "objects")
+TURNS, CAPTION_SHARE, CAPTION_WEIGHT, BLIND_SHARE = 10, 0.6, 0.3, 0.03
 Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
 PREFIX = 2  # "<|im_start|>User:", all that a question without a video shares with one after a video
 
 
-def draw_turns(rng: random.Random, clip: Clip) -> list[Turn]:
-    """`TURNS` short questions, some as a hasty user types them, and sometimes a caption."""
+def draw_turns(rng: random.Random, clip: Clip, count: int = TURNS) -> list[Turn]:
+    """`count` short questions, some as a hasty user types them, and sometimes a caption."""
     turns: list[Turn] = []
-    kinds = rng.choices(list(WEIGHTS), list(WEIGHTS.values()), k=3 * TURNS)
-    while len(turns) < TURNS:
-        turn = ask(rng, clip, kinds.pop() if kinds else "motion")
+    weights = WEIGHTS if len(clip.events) <= 4 else FILM_WEIGHTS
+    kinds = rng.choices(list(weights), list(weights.values()), k=3 * count)
+    while len(turns) < count:
+        turn = ask(rng, clip, kinds.pop() if kinds else "exists")
         if turn is not None:
             turns.append(turn)
-    if rng.random() < CAPTION_SHARE:
-        turn = ask(rng, clip, "caption")
-        assert turn is not None
+    if rng.random() < CAPTION_SHARE and (turn := ask(rng, clip, rng.choice(LONG_CAPTIONS))) is not None:
         turns.append(turn)
     return [_hasty(rng, turn) for turn in turns]
 
@@ -61,7 +66,7 @@ class Encoder:
         self.tokenizer = tokenizer
         self.gap = tokenizer.token_to_id("\n\n")
         self.close = tokenizer.token_to_id("<fake_token_around_image>")
-        self.image = tokenizer.token_to_id("<image>")
+        self.opens = {tokenizer.token_to_id(piece) for piece in PIECES if piece.startswith("\nFrame from")}
         self.turn = lru_cache(maxsize=200_000)(self._turn)
         self.question = lru_cache(maxsize=200_000)(self._question)
 
@@ -74,12 +79,15 @@ class Encoder:
         return self.tokenizer.encode(text, add_special_tokens=False).ids, len(self.question(question))
 
     def videos(
-        self, times: Sequence[Sequence[float]], durations: Sequence[float], whole: bool = False,
+        self, times: Sequence[Sequence[float]], durations: Sequence[float], whole: bool = False, grid: int = 1,
     ) -> list[list[int]]:
-        """Ids of each video's prompt: up to its question, or `whole` as it is internalized."""
-        prompts = [context_prompt(t, [(1, 1)] * len(t), d, SEQ_LEN) for t, d in zip(times, durations, strict=True)]
+        """Ids of each video's prompt: up to its question, or `whole` as it is internalized. A frame is `grid` by `grid`
+        tiles."""
+        prompts = [
+            context_prompt(t, [(grid, grid)] * len(t), d, SEQ_LEN) for t, d in zip(times, durations, strict=True)]
         encoded = [e.ids for e in self.tokenizer.encode_batch(prompts, add_special_tokens=False)]
-        return encoded if whole else [ids[: ids.index(self.gap) + 1] for ids in encoded]
+        # The last gap is the question's: rows of tiles end in the same token.
+        return encoded if whole else [ids[: len(ids) - ids[::-1].index(self.gap)] for ids in encoded]
 
 
 @dataclass
@@ -116,16 +124,20 @@ def mask_of(blocks: np.ndarray, dtype: torch.dtype, device: str) -> Tensor:
 
 def pack(
     encoder: Encoder, videos: Sequence[list[int]], turns: Sequence[Sequence[Turn]], blind: Sequence[bool],
-    dtype: torch.dtype, device: str,
+    dtype: torch.dtype, device: str, places: Sequence[list[int]] | None = None,
 ) -> Packed:
-    """Videos' ids (only the prefix for a question without a video) and their turns -> one sequence a clip."""
+    """Videos' ids (only the prefix for a question without a video) and their turns -> one sequence a clip.
+
+    `places` puts the videos' tokens at other positions than 0, 1, 2 and so on.
+    """
     ids, positions, blocks, where, labels, weights, pointers = [], [], [], [], [], [], []
     for row, (video, asked, is_blind) in enumerate(zip(videos, turns, blind, strict=True)):
-        line, place = list(video), list(range(len(video)))
+        line, place = list(video), list(places[row]) if places else list(range(len(video)))
+        after = place[-1] + 1
         block = [-2] * PREFIX + [-1] * (len(video) - PREFIX)
         for number, turn in enumerate(asked):
             tokens, question = encoder.turn(turn.question, turn.answer)
-            start = PREFIX if is_blind else len(video)
+            start = PREFIX if is_blind else after
             weight = CAPTION_WEIGHT if turn.kind == "caption" else 1.0
             if turn.about >= 0 and not is_blind:
                 pointers.append((row, len(line) + question - 1, turn.about))
@@ -146,35 +158,71 @@ def pack(
                   put(np.asarray(pointers, np.int64).reshape(-1, 3)))
 
 
-def drawn(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str) -> Tensor:
-    """Pixel values [n, 3, 64, 64] in -1..1 of all clips' frames, one clip after the other."""
+def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int], reach: int = 16_000) -> list[list[int]]:
+    """Positions of videos' tokens with random gaps before frames, up to about `reach` in all.
+
+    A clip of a dozen frames then looks to the decoder as one frame out of each part of a very long video does. `opens`
+    are the tokens that begin a frame.
+    """
+    out = []
+    for video in videos:
+        begins = [i for i, token in enumerate(video) if token in opens]
+        wanted = 10 ** rng.uniform(2, math.log10(reach))
+        shares = [rng.random() ** 2 for _ in begins]
+        gaps = dict(zip(begins, (int(wanted * share / sum(shares)) for share in shares), strict=True))
+        place, line = 0, []
+        for i in range(len(video)):
+            place += gaps.get(i, 0)
+            line.append(place)
+            place += 1
+        out.append(line)
+    return out
+
+
+def drawn(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str, grid: int = 1) -> Tensor:
+    """Pixel values [n, 3, 64, 64] in -1..1 of all clips' frames, one clip after the other; with a `grid` each frame's
+    tiles row by row and the whole frame after them."""
     states = np.concatenate([frame_states(clip, times) for clip, times in clips])
-    return render(states, seed=seed, device=device).to(dtype) / 127.5 - 1
+    frames = render(states, TILE * grid, seed=seed, device=device).to(dtype) / 127.5 - 1
+    if grid == 1:
+        return frames
+    tiles = frames.unflatten(3, (grid, TILE)).unflatten(2, (grid, TILE)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    return torch.cat([tiles, F.avg_pool2d(frames, grid)[:, None]], 1).flatten(0, 1)
 
 
 SLOTS = 4
+NO_THING = (len(COLOR_NAMES), len(SHAPES))
+
+
+def _traits(event: Event, moved: bool) -> list[int]:
+    """Colour and shape of both things, and the action; -1 for an action that one frame cannot tell."""
+    things = [(COLOR_NAMES.index(t.color), SHAPES.index(t.shape)) for t in event.things]
+    action = ACTIONS.index(event.action) if moved or event.kind != SOLO else -1
+    return [*sum([*things, NO_THING, NO_THING][:2], ()), action]
 
 
 def segment_labels(segments: Sequence[Sampled]) -> tuple[np.ndarray, np.ndarray]:
-    """Events a segment shows, in order: int64 [n, SLOTS, 3] of colour, shape, motion; and backgrounds [n].
+    """Events a segment shows, in order: int64 [n, SLOTS, 5] of two colours and shapes and the action; and backgrounds.
 
     Past the last event each is the number of names; -1 where one frame cannot tell the motion.
     """
-    out = np.empty((len(segments), SLOTS, 3), np.int64)
-    out[:] = len(COLOR_NAMES), len(SHAPES), len(MOTIONS)
+    out = np.empty((len(segments), SLOTS, 5), np.int64)
+    out[:] = *NO_THING, *NO_THING, len(ACTIONS)
+    grounds = []
     for row, (clip, times) in zip(out, segments, strict=True):
         shown = [clip.event_at(time) for time in times]
-        for slot, index in enumerate(dict.fromkeys(shown)):
-            event = clip.events[index]
-            row[slot] = (COLOR_NAMES.index(event.color), SHAPES.index(event.shape),
-                         MOTIONS.index(event.motion) if shown.count(index) > 1 else -1)
-    return out, np.asarray([BACKGROUND_NAMES.index(clip.background) for clip, _ in segments])
+        for slot, index in enumerate(list(dict.fromkeys(shown))[:SLOTS]):
+            row[slot] = _traits(clip.events[index], shown.count(index) > 1)
+        seen = {clip.events[index].background for index in shown}
+        grounds.append(BACKGROUND_NAMES.index(seen.pop()) if len(seen) == 1 else -1)
+    return out, np.asarray(grounds)
 
 
 def frame_labels(clips: Sequence[Sampled]) -> np.ndarray:
-    """What training aids ask of each frame, int64 [n, 6]; -1 where it is not visible yet or does not exist.
+    """What training aids ask of each frame, int64 [n, 9]; -1 where it is not visible yet or does not exist.
 
-    Columns: colour, shape, motion, position of the event in the clip, colour and shape of the event before.
+    Columns: two colours and shapes, action, background, position of the event in the clip, and the first colour and
+    shape of the event before.
     """
     rows = []
     for clip, times in clips:
@@ -182,9 +230,7 @@ def frame_labels(clips: Sequence[Sampled]) -> np.ndarray:
         for time in times:
             index = clip.event_at(time)
             event, before = clip.events[index], clip.events[index - 1] if index else None
-            rows.append((
-                COLOR_NAMES.index(event.color), SHAPES.index(event.shape),
-                MOTIONS.index(event.motion) if index == last else -1, index,
-                COLOR_NAMES.index(before.color) if before else -1, SHAPES.index(before.shape) if before else -1))
+            rows.append((*_traits(event, index == last), BACKGROUND_NAMES.index(event.background), min(index, 3),
+                         *(_traits(before, True)[:2] if before else (-1, -1))))
             last = index
     return np.asarray(rows, np.int64)

@@ -2,7 +2,7 @@
 
 Each held-out clip shows a (colour, shape, motion) triple absent from training. An answer counts when the whole string
 is exactly right under greedy decoding. Columns: floor (no video, no adapter), direct (video in the prompt), adapter
-(video only in the adapter), composed (adapters of 2 or 3 segments of the clip, joined).
+(video only in the adapter). Then films of several scenes: the adapter of one scene, and those of all joined.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import argparse
 import json
 import random
 import tempfile
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,53 +21,77 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from v2l.bench.scores import token_f1
 from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import cut_tiles, normalize
 from v2l.tiny import WEIGHTS
-from v2l.tiny.adapt import Frames, adapters, context_features, split
+from v2l.tiny.adapt import Frames, adapters, split
 from v2l.tiny.clips import FPS, write_video
 from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, mask_of, pack, pad
-from v2l.tiny.model import END, TILE, embed, load_base, load_hypernetwork, logits, see, think
-from v2l.tiny.questions import KINDS, SHORT_KINDS, Turn, ask
-from v2l.tiny.world import Clip, held_out_clips
+from v2l.tiny.model import END, TILE, load_base, load_hypernetwork
+from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
+from v2l.tiny.world import Clip, held_out_clips, held_out_film, sample_times
+from v2l.train.forward import LayerPair, embed, logits, see, think
 
-MODES = ("floor", "direct", "adapter", "composed-2", "composed-3")
+MODES = ("floor", "direct", "adapter")
+SCENES = (2, 4, 8, 16)
+Asked = tuple[Sampled, list[Turn]]  # a clip, the times of its frames, and what is asked about it
 
 
-def questions(count: int, seed: int = 0) -> list[tuple[Sampled, list[Turn]]]:
+def questions(count: int, seed: int = 0, frames: tuple[int, int] = (4, 12)) -> list[Asked]:
     """Held-out clips, each with one question of every kind it allows."""
-    out: list[tuple[Sampled, list[Turn]]] = []
-    for index, (clip, times) in enumerate(held_out_clips(count, seed)):
+    out: list[Asked] = []
+    for index, (clip, times) in enumerate(held_out_clips(count, seed, frames)):
         rng = random.Random(f"questions {seed} {index}")
         out.append(((clip, times), [turn for kind in KINDS if (turn := ask(rng, clip, kind)) is not None]))
     return out
 
 
-Condition = tuple[list[list[int]], Tensor | None, list[tuple[Tensor, Tensor]] | None]
+def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[Asked], list[Asked]]:
+    """Held-out films of so many scenes of 12 frames, and the same questions of each asked of the one scene that they
+    are about (of the first, where they are about nothing there is)."""
+    rng = random.Random(f"films {scenes} {seed}")
+    films: list[Asked] = []
+    parts: list[Asked] = []
+    for _ in range(count):
+        clip = held_out_film(rng, scenes)
+        times = sample_times(clip.duration, FPS, 12 * scenes)
+        turns = [turn for kind in ONE_PART for _ in range(2) if (turn := ask(rng, clip, kind)) is not None]
+        films.append(((clip, times), turns))
+        about = [0 if turn.about < 0 else int(clip.events[turn.about].start) // 12 for turn in turns]
+        for scene in range(scenes):
+            here = [turn for turn, s in zip(turns, about, strict=True) if s == scene]
+            if here:
+                parts.append(((clip, times[12 * scene : 12 * scene + 12]), here))
+    return films, parts
+
+
+Condition = tuple[list[list[int]], Tensor | None, list[LayerPair] | None]
 
 
 def condition(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, clips: Sequence[Sampled], mode: str,
-              seed: int, frames: Frames = drawn) -> Condition:
-    """What a mode puts before or under the questions: prompt ids, image tokens, adapters."""
+              seed: int, frames: Frames = drawn, grid: int = 1) -> Condition:
+    """What a mode puts before or under the questions: prompt ids, image tokens, adapters. `joined-4` joins the adapters
+    of 4 equal segments."""
     if mode == "direct":
-        ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips])
-        pixels = frames(clips, seed, base.lm_head.weight.dtype, str(base.lm_head.weight.device))
+        ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips], False, grid)
+        pixels = frames(clips, seed, base.lm_head.weight.dtype, str(base.lm_head.weight.device), grid)
         return ids, see(base, pixels)[1].flatten(0, 1), None
     prefix = [encoder.videos([[0.0]], [1.0])[0][:PREFIX]] * len(clips)
     if mode == "floor":
         return prefix, None, None
     assert hyper is not None
-    parts = int(mode[-1]) if mode.startswith("composed") else 1
+    parts = int(mode.split("-")[1]) if mode.startswith("joined") else 1
     segments = []
     for clip in clips:
         n = len(clip[1])
         segments += split(clip, [round(n * i / parts) for i in range(1, parts)])
-    return prefix, None, adapters(hyper, *context_features(base, encoder, segments, seed, frames), parts)
+    return prefix, None, adapters(base, hyper, encoder, segments, parts, seed, frames, grid)
 
 
 @torch.no_grad()
 def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, list[Turn]]],
-          mode: str, batch: int = 32, frames: Frames = drawn) -> dict[str, list[bool]]:
+          mode: str, batch: int = 32, frames: Frames = drawn, grid: int = 1) -> dict[str, list[bool]]:
     """Whether each answer would be exactly right, by kind.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
@@ -78,7 +102,8 @@ def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: 
     for start in range(0, len(items), batch):
         chunk = items[start : start + batch]
         turns = [asked for _, asked in chunk]
-        ids, image, adapter = condition(base, hyper, encoder, [clip for clip, _ in chunk], mode, start, frames)
+        clips = [clip for clip, _ in chunk]
+        ids, image, adapter = condition(base, hyper, encoder, clips, mode, start, frames, grid)
         packed = pack(encoder, ids, turns, [False] * len(chunk), weight.dtype, str(weight.device))
         hidden = think(base, embed(base, packed.ids, image), packed.positions, packed.mask, adapter)
         ok = (logits(base, hidden.flatten(0, 1)[packed.target]).argmax(-1) == packed.labels).tolist()
@@ -94,7 +119,7 @@ def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: 
 
 @torch.no_grad()
 def generate(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, str]],
-             mode: str, limit: int = 48, batch: int = 32, frames: Frames = drawn) -> list[str]:
+             mode: str, limit: int = 80, batch: int = 32, frames: Frames = drawn) -> list[str]:
     """Greedy answers, one question a clip, the whole sequence run again for each token."""
     weight, out = base.lm_head.weight, []
     for start in range(0, len(items), batch):
@@ -119,13 +144,13 @@ def generate(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, item
     return out
 
 
-def decoded(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str) -> Tensor:
+def decoded(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str, grid: int = 1) -> Tensor:
     """The frames as a user's would come: each clip written as H.264 at 192 px, decoded, resized by the product."""
-    return torch.cat([_decoded(clip, tuple(times)) for clip, times in clips]).to(device, dtype)
+    return torch.cat([_decoded(clip, tuple(times), grid) for clip, times in clips]).to(device, dtype)
 
 
 @lru_cache(maxsize=4096)
-def _decoded(clip: Clip, times: tuple[float, ...]) -> Tensor:
+def _decoded(clip: Clip, times: tuple[float, ...], grid: int) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(clip, path)
@@ -137,42 +162,59 @@ def _decoded(clip: Clip, times: tuple[float, ...]) -> Tensor:
     return torch.from_numpy(normalize(np.concatenate(tiles)))
 
 
-def token_f1(answer: str, truth: str) -> float:
-    a, b = answer.lower().split(), truth.lower().split()
-    common = sum((Counter(a) & Counter(b)).values())
-    return 2 * common / (len(a) + len(b)) if a and b else 0.0
-
-
 def mean(values: Iterable[bool | float]) -> float:
     values = list(values)
     return 100 * sum(values) / max(1, len(values))
 
 
-def table(scores: dict[str, dict[str, float]]) -> str:
-    modes = list(scores)
-    lines = ["| kind | " + " | ".join(modes) + " |", "|---" * (len(modes) + 1) + "|"]
-    for kind in dict.fromkeys(kind for mode in modes for kind in scores[mode]):
-        cells = [f"{scores[mode][kind]:.1f}" if kind in scores[mode] else "" for mode in modes]
-        lines.append(f"| {kind} | " + " | ".join(cells) + " |")
+def table(scores: dict[str, dict[str, float]], corner: str = "kind") -> str:
+    columns = list(scores)
+    lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for row in dict.fromkeys(row for column in columns for row in scores[column]):
+        cells = [f"{scores[column][row]:.1f}" if row in scores[column] else "" for column in columns]
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def evaluate(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, count: int, seed: int = 0,
-             frames: Frames = drawn) -> dict[str, dict[str, float]]:
-    """Percentages by mode, then by kind, over `count` held-out clips."""
-    items = questions(count, seed)
+def by_kind(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, items: Sequence[Asked], seed: int = 0,
+            frames: Frames = drawn) -> dict[str, dict[str, float]]:
+    """Percentages by mode, then by kind."""
     result = {}
     for mode in MODES:
         right = score(base, hyper, encoder, items, mode, frames=frames)
         result[mode] = {"short questions": mean(ok for kind in SHORT_KINDS for ok in right[kind])}
         result[mode] |= {kind: mean(right[kind]) for kind in KINDS}
-        captions = [(clip, turn) for clip, asked in items for turn in asked if turn.kind == "caption"]
-        wrong = [pair for pair, ok in zip(captions, right["caption"], strict=True) if not ok]
-        said = generate(base, hyper, encoder, [(clip, turn.question) for clip, turn in wrong], mode, frames=frames)
-        overlap = [token_f1(answer, turn.answer) for answer, (_, turn) in zip(said, wrong, strict=True)]
-        result[mode]["caption token F1"] = mean([*overlap, *[1.0] * (len(captions) - len(wrong))])
-    result["direct"]["questions asked"] = float(sum(len(asked) for _, asked in items))
+        overlap = []
+        for kind in CAPTION_KINDS:
+            captions = [(clip, turn) for clip, asked in items for turn in asked if turn.kind == kind]
+            wrong = [pair for pair, ok in zip(captions, right[kind], strict=True) if not ok]
+            said = generate(base, hyper, encoder, [(clip, turn.question) for clip, turn in wrong], mode, frames=frames)
+            overlap += [token_f1(answer, turn.answer) for answer, (_, turn) in zip(said, wrong, strict=True)]
+            overlap += [1.0] * (len(captions) - len(wrong))
+        result[mode]["caption token F1"] = mean(overlap)
     return result
+
+
+def by_scenes(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, films: int, seed: int = 0,
+              ) -> dict[str, dict[str, float]]:
+    """Percentages right of questions about one scene of a film: asked of that scene's adapter, of all scenes' joined,
+    and what the second keeps of the first; and of order and number, which only the whole film tells."""
+    out: dict[str, dict[str, float]] = {"alone": {}, "joined": {}, "kept": {}, "order joined": {}, "number joined": {}}
+    for scenes in SCENES:
+        row = f"{scenes}"
+        whole, parts = film_questions(scenes, films, seed)
+        for name, items, mode in (("alone", parts, "adapter"), ("joined", whole, f"joined-{scenes}")):
+            right = score(base, hyper, encoder, items, mode, batch=4)
+            out[name][row] = mean(ok for kind in ONE_PART for ok in right[kind])
+        out["kept"][row] = 100 * out["joined"][row] / out["alone"][row]
+        rng = random.Random(f"order {seed} {scenes}")
+        for name, kinds in (("order joined", ("first", "last", "after", "before")), ("number joined", ("count",))):
+            turns = lambda clip, kinds=kinds, rng=rng: [turn for kind in kinds if (turn := ask(rng, clip, kind))]
+            asked = [(sampled, found) for sampled, _ in whole if (found := turns(sampled[0]))]
+            right = score(base, hyper, encoder, asked, f"joined-{scenes}", batch=4)
+            if oks := [ok for kind in kinds for ok in right[kind]]:
+                out[name][row] = mean(oks)
+    return out
 
 
 def main() -> None:
@@ -188,9 +230,17 @@ def main() -> None:
     dtype = torch.bfloat16 if options.bfloat16 else torch.float32
     base, tokenizer = load_base(options.weights / "base", dtype, options.device)
     hyper = load_hypernetwork(options.weights, options.device)
-    result = evaluate(base, hyper, Encoder(tokenizer), options.clips, options.seed,
-                      decoded if options.files else drawn)
-    print(json.dumps(result, indent=2) if options.json else table(result))
+    encoder = Encoder(tokenizer)
+    frames = decoded if options.files else drawn
+    items = questions(options.clips, options.seed)
+    result = {"questions": sum(len(asked) for _, asked in items),
+              "kinds": by_kind(base, hyper, encoder, items, options.seed, frames),
+              "scenes": by_scenes(base, hyper, encoder, max(1, options.clips // 12), options.seed)}
+    if options.json:
+        print(json.dumps(result, indent=2))
+    else:
+        print(f"{result['questions']} questions about {options.clips} clips\n\n{table(result['kinds'])}\n\n"
+              f"Films of several scenes of 12 frames, an adapter of each\n\n{table(result['scenes'], 'scenes')}")
 
 
 if __name__ == "__main__":

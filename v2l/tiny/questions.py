@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from v2l.tiny.world import BACKGROUND_NAMES, COLOR_NAMES, MOTIONS, NUMBERS, SHAPES, Clip, Event
+from v2l.tiny.world import (
+    BACKGROUND_NAMES,
+    COLOR_NAMES,
+    MOTIONS,
+    NUMBERS,
+    OBJECTS,
+    PAIR,
+    RELATIONS,
+    SHAPES,
+    SLIDE,
+    SOLO,
+    WORDS,
+    Clip,
+    Event,
+    Thing,
+)
 
 
 @dataclass(frozen=True)
@@ -17,13 +33,18 @@ class Turn:
     """Index of the one event whose frames hold the answer, -1 if there is none."""
 
 
-# {c} colour, {s} shape, {x} an object as the asker may name it, {a} an article and an object.
+# {c} colour, {s} shape, {x} an object as the asker may name it, {a} an article and an object, {w} a way.
 WORDINGS = {
     "background": (
         "What color is the background?",
         "What is the background color?",
         "Which color is the background?",
         "What colour is the background?",
+    ),
+    "behind": (
+        "What color is the background behind {x}?",
+        "What color is behind {x}?",
+        "What colour is the background behind {x}?",
     ),
     "color": (
         "What color is the {s}?",
@@ -50,46 +71,76 @@ WORDINGS = {
         "What happens to {x}?",
         "What is {x} doing?",
     ),
+    "relation": (
+        "What is {w} {x}?",
+        "What object is {w} {x}?",
+        "Which object is {w} {x}?",
+    ),
+    "where": (
+        "Where is {x}?",
+        "Where does {x} appear?",
+    ),
+    "slide": (
+        "What does the slide say?",
+        "What is written on the slide?",
+        "What is on the slide?",
+        "What word is on the slide?",
+    ),
     "first": (
         "What appears first?",
-        "Which object appears first?",
-        "What is the first object?",
+        "What is first?",
         "What comes first?",
-        "Which object is first?",
+        "What is shown first?",
     ),
     "last": (
         "What appears last?",
-        "Which object appears last?",
-        "What is the last object?",
+        "What is last?",
         "What comes last?",
-        "Which object is last?",
+        "What is shown last?",
     ),
     "after": (
         "What comes after {x}?",
         "What appears after {x}?",
-        "Which object comes after {x}?",
-        "Which object appears after {x}?",
+        "What is shown after {x}?",
     ),
     "before": (
         "What comes before {x}?",
         "What appears before {x}?",
-        "Which object comes before {x}?",
-        "Which object appears before {x}?",
+        "What is shown before {x}?",
     ),
     "count": (
         "How many objects are there?",
         "How many objects appear?",
         "How many objects are in the video?",
-        "How many shapes appear?",
         "How many things appear?",
     ),
-    "caption": (
+    "events": (
         "What happened?",
         "What happens?",
         "What happens in the video?",
         "What happened in the video?",
         "Describe the video.",
         "Describe this video.",
+    ),
+    "detailed": (
+        "Describe the video in detail.",
+        "Describe this video in detail.",
+        "Give a detailed description.",
+    ),
+    "dense": (
+        "Describe the video step by step.",
+        "What happens step by step?",
+        "List the events.",
+    ),
+    "objects": (
+        "List the objects.",
+        "Which objects appear?",
+        "What objects are in the video?",
+    ),
+    "region": (
+        "Describe {x}.",
+        "Give a description of {x}.",
+        "What can you say about {x}?",
     ),
 }
 MOVERS = {
@@ -104,91 +155,298 @@ for _way in ("left", "right", "up", "down"):
         f"What is moving {_way}?",
         f"What goes {_way}?",
     )
+WAYS = {
+    "is left of": (("left of", "to the left of"), ("right of", "to the right of")),
+    "is above": (("above", "over"), ("below", "under")),
+}
+"""Of each relation: how the first object is to the second, and the second to the first."""
+ORDINALS = ("First", "second", "third", "fourth")
 
-SHORT_KINDS = ("background", "color", "shape", "exists", "motion", "mover", "first", "last", "after", "before", "count")
-KINDS = (*SHORT_KINDS, "caption")
+SHORT_KINDS = ("background", "color", "shape", "exists", "motion", "mover", "relation", "slide", "first", "last",
+               "after", "before", "count", "absent")
+CAPTION_KINDS = ("events", "detailed", "dense", "objects", "region")
+KINDS = (*SHORT_KINDS, *CAPTION_KINDS)
+ONE_PART = ("background", "color", "shape", "exists", "motion", "mover", "relation", "slide", "absent", "region")
+"""Kinds that one part of a long video answers."""
+NOTHING = "nothing"
 
 
 def article(name: str) -> str:
     return f"an {name}" if name[0] in "aeiou" else f"a {name}"
 
 
-def caption(clip: Clip) -> str:
-    """`On a black background, a red circle moves left, then a green star grows.`"""
-    events = ", then ".join(f"{article(event.name)} {event.motion}" for event in clip.events)
-    return f"On a {clip.background} background, {events}."
+def phrase(event: Event) -> str:
+    """What happens: `a red circle moves left`, `a green star is above a blue ring`, `a slide says hello`."""
+    if event.kind == SLIDE:
+        return f"a slide says {event.action}"
+    names = [article(thing.name) for thing in event.things]
+    return f"{names[0]} {event.action}" + (f" {names[1]}" if event.kind == PAIR else "")
 
 
-def _refer(rng: random.Random, event: Event) -> str:
-    """A way to name an object that is unambiguous, since a clip's objects differ in colour and in shape."""
-    names = (event.name, event.name, event.shape, event.shape, f"{event.color} object", f"{event.color} one")
-    return f"the {rng.choice(names)}"
+def shown(event: Event) -> str:
+    """What is on screen: `the red circle`, `the green star and the blue ring`, `the slide`."""
+    return " and ".join(f"the {thing.name}" for thing in event.things) or "the slide"
 
 
-def _absent(rng: random.Random, clip: Clip) -> str:
+def events_caption(clip: Clip) -> str:
+    """`A red circle moves left, then a slide says hello.`"""
+    text = ", then ".join(phrase(event) for event in clip.events)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def detailed_caption(clip: Clip) -> str:
+    """`On a black background, a red circle moves left, then on a pink background, a green star grows.`"""
+    parts, ground = [], ""
+    for event in clip.events:
+        on = "" if event.background == ground else f"on a {event.background} background, "
+        parts.append(on + phrase(event))
+        ground = event.background
+    text = ", then ".join(parts)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def dense_caption(clip: Clip) -> str:
+    """`First, a red circle moves left; second, a slide says hello.`"""
+    return "; ".join(f"{n}, {phrase(event)}" for n, event in zip(ORDINALS, clip.events, strict=False)) + "."
+
+
+def objects_caption(clip: Clip) -> str:
+    """`A red circle, a green star.`"""
+    text = ", ".join(article(thing.name) for thing in clip.things)
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def region_caption(event: Event, thing: Thing) -> str:
+    """`A red circle that moves left on a black background.`"""
+    does = event.action
+    if event.kind == PAIR:
+        other = event.things[thing is event.things[0]]
+        does = f"is {WAYS[event.action][thing is event.things[1]][0]} {article(other.name)}"
+    text = f"{article(thing.name)} that {does} on a {event.background} background."
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _names(clip: Clip, thing: Thing) -> list[str]:
+    """Every way to name a thing that is true of no other of the clip; its full name comes up as often as the rest."""
+    others = [t for t in clip.things if t is not thing]
+    short = []
+    if all(t.shape != thing.shape for t in others):
+        short.append(thing.shape)
+    if all(t.color != thing.color for t in others):
+        short += [f"{thing.color} object", f"{thing.color} one"]
+    return [thing.name] * max(2, len(short)) + short
+
+
+def _refer(rng: random.Random, clip: Clip, event: Event) -> str:
+    """A way to name what an event shows."""
+    if event.kind == SLIDE:
+        return "the slide"
+    return f"the {rng.choice(_names(clip, rng.choice(event.things)))}"
+
+
+def _stranger(rng: random.Random, clip: Clip) -> str:
     """An object that is not in the clip; mostly one that shares its colour or its shape with one that is."""
-    present = {event.name for event in clip.events}
+    things = clip.things
+    present = {thing.name for thing in things}
     while True:
-        color, shape = rng.choice(COLOR_NAMES), rng.choice(SHAPES)
+        color, shape = rng.choice(OBJECTS)
         roll = rng.random()
         if roll < 0.4:
-            color = rng.choice(clip.events).color
+            color = rng.choice(things).color
         elif roll < 0.8:
-            shape = rng.choice(clip.events).shape
-        if roll < 0.5 and len(clip.events) > 1:  # the hardest: both are there, on different objects
-            one, other = rng.sample(clip.events, 2)
+            shape = rng.choice(things).shape
+        if roll < 0.5 and len(things) > 1:  # the hardest: both are there, on different objects
+            one, other = rng.sample(things, 2)
             color, shape = one.color, other.shape
         if f"{color} {shape}" not in present:
             return f"{color} {shape}"
 
 
+def _word(rng: random.Random, kind: str, **names: str) -> str:
+    return rng.choice(WORDINGS[kind]).format(**names)
+
+
+# --- one function a kind: a random question, or None where the clip has none -----------------------------------------
+
+
+def _event(rng: random.Random, clip: Clip, *kinds: str) -> int | None:
+    found = [i for i, event in enumerate(clip.events) if event.kind in kinds]
+    return rng.choice(found) if found else None
+
+
+def _background(rng: random.Random, clip: Clip) -> Turn | None:
+    if len({event.background for event in clip.events}) == 1 and rng.random() < 0.7:
+        return Turn("background", _word(rng, "background"), clip.events[0].background)
+    at = _event(rng, clip, SOLO, PAIR)
+    assert at is not None
+    event = clip.events[at]
+    return Turn("background", _word(rng, "behind", x=_refer(rng, clip, event)), event.background, at)
+
+
+def _unique(rng: random.Random, clip: Clip, trait: Callable[[Thing], str]) -> tuple[int, Thing] | None:
+    """A thing that no other of the clip shares a trait with, and its event."""
+    traits = [trait(thing) for thing in clip.things]
+    found = [(i, t) for i, event in enumerate(clip.events) for t in event.things if traits.count(trait(t)) == 1]
+    return rng.choice(found) if found else None
+
+
+def _color(rng: random.Random, clip: Clip) -> Turn | None:
+    if (found := _unique(rng, clip, lambda t: t.shape)) is None:
+        return None
+    return Turn("color", _word(rng, "color", s=found[1].shape), found[1].color, found[0])
+
+
+def _shape(rng: random.Random, clip: Clip) -> Turn | None:
+    if (found := _unique(rng, clip, lambda t: t.color)) is None:
+        return None
+    return Turn("shape", _word(rng, "shape", c=found[1].color), found[1].shape, found[0])
+
+
+def _exists(rng: random.Random, clip: Clip) -> Turn | None:
+    if rng.random() < 0.08:
+        at = _event(rng, clip, SLIDE)
+        question = _word(rng, "exists", a="a slide")
+        return Turn("exists", question, "no") if at is None else Turn("exists", question, "yes", at)
+    if rng.random() < 0.5:
+        return Turn("exists", _word(rng, "exists", a=article(_stranger(rng, clip))), "no")
+    at = _event(rng, clip, SOLO, PAIR)
+    assert at is not None
+    thing = rng.choice(clip.events[at].things)
+    return Turn("exists", _word(rng, "exists", a=article(thing.name)), "yes", at)
+
+
+def _action(event: Event) -> str:
+    return event.action if event.kind == SOLO else MOTIONS[0]
+
+
+def _motion(rng: random.Random, clip: Clip) -> Turn | None:
+    at = _event(rng, clip, SOLO, PAIR) if rng.random() < 0.2 else _event(rng, clip, SOLO)
+    if at is None:
+        return None
+    event = clip.events[at]
+    return Turn("motion", _word(rng, "motion", x=_refer(rng, clip, event)), _action(event), at)
+
+
+def _mover(rng: random.Random, clip: Clip) -> Turn | None:
+    does = [(_action(e), i, t) for i, e in enumerate(clip.events) for t in e.things]
+    unique = [(m, i, t) for m, i, t in does if sum(m == other for other, _, _ in does) == 1]
+    if not unique:
+        return None
+    motion, at, thing = rng.choice(unique)
+    return Turn("mover", rng.choice(MOVERS[motion]), f"the {thing.name}", at)
+
+
+def _relation(rng: random.Random, clip: Clip) -> Turn | None:
+    at = _event(rng, clip, PAIR)
+    if at is None:
+        return None
+    event = clip.events[at]
+    ways, turned = WAYS[event.action], rng.random() < 0.5
+    mine, other = event.things if turned else event.things[::-1]  # asked about `mine`: where it is, or what is where
+    if rng.random() < 0.3:
+        return Turn("relation", _word(rng, "where", x=f"the {rng.choice(_names(clip, mine))}"),
+                    f"{ways[not turned][0]} the {other.name}", at)
+    way = rng.choice(ways[turned])
+    return Turn("relation", _word(rng, "relation", w=way, x=f"the {rng.choice(_names(clip, mine))}"),
+                f"the {other.name}", at)
+
+
+def _slide(rng: random.Random, clip: Clip) -> Turn | None:
+    found = [i for i, event in enumerate(clip.events) if event.kind == SLIDE]
+    if len(found) != 1:
+        return None
+    return Turn("slide", _word(rng, "slide"), clip.events[found[0]].action, found[0])
+
+
+def _ends(kind: str, at: int) -> Callable[[random.Random, Clip], Turn | None]:
+    return lambda rng, clip: Turn(kind, _word(rng, kind), shown(clip.events[at]), at % len(clip.events))
+
+
+def _beside(kind: str) -> Callable[[random.Random, Clip], Turn | None]:
+    def turn(rng: random.Random, clip: Clip) -> Turn | None:
+        if len(clip.events) == 1:
+            return None
+        at = rng.randrange(len(clip.events) - 1)
+        one, other = clip.events[at : at + 2] if kind == "after" else clip.events[at : at + 2][::-1]
+        if one.kind == SLIDE and sum(event.kind == SLIDE for event in clip.events) > 1:
+            return None
+        # The later event's frames tell both.
+        return Turn(kind, _word(rng, kind, x=_refer(rng, clip, one)), shown(other), at + 1)
+
+    return turn
+
+
+def _count(rng: random.Random, clip: Clip) -> Turn | None:
+    count = len(clip.things)
+    return Turn("count", _word(rng, "count"), NUMBERS[count]) if count < len(NUMBERS) else None
+
+
+def _absent(rng: random.Random, clip: Clip) -> Turn | None:
+    """A question about what is not there."""
+    roll = rng.random()
+    things = clip.things
+    if roll < 0.15 and (colors := [c for c in COLOR_NAMES if all(t.color != c for t in things)]):
+        color = rng.choice(colors)
+        return Turn("absent", _word(rng, "shape", c=color), f"there is no {color} object")
+    if roll < 0.3 and (shapes := [s for s in SHAPES if all(t.shape != s for t in things)]):
+        shape = rng.choice(shapes)
+        return Turn("absent", _word(rng, "color", s=shape), f"there is no {shape}")
+    if roll < 0.4:
+        done = {_action(event) for event in clip.events if event.things}
+        if left := [motion for motion in MOTIONS if motion not in done]:
+            return Turn("absent", rng.choice(MOVERS[rng.choice(left)]), NOTHING)
+    if roll < 0.5 and all(event.kind != SLIDE for event in clip.events):
+        return Turn("absent", _word(rng, "slide"), "there is no slide")
+    if roll < 0.6:
+        at = _event(rng, clip, SOLO)
+        if at is not None:
+            way = rng.choice(WAYS[rng.choice(RELATIONS)][rng.random() < 0.5])
+            return Turn("absent", _word(rng, "relation", w=way, x=f"the {clip.events[at].things[0].name}"), NOTHING, at)
+    name = _stranger(rng, clip)
+    kind = rng.choice(("motion", "motion", "behind", "after", "before", "region", "where", "relation"))
+    way = rng.choice(WAYS[rng.choice(RELATIONS)][rng.random() < 0.5])
+    return Turn("absent", _word(rng, kind, x=f"the {name}", w=way), f"there is no {name}")
+
+
+def _whole(kind: str, text: Callable[[Clip], str]) -> Callable[[random.Random, Clip], Turn | None]:
+    return lambda rng, clip: Turn(kind, _word(rng, kind), text(clip)) if len(clip.events) <= len(ORDINALS) else None
+
+
+def _region(rng: random.Random, clip: Clip) -> Turn | None:
+    at = _event(rng, clip, SOLO, PAIR)
+    assert at is not None
+    thing = rng.choice(clip.events[at].things)
+    return Turn("region", _word(rng, "region", x=f"the {rng.choice(_names(clip, thing))}"),
+                region_caption(clip.events[at], thing), at)
+
+
+_ASKERS: dict[str, Callable[[random.Random, Clip], Turn | None]] = {
+    "background": _background, "color": _color, "shape": _shape, "exists": _exists, "motion": _motion,
+    "mover": _mover, "relation": _relation, "slide": _slide, "first": _ends("first", 0), "last": _ends("last", -1),
+    "after": _beside("after"), "before": _beside("before"), "count": _count, "absent": _absent,
+    "events": _whole("events", events_caption), "detailed": _whole("detailed", detailed_caption),
+    "dense": _whole("dense", dense_caption), "objects": _whole("objects", objects_caption), "region": _region,
+}
+
+
 def ask(rng: random.Random, clip: Clip, kind: str) -> Turn | None:
     """A random question of this kind, or None where the clip has none (nothing comes after its only object)."""
-    events, position = clip.events, rng.randrange(len(clip.events))
-    event = events[position]
-    if kind == "mover":
-        unique = [e for e in events if sum(o.motion == e.motion for o in events) == 1]
-        if not unique:
-            return None
-        event = rng.choice(unique)
-        return Turn(kind, rng.choice(MOVERS[event.motion]), f"the {event.name}", events.index(event))
-    wording = rng.choice(WORDINGS[kind])
-    if kind == "background":
-        return Turn(kind, wording, clip.background)
-    if kind == "color":
-        return Turn(kind, wording.format(s=event.shape), event.color, position)
-    if kind == "shape":
-        return Turn(kind, wording.format(c=event.color), event.shape, position)
-    if kind == "exists":
-        yes = rng.random() < 0.5
-        name = event.name if yes else _absent(rng, clip)
-        return Turn(kind, wording.format(a=article(name)), "yes" if yes else "no", position if yes else -1)
-    if kind == "motion":
-        return Turn(kind, wording.format(x=_refer(rng, event)), event.motion, position)
-    if kind == "first":
-        return Turn(kind, wording, f"the {events[0].name}", 0)
-    if kind == "last":
-        return Turn(kind, wording, f"the {events[-1].name}", len(events) - 1)
-    if kind in ("after", "before"):
-        if len(events) == 1:
-            return None
-        position = rng.randrange(len(events) - 1)
-        one, other = events[position : position + 2] if kind == "after" else events[position : position + 2][::-1]
-        return Turn(kind, wording.format(x=_refer(rng, one)), f"the {other.name}", position + 1)  # its frames tell both
-    if kind == "count":
-        return Turn(kind, wording, NUMBERS[len(events)])
-    return Turn(kind, wording, caption(clip))
+    return _ASKERS[kind](rng, clip)
 
 
 def corpus() -> list[str]:
     """Every word the world can say, for the tokenizer: all wordings with all names."""
     lines = [w for kind in WORDINGS for w in WORDINGS[kind] if "{" not in w]
     lines += [w for wordings in MOVERS.values() for w in wordings]
-    for c in COLOR_NAMES:
-        for s in SHAPES:
-            names = dict(c=c, s=s, x=f"the {c} {s}", a=article(f"{c} {s}"))
+    ways = [way for pair in WAYS.values() for both in pair for way in both]
+    for number, (c, s) in enumerate(OBJECTS):
+        for way in (ways[number % len(ways)], ways[(number + 3) % len(ways)]):
+            names = dict(c=c, s=s, x=f"the {c} {s}", a=article(f"{c} {s}"), w=way)
             lines += [w.format(**names) for kind in WORDINGS for w in WORDINGS[kind] if "{" in w]
-            lines += [f" the {c} one. the {c} object.", f"On a {c}, then {article(s)}. {c} {s}"]
-    lines += [f"a {b} background, {b}" for b in BACKGROUND_NAMES] + [f"it {m}, then" for m in MOTIONS]
-    lines += [f" {n}" for n in NUMBERS] + ["yes no", " yes, no"]
+        lines += [f" the {c} one. the {c} object.", f"then {article(s)}. {c} {s}, {s}; {s}."]
+        lines += [f"A {c} {s}", f"An {c} {s}"]
+    lines += [f"On a {b} background, {b}. then on a {b} background." for b in BACKGROUND_NAMES]
+    lines += [f"it {m}, then; that {m} on." for m in MOTIONS] + [f"{o}, a; {o}, an" for o in ORDINALS]
+    lines += [f" {n}" for n in NUMBERS] + [f"a slide says {w}, {w}. {w}; {w}" for w in WORDS]
+    lines += ["yes no", " yes, no", " nothing", "there is no slide", "A slide says", "is left of a", "is above a"]
     return lines + [line.lower() for line in lines]

@@ -13,13 +13,14 @@ from __future__ import annotations
 import argparse
 import copy
 import ctypes
-import json
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import accumulate
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,11 +29,12 @@ from torch import Tensor, nn
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.hypernetwork import Hypernetwork
-from v2l.tiny.adapt import adapters, context_features, split
+from v2l.tiny.adapt import adapters, split
 from v2l.tiny.data import (
     BLIND_SHARE,
     PREFIX,
     SLOTS,
+    TURNS,
     Encoder,
     Packed,
     Sampled,
@@ -41,34 +43,41 @@ from v2l.tiny.data import (
     frame_labels,
     pack,
     segment_labels,
+    spread,
 )
-from v2l.tiny.evaluate import mean, questions, score
-from v2l.tiny.model import (
-    base_config,
-    build_tokenizer,
-    embed,
-    hypernet_config,
-    logits,
-    norm,
-    rope,
-    rotate,
-    save_base,
-    save_hypernetwork,
-    see,
-    think,
+from v2l.tiny.evaluate import film_questions, mean, questions, score
+from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, save_base, save_hypernetwork
+from v2l.tiny.questions import KINDS, ONE_PART, SHORT_KINDS
+from v2l.tiny.world import (
+    ACTIONS,
+    BACKGROUND_NAMES,
+    COLOR_NAMES,
+    GROUND,
+    SHAPES,
+    THING,
+    WORDS,
+    Clip,
+    frame_states,
+    training_clip,
 )
-from v2l.tiny.questions import KINDS, SHORT_KINDS
-from v2l.tiny.world import BACKGROUND_NAMES, COLOR_NAMES, MOTIONS, SHAPES, frame_states, training_clip
+from v2l.train.forward import embed, logits, norm, rope, rotate, see, think
+from v2l.train.loop import STATE, Fit, Plan, Told
+from v2l.train.optim import SMALL, Optimizers
 
 DTYPE = torch.bfloat16
+TOKENS, FRAMES = 6144, 288  # a step's size: tokens where the base trains, frames where the hypernetwork does
 LOOK_LAYER, LOOK_HEADS, LOOK_WEIGHT = 4, 2, 0.3
 AID_LAYERS, AID_WEIGHT = (3, 4), 0.2  # the training aid reads what enters these decoder layers
 OTHERS = ("aid.slot", "aid.scene")  # readers of the hypernetwork's latents
 SLOT_LAYER, SLOT_WEIGHT = 2, 0.1
-AIDS = (len(COLOR_NAMES), len(SHAPES), len(MOTIONS), 4, len(COLOR_NAMES), len(SHAPES))
-PATCH_LABELS = (len(COLOR_NAMES) + 1, len(SHAPES) + 1)
-SLOT_LABELS = (len(COLOR_NAMES) + 1, len(SHAPES) + 1, len(MOTIONS) + 1)
-FRAME_LABELS = (len(COLOR_NAMES), len(SHAPES), len(BACKGROUND_NAMES), 3)
+THINGS = (len(COLOR_NAMES) + 1, len(SHAPES) + 1) * 2  # none is one more
+AIDS = (*THINGS, len(ACTIONS), len(BACKGROUND_NAMES), 4, *THINGS[:2])
+PATCH_LABELS = THINGS[:2]
+SLOT_LABELS = (*THINGS, len(ACTIONS) + 1)
+FRAME_LABELS = (*THINGS, len(WORDS) + 1, len(BACKGROUND_NAMES))
+PLACES = 6  # x, y, radius of two things
+CHECK_EVERY, CHECKED = 250, 96  # steps from one check to the next, clips of each
+PARTS = {1: 0.42, 2: 0.14, 3: 0.1, 4: 0.12, 6: 0.06, 8: 0.09, 12: 0.03, 16: 0.04}  # segments to join, and how often
 
 
 @dataclass(frozen=True)
@@ -85,36 +94,23 @@ class Stage:
 
 
 STAGES = {
-    "vision": Stage(900, 0.02, 3e-3),
-    "base": Stage(4500, 0.02, 3e-3, cooldown=0.4),
-    "hypernet": Stage(3050, 0.02, 3e-3, cooldown=0.5),
+    "vision": Stage(1000, 0.02, 3e-3),
+    "base": Stage(3200, 0.02, 3e-3, cooldown=0.4),
+    "hypernet": Stage(1900, 0.02, 3e-3, cooldown=0.5),
 }
 
 
-class Optimizer:
-    """Muon on the hidden layers' matrices, AdamW on everything else; float32 masters for a low-precision copy."""
-
-    def __init__(self, named: Iterable[tuple[str, nn.Parameter]], stage: Stage) -> None:
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
-        small: list[nn.Parameter] = []
-        for name, p in named:
-            hidden = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "latents_q", "bias", "aid."))
-            (matrices if hidden else small if name.startswith(("head.", "bias_")) else others).append(p)
-        # The hypernetwork's head starts at about 0.005: steps must be smaller there.
-        groups = [dict(params=others, share=1.0)] + ([dict(params=small, share=0.2)] if small else [])
-        self.stage = stage
-        self.parts = [torch.optim.Muon(matrices, lr=stage.muon, weight_decay=0.01, momentum=0.95),
-                      torch.optim.AdamW(groups, lr=stage.adam, betas=(0.9, 0.98), weight_decay=0.0)]
-        self.parameters = [*matrices, *others, *small]
-
-    def step(self, step: int) -> None:
-        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for part, rate in zip(self.parts, (self.stage.muon, self.stage.adam), strict=True):
-            for group in part.param_groups:
-                group["lr"] = rate * self.stage.rate(step) * group.get("share", 1.0)
-            part.step()
-            part.zero_grad(set_to_none=True)
+def optimizers(named: Iterable[tuple[str, nn.Parameter]], stage: Stage) -> Optimizers:
+    """Muon on the hidden layers' matrices, AdamW on everything else."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    small: list[nn.Parameter] = []
+    for name, p in named:
+        hidden = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "latents_q", "bias", "aid."))
+        (matrices if hidden else small if name.startswith(("head.", "bias_")) else others).append(p)
+    groups = [dict(params=others)] + ([dict(params=small, lr=stage.adam * SMALL)] if small else [])
+    return Optimizers(torch.optim.Muon(matrices, lr=stage.muon, weight_decay=0.01, momentum=0.95),
+                      torch.optim.AdamW(groups, lr=stage.adam, betas=(0.9, 0.98), weight_decay=0.0))
 
 
 class LowPrecision:
@@ -145,7 +141,7 @@ class Trainer:
         vision, text = self.base.config.vision_config.hidden_size, self.base.config.text_config.hidden_size
         # Linear readers that only training needs; they are not exported.
         self.aids = nn.ModuleDict({
-            "patch": nn.Linear(vision, sum(PATCH_LABELS)), "frame": nn.Linear(text, sum(FRAME_LABELS)),
+            "patch": nn.Linear(vision, sum(PATCH_LABELS)), "frame": nn.Linear(text, sum(FRAME_LABELS) + PLACES),
             "event": nn.Linear(text, sum(AIDS)), "slot": nn.Linear(self.hyper.config.latent_size, sum(SLOT_LABELS)),
             "scene": nn.Linear(self.hyper.config.latent_size, len(BACKGROUND_NAMES))}).to(device)
         self.low = LowPrecision(nn.ModuleDict({"base": self.base, "aid": self.aids}))
@@ -156,50 +152,69 @@ class Trainer:
         rng = random.Random(f"vision {step}")
         clips: list[Sampled] = []
         for _ in range(192):
-            clip, times = training_clip(rng, (4, 12))
+            clip, times = training_clip(rng, rng.randint(4, 12))
             clips.append((clip, [rng.uniform(times[0], times[-1])]))
         fast = self.low.copy
         patches, tokens = see(fast["base"], drawn(clips, step, DTYPE, self.device))
         state = torch.from_numpy(np.concatenate([frame_states(*sampled) for sampled in clips])).to(self.device)
-        events = [clip.events[clip.event_at(times[0])] for clip, times in clips]
-        color = torch.tensor([COLOR_NAMES.index(event.color) for event in events], device=self.device)
-        background = torch.tensor([BACKGROUND_NAMES.index(c.background) for c, _ in clips], device=self.device)
-        shape = state[:, 0].long()
-        # A patch belongs to the object if its centre is within the object's radius.
+        labels = torch.from_numpy(frame_labels(clips)).to(self.device)
+        # A patch belongs to a thing if its centre is within the thing's radius.
         grid = (torch.arange(8, device=self.device) + 0.5) / 8
-        far = torch.hypot(grid[None, None, :] - state[:, 7, None, None], grid[None, :, None] - state[:, 8, None, None])
-        inside = (far < state[:, 9, None, None]).flatten(1)
+        owner = torch.full((len(clips), 64), 2, device=self.device)  # neither thing's
+        for slot in (0, 1):
+            thing = state[:, GROUND + slot * THING : GROUND + (slot + 1) * THING]
+            x, y = thing[:, 4, None, None], thing[:, 5, None, None]
+            far = torch.hypot(grid[None, None, :] - x, grid[None, :, None] - y)
+            there = (thing[:, 0] >= 0) & (thing[:, 0] < len(SHAPES))
+            owner[((far < thing[:, 6, None, None]) & there[:, None, None]).flatten(1)] = slot
         readings = fast["aid"]["patch"](patches).float().split(PATCH_LABELS, -1)
-        loss = sum(F.cross_entropy(r.flatten(0, 1), torch.where(inside, truth[:, None], r.shape[-1] - 1).flatten())
-                   for r, truth in zip(readings, (color, shape), strict=True))
+        loss = torch.zeros((), device=self.device)
+        for trait, reading in enumerate(readings):
+            truth = torch.cat([labels[:, [trait, trait + 2]], torch.full_like(labels[:, :1], reading.shape[-1] - 1)], 1)
+            loss = loss + F.cross_entropy(reading.flatten(0, 1), truth.gather(1, owner).flatten())
         # Each of a frame's four tokens must tell everything about it.
-        *names, place = fast["aid"]["frame"](norm_free(tokens)).float().split(FRAME_LABELS, -1)
-        for reading, truth in zip(names, (color, shape, background), strict=True):
+        word = (state[:, GROUND].long() - len(SHAPES)).clamp(min=-1) % (len(WORDS) + 1)
+        *names, place = fast["aid"]["frame"](norm_free(tokens)).float().split((*FRAME_LABELS, PLACES), -1)
+        for reading, truth in zip(names, (*labels[:, :4].T, word, labels[:, 5]), strict=True):
             loss = loss + F.cross_entropy(reading.flatten(0, 1), truth[:, None].expand(-1, tokens.shape[1]).flatten())
-        return loss + F.smooth_l1_loss(place * 10, (state[:, None, 7:10] * 10).expand_as(place))
+        for slot in (0, 1):
+            at = GROUND + slot * THING
+            shown = (state[:, at] >= 0).float()[:, None, None]
+            truth = (state[:, None, at + 4 : at + THING] * 10).expand(-1, tokens.shape[1], -1)
+            loss = loss + F.smooth_l1_loss(place[..., 3 * slot : 3 * slot + 3] * 10 * shown, truth * shown)
+        return loss
 
     def base_loss(self, step: int) -> Tensor:
         rng = random.Random(f"base {step}")
-        share = step / STAGES["base"].steps
-        low, high = (2, 4) if share < 0.08 else (4, 7) if share < 0.6 else (4, 12)
-        n = rng.randint(low, high)
-        clips = [training_clip(rng, (n, n)) for _ in range(6144 // (160 + 11 * n))]
+        share, roll = step / STAGES["base"].steps, rng.random()
+        low, high = (2, 4) if share < 0.08 else (4, 8) if share < 0.5 else (4, 12)
+        n, grid = rng.randint(low, high), 1
+        if share > 0.25 and roll < 0.08:  # frames of several tiles
+            grid = rng.choice((2, 2, 3))
+            n = rng.randint(2, 5 if grid == 2 else 3)
+        elif share > 0.5 and roll < 0.2:
+            n = int(10 ** rng.uniform(1.1, 1.65))
+        a_frame = 11 if grid == 1 else 6 * grid * grid + 15
+        clips = [training_clip(rng, n) for _ in range(TOKENS // (160 + a_frame * n))]
         turns = [draw_turns(rng, clip) for clip, _ in clips]
         blind = [rng.random() < BLIND_SHARE for _ in clips]
-        ids = self.encoder.videos([t for _, t in clips], [c.duration for c, _ in clips])
-        packed = pack(self.encoder, ids, turns, blind, DTYPE, self.device)
+        ids = self.encoder.videos([t for _, t in clips], [c.duration for c, _ in clips], False, grid)
+        far = share > 0.25 and rng.random() < 0.25
+        places = spread(rng, ids, self.encoder.opens) if far else None
+        packed = pack(self.encoder, ids, turns, blind, DTYPE, self.device, places)
         fast = self.low.copy
-        pixels = drawn(clips, step, DTYPE, self.device)
+        pixels = drawn(clips, step, DTYPE, self.device, grid)
         keep: list[Tensor] = []
         x = embed(fast["base"], packed.ids, see(fast["base"], pixels)[1].flatten(0, 1))
         hidden = think(fast["base"], x, packed.positions, packed.mask, keep=keep)
         loss = answer_loss(fast["base"], hidden, packed)
         # The aid reads each frame's closing token.
-        closing = (packed.ids == self.encoder.close).nonzero()[1::2]
+        each = 2 if grid == 1 else grid**2 + 2
+        closing = (packed.ids == self.encoder.close).nonzero()[each - 1 :: each]
         labels = torch.from_numpy(frame_labels(clips)).to(self.device)
         # Where each question should look: at the frames of the event its answer is about.
-        event = labels[:, 3].view(len(clips), n)[packed.pointers[:, 0]]
-        right = event == packed.pointers[:, 2:]
+        event = torch.tensor([[c.event_at(t) for t in times] for c, times in clips], device=self.device)
+        right = event[packed.pointers[:, 0]] == packed.pointers[:, 2:]
         scores = looks(fast["base"], keep[LOOK_LAYER], packed, closing.view(len(clips), n, 2))
         loss = loss - LOOK_WEIGHT * scores.log_softmax(-1).masked_fill(~right[:, None], -1e9).logsumexp(-1).mean()
         for layer in AID_LAYERS:
@@ -212,19 +227,14 @@ class Trainer:
 
     def hypernet_loss(self, step: int) -> Tensor:
         rng = random.Random(f"hypernet {step}")
-        share = step / STAGES["hypernet"].steps
-        parts = rng.choices((1, 2, 3), (0.5, 0.3, 0.2) if share < 0.8 else (0.24, 0.38, 0.38))[0]
-        n = rng.randint(max(4, 2 * parts), 8 if share < 0.25 else 8 + 4 * parts if share < 0.8 else 12 * parts)
-        clips = [training_clip(rng, (n, n)) for _ in range(24 if n <= 16 else 16)]
-        segments = []
-        for sampled in clips:
-            segments += split(sampled, random_cuts(rng, n, parts))
-        turns = [draw_turns(rng, clip) for clip, _ in clips]
+        clips, segments, parts, grid = draw_segments(rng, step / STAGES["hypernet"].steps)
+        turns = [draw_turns(rng, clip, TURNS + 2 * parts if len(clips) > 2 else 48) for clip in clips]
         prefix = self.encoder.videos([[0.0]], [1.0])[0][:PREFIX]
         packed = pack(self.encoder, [prefix] * len(clips), turns, [False] * len(clips), DTYPE, self.device)
         base = self.low.copy["base"]
+        far = (lambda ids: spread(rng, ids, self.encoder.opens)) if rng.random() < 0.15 else None
         keep: list[Tensor] = []
-        pairs = adapters(self.hyper, *context_features(base, self.encoder, segments, step), parts, keep)
+        pairs = adapters(base, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far, keep=keep)
         hidden = think(base, embed(base, packed.ids), packed.positions, packed.mask, pairs)
         loss = answer_loss(base, hidden, packed)
         # The aid: from layer SLOT_LAYER on, a segment's first latents each tell one of its events, one the background.
@@ -235,7 +245,9 @@ class Trainer:
             truth = events[..., index].expand(reading.shape[:-1])
             loss = loss + SLOT_WEIGHT * F.cross_entropy(reading.flatten(0, -2), truth.flatten(), ignore_index=-1)
         scene = self.aids["scene"](latents[:, :, SLOTS])
-        return loss + SLOT_WEIGHT * F.cross_entropy(scene.flatten(0, 1), scenes.expand(scene.shape[:-1]).flatten())
+        truth = scenes.expand(scene.shape[:-1]).flatten()
+        aid = F.cross_entropy(scene.flatten(0, 1), truth, ignore_index=-1, reduction="sum") / len(truth)
+        return loss + SLOT_WEIGHT * aid
 
     # --- the loop ---
 
@@ -248,72 +260,67 @@ class Trainer:
         return [(name, p) for name, p in named if not any(part in name for part in (*idle, *OTHERS))]
 
     def check(self, stage: str, clips: int) -> dict[str, float]:
-        """Percentages right by kind on held-out clips (a different draw from the evaluation's)."""
+        """Percentages right by kind on held-out clips (another draw than the evaluation's)."""
         if stage == "vision":
             return {}
         hyper, mode = (self.hyper, "adapter") if stage == "hypernet" else (None, "direct")
         right = score(self.low.refresh()["base"], hyper, self.encoder, questions(clips, seed=1), mode)
         out = {"short": mean(ok for kind in SHORT_KINDS for ok in right[kind])} | {k: mean(right[k]) for k in KINDS}
         if stage == "hypernet":
-            right = score(self.low.copy["base"], hyper, self.encoder, questions(clips, seed=1), "composed-2")
-            out["composed-2"] = mean(ok for kind in SHORT_KINDS for ok in right[kind])
+            for scenes in (2, 8):
+                films, pieces = film_questions(scenes, clips // (2 * scenes), seed=1)
+                for name, items, how in (("joined", films, f"joined-{scenes}"), ("alone", pieces, "adapter")):
+                    right = score(self.low.copy["base"], hyper, self.encoder, items, how, batch=8)
+                    out[f"{name}-{scenes}"] = mean(ok for kind in ONE_PART for ok in right[kind])
         return out
 
-    def run(self, stage: str, deadline: float) -> bool:
-        """Trains one stage to its end (True) or until the deadline (False)."""
-        path, plan = self.out / f"{stage}.pt", STAGES[stage]
-        losses: dict[str, Callable[[int], Tensor]] = {
-            "vision": self.vision_loss, "base": self.base_loss, "hypernet": self.hypernet_loss}
-        named = self.trained(stage)
-        optimizer = Optimizer(named, plan)
-        step, spent = 0, 0.0
-        if path.exists():
-            saved = torch.load(path, map_location=self.device, weights_only=True)
-            step, spent = saved["step"], saved["seconds"]
-            self.base.load_state_dict(saved["base"])
-            self.aids.load_state_dict(saved["aids"], strict=False)
-            self.hyper.load_state_dict(saved["hyper"])
-            for part, state in zip(optimizer.parts, saved["optimizer"], strict=True):
-                part.load_state_dict(state)
+    def state(self) -> dict[str, Any]:
+        return dict(base=self.base.state_dict(), aids=self.aids.state_dict(), hyper=self.hyper.state_dict())
 
-        def save() -> None:
-            state = dict(step=step, seconds=spent, base=self.base.state_dict(), aids=self.aids.state_dict(),
-                         hyper=self.hyper.state_dict(), optimizer=[part.state_dict() for part in optimizer.parts])
-            torch.save(state, path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
+    def restore(self, state: dict[str, Any]) -> None:
+        self.base.load_state_dict(state["base"])
+        self.aids.load_state_dict(state["aids"])
+        self.hyper.load_state_dict(state["hyper"])
 
-        self.low.refresh()
-        since, total, started = 0, torch.zeros((), device=self.device), time.monotonic()
-        while step < plan.steps and time.monotonic() < deadline:
-            loss = losses[stage](step)
-            loss.backward()
-            if stage != "hypernet":
-                self.low.collect()
-            optimizer.step(step)
-            self.low.refresh()
-            total += loss.detach()
-            since, step = since + 1, step + 1
-            if step % 50 == 0 or step == plan.steps:
-                now = time.monotonic()
-                spent += now - started
-                line = dict(stage=stage, step=step, loss=round(float(total) / since, 4), minutes=round(spent / 60, 2),
-                            step_s=round((now - started) / since, 3))
-                if step % 250 == 0 or step == plan.steps:
-                    line |= {k: round(v, 1) for k, v in self.check(stage, 96).items()}
-                    save()
-                self.log(line)
-                since, total, started = 0, torch.zeros((), device=self.device), time.monotonic()
-        save()
-        return step >= plan.steps
-
-    def log(self, line: dict[str, object]) -> None:
-        print(json.dumps(line), file=sys.stderr, flush=True)
-        with open(self.out / "log.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+    def run(self, name: str, stop: Callable[[], bool], told: Told) -> bool:
+        """Trains one stage to its end (True) or until it is stopped (False)."""
+        stage = STAGES[name]
+        plan = Plan(steps=stage.steps, every=CHECK_EVERY, rate=stage.rate)
+        fit = Fit(Part(self, name), optimizers(self.trained(name), stage), plan, self.out / name,
+                  {"stage": name, **asdict(stage)}, told=told)
+        return fit.run(stop).step >= stage.steps
 
     def export(self, folder: Path) -> None:
         save_base(self.base, self.tokenizer, folder / "base")
         save_hypernetwork(self.hyper, folder)
+
+
+class Part:
+    """A stage as the training loop sees it."""
+
+    def __init__(self, trainer: Trainer, stage: str) -> None:
+        self.trainer, self.stage = trainer, stage
+        self.loss = {"vision": trainer.vision_loss, "base": trainer.base_loss, "hypernet": trainer.hypernet_loss}[stage]
+
+    def losses(self, step: int) -> Iterator[tuple[Tensor, float]]:
+        self.trainer.low.refresh()
+        yield self.loss(step), 1.0
+        if self.stage != "hypernet":
+            self.trainer.low.collect()
+
+    def validate(self) -> dict[str, float]:
+        return self.trainer.check(self.stage, CHECKED)
+
+    def keep(self, which: Literal["best", "last"]) -> None:
+        """The last weights are the ones that count: the rate has fallen to nothing by then."""
+        if which == "last":
+            self.trainer.export(self.trainer.out / "weights")
+
+    def state(self) -> dict[str, Any]:
+        return self.trainer.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.trainer.restore(state)
 
 
 def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
@@ -322,6 +329,30 @@ def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
         cuts = sorted(rng.sample(range(2, frames - 1), parts - 1))
         if all(2 <= b - a <= 12 for a, b in zip([0, *cuts], [*cuts, frames], strict=True)):
             return cuts
+
+
+def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sampled], int, int]:
+    """A step's clips for the hypernetwork, their segments one clip after the other, how many segments each clip has and
+    how many tiles a frame's side. `share` of the training is done: it begins with few and short segments."""
+    weights = [weight if parts == 1 or share > 0.1 else 0.0 for parts, weight in PARTS.items()]
+    parts, grid = rng.choices(list(PARTS), weights)[0], 1
+    longest = 8 if share < 0.2 else 12
+    sizes = [rng.randint(4, longest) for _ in range(parts)]
+    cuts = list(accumulate(sizes))[:-1]
+    if parts == 1:
+        roll = rng.random()
+        if share > 0.2 and roll < 0.12:
+            grid = rng.choice((2, 2, 3))
+            sizes = [rng.randint(2, 8)]
+        elif share > 0.2 and roll < 0.3:
+            sizes = [int(10 ** rng.uniform(1.1, 2.1 if roll < 0.27 else 3.01))]
+    elif parts < 4 and rng.random() < 0.5:  # one clip cut anywhere, in the middle of what happens too
+        sizes = [sum(sizes)]
+        cuts = random_cuts(rng, sizes[0], parts)
+    frames = sum(sizes) * (1 if grid == 1 else grid**2 + 1)
+    count = max(1, min(24, round(FRAMES / frames)))
+    sampled = [training_clip(rng, sizes) for _ in range(count)]
+    return [clip for clip, _ in sampled], [part for one in sampled for part in split(one, cuts)], parts, grid
 
 
 def norm_free(x: Tensor) -> Tensor:
@@ -340,8 +371,8 @@ def looks(base: nn.Module, entering: Tensor, packed: Packed, closing: Tensor) ->
     cut = lambda x: x.unflatten(-1, (-1, text.head_dim))[..., :LOOK_HEADS, :].transpose(-2, -3)
     q = cut(layer.self_attn.q_proj(h[rows, places])[:, None])  # [p, heads, 1, d]
     k = cut(layer.self_attn.k_proj(h[closing[..., 0], closing[..., 1]]))  # [b, heads, frames, d]
-    q = rotate(q, *rope(base.config, packed.positions[rows, places][:, None], q.dtype))
-    k = rotate(k, *rope(base.config, packed.positions[closing[..., 0], closing[..., 1]], k.dtype))
+    q = rotate(q, rope(text, packed.positions[rows, places][:, None], q.dtype))
+    k = rotate(k, rope(text, packed.positions[closing[..., 0], closing[..., 1]], k.dtype))
     return (q @ k[rows].transpose(-1, -2))[:, :, 0].float() * text.head_dim**-0.5
 
 
@@ -364,19 +395,16 @@ def main() -> None:
         for option, value in ((-3, 32 << 20), (-1, -1), (-2, 256 << 20)):  # mmap threshold, trim threshold, top pad
             libc.mallopt(option, value)
     deadline = time.monotonic() + 60 * options.minutes
+    told = Told(note=lambda text: print(text, file=sys.stderr, flush=True))
     trainer = Trainer(options.out, options.device)
-    names = list(STAGES)
-    for name in names:
-        path = options.out / f"{name}.pt"
+    for name in STAGES:
+        done = options.out / name / STATE
         if options.stage and name != options.stage:
-            if path.exists() and names.index(name) < names.index(options.stage):
-                saved = torch.load(path, map_location=options.device, weights_only=True)
-                trainer.base.load_state_dict(saved["base"])
-                trainer.aids.load_state_dict(saved["aids"], strict=False)
+            if done.exists() and list(STAGES).index(name) < list(STAGES).index(options.stage):
+                trainer.restore(torch.load(done, map_location=options.device, weights_only=True)["task"])
             continue
-        if not trainer.run(name, deadline):
+        if not trainer.run(name, lambda: time.monotonic() > deadline, told):
             break
-    trainer.export(options.out / "weights")
 
 
 if __name__ == "__main__":

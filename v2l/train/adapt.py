@@ -19,9 +19,11 @@ from v2l.train.forward import LayerPair, embed, think
 
 
 @torch.no_grad()
-def context_features(model: Any, ids: Sequence[Sequence[int]], image_tokens: Tensor) -> tuple[Tensor, Tensor]:
+def context_features(
+    model: Any, ids: Sequence[Sequence[int]], image_tokens: Tensor, positions: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
     """Prompts of n segments and the image tokens [.., h] of all, in order -> what enters each decoder layer, features
-    [L, n, t, h], and mask [n, t], True where a token counts."""
+    [L, n, t, h], and mask [n, t], True where a token counts. `positions` [n, t] count from 0 if not given."""
     device = image_tokens.device
     tokens = padded(ids).to(device)
     lengths = torch.tensor([len(line) for line in ids], device=device)
@@ -29,7 +31,7 @@ def context_features(model: Any, ids: Sequence[Sequence[int]], image_tokens: Ten
     keep: list[Tensor] = []
     # The last layer only matters for what enters it. Padding comes last, so no token sees it.
     layers = model.config.text_config.num_hidden_layers - 1
-    last = think(model, embed(model, tokens, image_tokens), keep=keep, layers=layers)
+    last = think(model, embed(model, tokens, image_tokens), positions, keep=keep, layers=layers)
     return torch.stack([*keep, last]), real
 
 

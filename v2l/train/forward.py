@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from v2l.attention import attend
 from v2l.vision import patch_places
 
 LayerPair = tuple[Tensor, Tensor]
@@ -86,7 +87,7 @@ def think(
     """
     if positions is None:
         positions = torch.arange(x.shape[1], device=x.device)[None]
-    if mask is None and x.device.type == "cpu":
+    if mask is None and x.device.type == "cpu" and torch.is_grad_enabled():
         mask = causal(x.shape[1], x.dtype, x.device)
     config = model.config.text_config
     turns = rope(config, positions, x.dtype)
@@ -155,6 +156,8 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal:
     """q [b, heads, s, d], k and v [b, key heads, s, d] -> [b, s, heads * d]. Without a mask all see all, unless
     `causal`."""
     group = q.shape[1] // k.shape[1]
+    if mask is None and not torch.is_grad_enabled():  # contexts of any length
+        return attend(q, k, v, causal=causal).transpose(1, 2).flatten(2)
     if q.device.type != "cpu":
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal and mask is None,
                                            enable_gqa=group > 1)

@@ -26,6 +26,8 @@ class Sweeping:
     """None: those of the published sweep, or smaller ones in proportion where the base's tiles are smaller."""
     clips: int = Comparing.sweep_clips
     budget_s: float = Comparing.sweep_minutes * 60
+    asked: Asked | None = None
+    """What is asked in it; None: the same as without it."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def bench(session: Session, asked: Asked, *, judging: Judging | None = None,
           margins: Margins = MARGINS, seed: int = Comparing.seed,
           sweeping: Sweeping | None = None, tuning: Tuning | None = None) -> Bench:
     """Runs it. Raises VideoError where no clip can be decoded, V2LError where the model cannot be used."""
-    def scored(answers: Answers) -> list[Scored]:
-        return score(asked, answers.units, judging, session.record, session.told)
+    def scored(answers: Answers, of: Asked = asked) -> list[Scored]:
+        return score(of, answers.units, judging, session.record, session.told)
 
     answers = session.answer(asked)
     if not answers.units:
@@ -72,9 +74,10 @@ def bench(session: Session, asked: Asked, *, judging: Judging | None = None,
         edges = sweeping.resolutions or tuple(dict.fromkeys(edge_for(session.made.tile, e) for e in RESOLUTIONS))
         metrics = {"token_f1": margins.token_f1, "exact": margins.token_f1} | (
             {"judge": margins.judge} if judging else {})
-        found.sweep = sweep(session, readable, sweeping.frames, edges, clips=sweeping.clips,
-                            budget_s=sweeping.budget_s, score=scored, metrics=list(metrics),
-                            margin=metrics.__getitem__, seed=seed)
+        swept = sweeping.asked or readable
+        found.sweep = sweep(session, swept, sweeping.frames, edges, clips=sweeping.clips,
+                            budget_s=sweeping.budget_s, score=lambda answers: scored(answers, swept),
+                            metrics=list(metrics), margin=metrics.__getitem__, seed=seed)
     if tuning:
         found.tuned = finetuned(session, readable, answers, tuning.steps, tuning.clips, scored)
     found.earlier = session.earlier

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import v2l
+from v2l.bench.quality.published import task_of
 from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 from v2l.manifest import Item
@@ -30,6 +31,8 @@ class Question:
     kind: str
     prompt: str
     references: tuple[str, ...]
+    task: str = ""
+    """caption or qa, where that is known: the paper's Table 1 or its Table 4."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,8 @@ def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = N
                     unanswerable += 1
                     continue
                 benchmark = item.benchmark or name
-                question = Question(f"{benchmark}/{item.id}/{number}", benchmark, turn.kind, turn.prompt, turn.targets)
+                question = Question(f"{benchmark}/{item.id}/{number}", benchmark, turn.kind, turn.prompt, turn.targets,
+                                    item.task or task_of(benchmark))
                 _check(question, ids)
                 found.setdefault((item.video, item.start, item.end), []).append(question)
     watches = tuple(Watch(*clip, tuple(questions)) for clip, questions in found.items())

@@ -36,6 +36,11 @@ def published(model: str, metric: str, benchmark: str) -> Published | None:
     return Published(*figures[_NAMES.index(benchmark)])
 
 
+def task_of(benchmark: str) -> str:
+    """caption or qa for the paper's, whose Table 1 has the former and whose Table 4 the latter; nothing for others."""
+    return BENCHMARKS[benchmark].kind if benchmark in BENCHMARKS else ""
+
+
 def title(benchmark: str) -> str:
     """A benchmark's name as the paper prints it, or as it is called."""
     return BENCHMARKS[benchmark].title if benchmark in BENCHMARKS else benchmark

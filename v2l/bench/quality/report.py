@@ -40,7 +40,7 @@ _COLORS = {"equivalent": 0, "better": 2, "non-inferior": 0, "inferior": 1, "wors
 def quality_page(bench: Bench) -> str:
     """The page, complete and self-contained; frames of some clips are read for it."""
     found = bench.quality
-    sections = [_headline(found), *(_compared(found, table) for table in found.tables.values() if table.rows)]
+    sections = [_headline(found), *(_compared(found, table) for table in found.parts)]
     if found.kinds.rows:
         sections.append(_compared(found, found.kinds))
     sections.append(_arms(found))
@@ -66,12 +66,12 @@ def quality_page(bench: Bench) -> str:
 
 def _headline(found: Quality) -> Html:
     arms, facts = {arm.name: arm for arm in found.arms}, []
-    for metric, table in found.tables.items():
+    for table in found.tables.values():
         if table.rows:
             good = table.count("equivalent", "better", "non-inferior")
             facts.append((f"{good} of {len(table.rows)}",
                           f"benchmarks on which the adapter is shown not to be worse by {table.margin:g}, "
-                          f"{METRIC_NAMES[metric]}: {summary_text(table)}"))
+                          f"{METRIC_NAMES[table.metric]}: {summary_text(table)}"))
     if "adapter" in arms:
         others = ", ".join(f"{score_text(arms[name].scores['exact'])} {arm_text(name)}"
                            for name in ("direct", "budget", "none") if name in arms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
@@ -14,6 +14,7 @@ from v2l.bench.quality.published import Published, in_order, published, title
 from v2l.bench.quality.run import Answers
 from v2l.bench.quality.score import METRICS, Scored
 from v2l.bench.stats import Paired, paired, verdicts
+from v2l.manifest import TASKS
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Row:
 
     name: str
     title: str
+    task: str
     found: Paired
     verdict: str
     left_out: int
@@ -30,7 +32,8 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "name": self.name, "title": self.title, "questions": self.found.pairs, "clips": self.found.clips,
+            "name": self.name, "title": self.title, "task": self.task,
+            "questions": self.found.pairs, "clips": self.found.clips,
             "base": self.found.mean_b, "adapter": self.found.mean_a, **self.found.to_json(), "verdict": self.verdict,
             "left_out": self.left_out, "published": self.published and asdict(self.published),
         }
@@ -43,6 +46,8 @@ class Table:
     metric: str
     margin: float
     rows: tuple[Row, ...]
+    task: str = ""
+    """Where all rows are of one: caption or qa."""
 
     def count(self, *verdicts: str) -> int:
         return sum(row.verdict in verdicts for row in self.rows)
@@ -80,7 +85,8 @@ def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Qu
     shown = [(name, found, left_out) for name, found, left_out in compared if found]
     said = verdicts([found for _, found, _ in shown], margin)
     return Table(metric, margin, tuple(
-        Row(name, title(name), found, verdict, left_out, published(model, metric, name))
+        Row(name, title(name), grouped[name][0][0].question.task, found, verdict, left_out,
+            published(model, metric, name))
         for (name, found, left_out), verdict in zip(shown, said, strict=True)))
 
 
@@ -142,12 +148,19 @@ class Quality:
         by_benchmark = lambda question: question.benchmark
         self.tables = {metric: table(self.scored, metric, margin, by_benchmark, self.seed, preset)
                        for metric, margin in tables if metric != "judge" or self.judge}
-        """`judge`, the columns of the paper's Table 1, if there is a judge; `token_f1`, those of its Table 4."""
+        """By metric, with a row a benchmark: `judge`, if there is a judge, and `token_f1`."""
         self.kinds = table([s for s in self.scored if s.question.kind], "exact", self.margins.token_f1,
                            lambda question: question.kind, self.seed)
         """Exact match by kind of question, where questions tell theirs."""
         self.arms = [arm_of(arm, self.answers.of(arm).values(), self.scored) for arm in self.setting.arms
                      if self.answers.of(arm)]
+
+    @property
+    def parts(self) -> list[Table]:
+        """The tables as the paper has them: of captions, then of questions, then of what tells neither, by metric."""
+        split = [replace(table, task=task, rows=tuple(row for row in table.rows if row.task == task))
+                 for task in (*TASKS, "") for table in self.tables.values()]
+        return [table for table in split if table.rows]
 
     @property
     def clips(self) -> int:

@@ -47,12 +47,13 @@ class Sources:
         self.items.append((name, loaded))
 
 
-def write_suite(name: str, folder: Path, clips: int, seed: int) -> Path:
-    """Writes an embedded suite; returns its manifest."""
-    from v2l.tiny.suite import write_suite as write_tiny
+def write_suite(name: str, folder: Path, clips: int, seed: int, long: bool = False) -> Path:
+    """Writes an embedded suite, with `long` the one whose clips have pictures enough for a sweep; returns its
+    manifest."""
+    from v2l.tiny import suite
 
     assert name in SUITES
-    return write_tiny(folder, clips, seed)
+    return (suite.write_long_suite if long else suite.write_suite)(folder, clips, seed)
 
 
 def suite_judge(name: str) -> Judging:

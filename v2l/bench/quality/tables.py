@@ -32,7 +32,7 @@ def bench_text(bench: Bench, width: int | None = None) -> str:
     """Tables 1 and 4, kinds of questions, arms, the sweep and fine-tuning where there are any, and how to read them."""
     found = bench.quality
     parts = [wrapped(line, width, "  ") for line in about_texts(found)]
-    tables = [table for table in (*found.tables.values(), found.kinds) if table.rows]
+    tables = [*found.parts, *([found.kinds] if found.kinds.rows else [])]
     for table in tables:
         parts += ["", wrapped(title_text(found, table), width), *_rows(table, width)]
         parts.append(wrapped(f"{summary_text(table)}.", width))

@@ -66,9 +66,11 @@ def learned_text(arm: Learned) -> str:
 
 def title_text(found: Quality, table: Table) -> str:
     """What a table is, as the paper counts them."""
-    names = {"judge": f"Table 1: judge's score, 0 to 1 ({found.judge})", "token_f1": "Table 4: token F1, 0 to 1",
-             "exact": "Exact match, 0 or 1, by kind of question"}
-    return f"{names[table.metric]}, margin {table.margin:g}"
+    names = {"judge": f"judge's score, 0 to 1 ({found.judge})", "token_f1": "token F1, 0 to 1",
+             "exact": "exact match, 0 or 1, by kind of question"}
+    what = f"{names[table.metric]}, margin {table.margin:g}"
+    paper = {"caption": "Table 1, captions: ", "qa": "Table 4, questions: "}.get(table.task, "")
+    return paper + what if paper else what[0].upper() + what[1:]
 
 
 def summary_text(table: Table) -> str:
