@@ -18,12 +18,12 @@ from v2l.bench.judge import Case
 from v2l.bench.quality import arms, sources
 from v2l.bench.quality.bench import bench
 from v2l.bench.quality.journal import Answered, Given, Record
-from v2l.bench.quality.plan import ARMS, Asked, Question, Setting, Watch, collect, held_out
+from v2l.bench.quality.plan import Asked, Question, Setting, Watch, collect, held_out
 from v2l.bench.quality.results import table
 from v2l.bench.quality.score import Judging, Scored, score
 from v2l.bench.quality.words import about_texts
 from v2l.commands import quality as command
-from v2l.config import Decoding
+from v2l.config import ARMS, Decoding
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest

@@ -16,13 +16,13 @@ from v2l.manifest import read_manifest
 from v2l.prompt import context_prompt, cut_tiles, normalize, question_prompt
 from v2l.tiny import BASE, WEIGHTS
 from v2l.tiny.clips import examples, write_video
-from v2l.tiny.data import PREFIX, Encoder, drawn, pack, spread
+from v2l.tiny.data import PARTS, PREFIX, Encoder, draw_segments, drawn, pack, random_cuts, spread
 from v2l.tiny.evaluate import film_questions, mean, questions, score
 from v2l.tiny.model import TILE, base_config, build_tokenizer, load_base, load_hypernetwork
-from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, WAYS, Turn, ask, detailed_caption, region_caption
+from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, Turn, ask, detailed_caption, region_caption
 from v2l.tiny.render import render
 from v2l.tiny.suite import BENCHMARKS, facts, write_long_suite, write_suite
-from v2l.tiny.train import PARTS, draw_segments, random_cuts
+from v2l.tiny.wordings import WAYS
 from v2l.tiny.world import (
     COLOR_NAMES,
     MOTIONS,

@@ -116,6 +116,13 @@ class Strategy:
     """What A of joined segments is multiplied with, the bias not; None is one over their number."""
 
 
+ARMS = ("adapter", "direct", "budget", "none")
+"""Who answers in `v2l bench quality`: the adapter; the video in the prompt; the same with fewer frames, so that the
+prompt is at most so many tokens; no video at all."""
+SUITES = ("tiny",)
+"""Embedded clips and questions for it."""
+SWEEP_FRAMES = (4, 8, 12, 24, 48, 128, 256, 512, 1024)
+"""Frames of its sweep: the published ones, and fewer."""
 STRATEGIES = ("auto", "join", "route", "each")
 
 

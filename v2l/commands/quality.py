@@ -31,15 +31,12 @@ from v2l.commands.options import (
 )
 from v2l.commands.plan import check_writable
 from v2l.commands.start import load_engine
-from v2l.config import DEFAULT_MODEL, Comparing, Decoding
+from v2l.config import ARMS, DEFAULT_MODEL, SUITES, SWEEP_FRAMES, Comparing, Decoding
 from v2l.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
     from v2l.bench.quality.bench import Bench
     from v2l.bench.quality.score import Judging
-
-_ARMS = ("adapter", "direct", "budget", "none")
-_SUITES = ("tiny",)
 
 
 def _share(value: float) -> float:
@@ -50,14 +47,14 @@ def _share(value: float) -> float:
 
 def _arms(text: str) -> tuple[str, ...]:
     parts = dict.fromkeys(part.strip() for part in text.split(","))
-    if not parts.keys() <= set(_ARMS):
-        raise typer.BadParameter(f"{text!r} is not a list of {', '.join(_ARMS[:-1])} and {_ARMS[-1]}.")
-    return tuple(arm for arm in _ARMS if arm in parts)
+    if not parts.keys() <= set(ARMS):
+        raise typer.BadParameter(f"{text!r} is not a list of {', '.join(ARMS[:-1])} and {ARMS[-1]}.")
+    return tuple(arm for arm in ARMS if arm in parts)
 
 
 def _suite(value: str | None) -> str | None:
-    if value is not None and value not in _SUITES:
-        raise typer.BadParameter(f"There is no suite {value!r}; there is {', '.join(_SUITES)}.")
+    if value is not None and value not in SUITES:
+        raise typer.BadParameter(f"There is no suite {value!r}; there is {', '.join(SUITES)}.")
     return value
 
 
@@ -67,7 +64,7 @@ def measure_quality(
     suite: Annotated[str | None, option("NAME", "The embedded clips and questions: tiny.", callback=_suite)] = None,
     split: Annotated[str | None, option("NAME", "Lines to ask.", "test, else val, else all")] = None,
     clips: Annotated[int | None, option("N", "Take no more clips of each benchmark.", "all", callback=positive)] = None,
-    arms: Annotated[Any, option("ARM,...", "Who answers.", ",".join(_ARMS), parser=_arms)] = None,
+    arms: Annotated[Any, option("ARM,...", "Who answers.", ",".join(ARMS), parser=_arms)] = None,
     budget_tokens: Annotated[int | None, option("N", "Longest prompt of the arm budget.", "a third",
                                                 callback=positive)] = None,
     judge: Annotated[str | None, option("NAME", "A text model that judges: a folder or a Hub id.", "none; the "
@@ -82,7 +79,7 @@ def measure_quality(
                                           callback=positive)] = Decoding.max_new_tokens,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also with more and fewer frames, and other resolutions.")]
     = False,
-    sweep_frames: Annotated[Any, option("N,N,...", "Frames of the sweep.", "4,8,12,24,48,128,256,512,1024",
+    sweep_frames: Annotated[Any, option("N,N,...", "Frames of the sweep.", ",".join(map(str, SWEEP_FRAMES)),
                                         parser=numbers)] = None,
     sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", "224,336,512,1024", parser=numbers)]
     = None,
@@ -121,7 +118,7 @@ def measure_quality(
     console, failures = Console(quiet), Failures()
 
     from v2l.bench.journal import Journal
-    from v2l.bench.quality.plan import ARMS, Setting, collect
+    from v2l.bench.quality.plan import Setting, collect
     from v2l.bench.quality.sources import Sources, suite_judge
 
     journal, sources = Journal(resume), Sources()
@@ -144,14 +141,13 @@ def measure_quality(
         from v2l.bench.quality.journal import Record
         from v2l.bench.quality.results import Margins
         from v2l.bench.quality.run import Session
-        from v2l.bench.quality.sweep import FRAMES
         from v2l.manifest import read_manifest
 
         judging = _judging(judge, device, offline, console) if judge else None
         if judging is None and suite and not (manifests or benchmark):  # its own judge knows no other world
             judging = suite_judge(suite)
         swept = collect([(long.stem, read_manifest(long))], None, seed) if long else None
-        wanted = Sweeping(sweep_frames or FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
+        wanted = Sweeping(sweep_frames or SWEEP_FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
         with console.working("Starting"):
             session = Session(setting, Record(journal, setting),
                               lambda: load_engine(Console(True), model, checkpoint, device, dtype, offline),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
 from v2l.hypernetwork import Hypernetwork
-from v2l.tiny.data import Encoder, Sampled, drawn, pad
+from v2l.tiny.data import Encoder, Sampled, drawn
 from v2l.train import adapt
 from v2l.train.forward import LayerPair, see
 
@@ -30,16 +29,9 @@ def adapters(
     """
     weight = base.lm_head.weight
     ids = encoder.videos([times for _, times in segments], [clip.duration for clip, _ in segments], True, grid)
-    positions = torch.from_numpy(pad(places(ids), 0)).to(weight.device) if places else None
+    positions = adapt.padded(places(ids)).to(weight.device) if places else None
     with torch.no_grad():
         pixels = frames(segments, seed, weight.dtype, str(weight.device), grid)
         seen = torch.cat([see(base, some)[1] for some in pixels.split(512)])
     features, mask = adapt.context_features(base, ids, seen.flatten(0, 1), positions)
     return adapt.adapters(hyper, features, mask, [parts] * (len(segments) // parts), keep, weight.dtype)
-
-
-def split(sampled: Sampled, cuts: Sequence[int]) -> list[Sampled]:
-    """One clip's samples as consecutive segments; each keeps absolute times and the whole clip's duration."""
-    clip, times = sampled
-    edges = [0, *cuts, len(times)]
-    return [(clip, times[a:b]) for a, b in pairwise(edges)]

@@ -11,6 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 import torch
@@ -22,7 +23,18 @@ from v2l.prompt import context_prompt
 from v2l.tiny.model import PAD, PIECES, SEQ_LEN, TILE
 from v2l.tiny.questions import Turn, ask
 from v2l.tiny.render import render
-from v2l.tiny.world import ACTIONS, BACKGROUND_NAMES, COLOR_NAMES, SHAPES, SOLO, Clip, Event, frame_states
+from v2l.tiny.world import (
+    ACTIONS,
+    BACKGROUND_NAMES,
+    COLOR_NAMES,
+    SHAPES,
+    SOLO,
+    Clip,
+    Event,
+    frame_states,
+    training_clip,
+)
+from v2l.train.adapt import padded
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
 WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
@@ -31,7 +43,9 @@ WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion
 # Of a long film mostly what one part of it tells: order and number are asked for less.
 FILM_WEIGHTS = WEIGHTS | {"first": 0.2, "last": 0.2, "after": 0.8, "before": 0.8, "count": 0.4, "region": 1.5}
 LONG_CAPTIONS = ("events", "events", "detailed", "dense", "objects")
-TURNS, CAPTION_SHARE, CAPTION_WEIGHT, BLIND_SHARE = 10, 0.6, 0.3, 0.03
+TURNS, CAPTION_SHARE, BLIND_SHARE = 10, 0.6, 0.03
+PARTS = {1: 0.42, 2: 0.14, 3: 0.1, 4: 0.12, 6: 0.06, 8: 0.09, 12: 0.03, 16: 0.04}  # segments to join, and how often
+FRAMES = 288  # of a step, where the hypernetwork trains
 Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
 PREFIX = 2  # "<|im_start|>User:", all that a question without a video shares with one after a video
 
@@ -57,6 +71,45 @@ def _hasty(rng: random.Random, turn: Turn) -> Turn:
     if rng.random() < 0.1:
         question = question.rstrip("?.")
     return replace(turn, question=question)
+
+
+def split(sampled: Sampled, cuts: Sequence[int]) -> list[Sampled]:
+    """One clip's samples as consecutive segments; each keeps absolute times and the whole clip's duration."""
+    clip, times = sampled
+    edges = [0, *cuts, len(times)]
+    return [(clip, times[a:b]) for a, b in pairwise(edges)]
+
+
+def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
+    """Where to cut a clip's samples into `parts` segments of 2 to 12 frames."""
+    while True:
+        cuts = sorted(rng.sample(range(2, frames - 1), parts - 1))
+        if all(2 <= b - a <= 12 for a, b in zip([0, *cuts], [*cuts, frames], strict=True)):
+            return cuts
+
+
+def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sampled], int, int]:
+    """A step's clips for the hypernetwork, their segments one clip after the other, how many segments each clip has and
+    how many tiles a frame's side. `share` of the training is done: it begins with few and short segments."""
+    weights = [weight if parts == 1 or share > 0.1 else 0.0 for parts, weight in PARTS.items()]
+    parts, grid = rng.choices(list(PARTS), weights)[0], 1
+    longest = 8 if share < 0.2 else 12
+    sizes = [rng.randint(4, longest) for _ in range(parts)]
+    cuts = list(accumulate(sizes))[:-1]
+    if parts == 1:
+        roll = rng.random()
+        if share > 0.2 and roll < 0.12:
+            grid = rng.choice((2, 2, 3))
+            sizes = [rng.randint(2, 8)]
+        elif share > 0.2 and roll < 0.3:
+            sizes = [int(10 ** rng.uniform(1.1, 2.1 if roll < 0.27 else 3.01))]
+    elif parts < 4 and rng.random() < 0.5:  # one clip cut anywhere, in the middle of what happens too
+        sizes = [sum(sizes)]
+        cuts = random_cuts(rng, sizes[0], parts)
+    frames = sum(sizes) * (1 if grid == 1 else grid**2 + 1)
+    count = max(1, min(24, round(FRAMES / frames)))
+    sampled = [training_clip(rng, sizes) for _ in range(count)]
+    return [clip for clip, _ in sampled], [part for one in sampled for part in split(one, cuts)], parts, grid
 
 
 class Encoder:
@@ -92,33 +145,25 @@ class Encoder:
 
 @dataclass
 class Packed:
-    """b sequences of s tokens. `target`: flat indices into b*s whose hidden state predicts `labels`, with weights."""
+    """b sequences of s tokens. `target`: flat indices into b*s whose hidden state predicts `labels`."""
 
     ids: Tensor  # [b, s]
     positions: Tensor  # [b, s]
     mask: Tensor  # [b, 1, s, s], 0 or -inf
     target: Tensor  # [m]
     labels: Tensor  # [m]
-    weights: Tensor  # [m]
     pointers: Tensor  # [p, 3]: sequence, place of a question's last token, event its answer is about
 
 
-def pad(rows: Sequence[Sequence[int]], value: int = PAD) -> np.ndarray:
-    out = np.full((len(rows), max(map(len, rows))), value, np.int64)
-    for line, row in zip(out, rows, strict=True):
-        line[: len(row)] = row
-    return out
-
-
-def mask_of(blocks: np.ndarray, dtype: torch.dtype, device: str) -> Tensor:
-    """Additive mask [b, 1, s, s]; block -2 is the prefix and -1 the video every other block sees, padding is -3.
+def mask_of(blk: Tensor, dtype: torch.dtype) -> Tensor:
+    """Blocks [b, s] -> additive mask [b, 1, s, s]; block -2 is the prefix and -1 the video every other block sees,
+    padding is -3.
 
     Blocks from 1000 on are blind: of the video's tokens they see the prefix only.
     """
-    blk = torch.from_numpy(blocks).to(device)
     q, k = blk[:, :, None], blk[:, None, :]
     allow = (q == k) | (k == -2) | ((k == -1) & (q < 1000))
-    allow &= torch.ones(blocks.shape[1], blocks.shape[1], dtype=torch.bool, device=device).tril()
+    allow &= torch.ones(blk.shape[1], blk.shape[1], dtype=torch.bool, device=blk.device).tril()
     return torch.where(allow, 0.0, -1e9).to(dtype)[:, None]
 
 
@@ -130,7 +175,7 @@ def pack(
 
     `places` puts the videos' tokens at other positions than 0, 1, 2 and so on.
     """
-    ids, positions, blocks, where, labels, weights, pointers = [], [], [], [], [], [], []
+    ids, positions, blocks, where, labels, pointers = [], [], [], [], [], []
     for row, (video, asked, is_blind) in enumerate(zip(videos, turns, blind, strict=True)):
         line, place = list(video), list(places[row]) if places else list(range(len(video)))
         after = place[-1] + 1
@@ -138,12 +183,10 @@ def pack(
         for number, turn in enumerate(asked):
             tokens, question = encoder.turn(turn.question, turn.answer)
             start = PREFIX if is_blind else after
-            weight = CAPTION_WEIGHT if turn.kind == "caption" else 1.0
             if turn.about >= 0 and not is_blind:
                 pointers.append((row, len(line) + question - 1, turn.about))
             where += [(row, len(line) + i - 1) for i in range(question, len(tokens))]
             labels += tokens[question:]
-            weights += [weight] * (len(tokens) - question)
             line += tokens
             place += range(start, start + len(tokens))
             block += [number + 1000 * is_blind] * len(tokens)
@@ -151,11 +194,11 @@ def pack(
         positions.append(place)
         blocks.append(block)
     put = lambda x: torch.from_numpy(np.asarray(x)).to(device)
-    token_ids = pad(ids)
+    token_ids = padded(ids, PAD).to(device)
     at = np.asarray(where)
-    return Packed(put(token_ids), put(pad(positions, 0)), mask_of(pad(blocks, -3), dtype, device),
-                  put(at[:, 0] * token_ids.shape[1] + at[:, 1]), put(labels), put(np.asarray(weights, np.float32)),
-                  put(np.asarray(pointers, np.int64).reshape(-1, 3)))
+    mask = mask_of(padded(blocks, -3).to(device), dtype)
+    return Packed(token_ids, padded(positions).to(device), mask, put(at[:, 0] * token_ids.shape[1] + at[:, 1]),
+                  put(labels), put(np.asarray(pointers, np.int64).reshape(-1, 3)))
 
 
 def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int], reach: int = 16_000) -> list[list[int]]:

@@ -25,12 +25,13 @@ from v2l.bench.scores import token_f1
 from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import cut_tiles, normalize
 from v2l.tiny import WEIGHTS
-from v2l.tiny.adapt import Frames, adapters, split
+from v2l.tiny.adapt import Frames, adapters
 from v2l.tiny.clips import FPS, write_video
-from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, mask_of, pack, pad
-from v2l.tiny.model import END, TILE, load_base, load_hypernetwork
+from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, pack, split
+from v2l.tiny.model import END, PAD, TILE, load_base, load_hypernetwork
 from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
 from v2l.tiny.world import Clip, held_out_clips, held_out_film, sample_times
+from v2l.train.adapt import padded
 from v2l.train.forward import LayerPair, embed, logits, see, think
 
 MODES = ("floor", "direct", "adapter")
@@ -70,12 +71,12 @@ Condition = tuple[list[list[int]], Tensor | None, list[LayerPair] | None]
 
 
 def condition(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, clips: Sequence[Sampled], mode: str,
-              seed: int, frames: Frames = drawn, grid: int = 1) -> Condition:
+              seed: int, frames: Frames = drawn) -> Condition:
     """What a mode puts before or under the questions: prompt ids, image tokens, adapters. `joined-4` joins the adapters
     of 4 equal segments."""
     if mode == "direct":
-        ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips], False, grid)
-        pixels = frames(clips, seed, base.lm_head.weight.dtype, str(base.lm_head.weight.device), grid)
+        ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips])
+        pixels = frames(clips, seed, base.lm_head.weight.dtype, str(base.lm_head.weight.device), 1)
         return ids, see(base, pixels)[1].flatten(0, 1), None
     prefix = [encoder.videos([[0.0]], [1.0])[0][:PREFIX]] * len(clips)
     if mode == "floor":
@@ -86,12 +87,12 @@ def condition(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, cli
     for clip in clips:
         n = len(clip[1])
         segments += split(clip, [round(n * i / parts) for i in range(1, parts)])
-    return prefix, None, adapters(base, hyper, encoder, segments, parts, seed, frames, grid)
+    return prefix, None, adapters(base, hyper, encoder, segments, parts, seed, frames)
 
 
 @torch.no_grad()
 def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, list[Turn]]],
-          mode: str, batch: int = 32, frames: Frames = drawn, grid: int = 1) -> dict[str, list[bool]]:
+          mode: str, batch: int = 32, frames: Frames = drawn) -> dict[str, list[bool]]:
     """Whether each answer would be exactly right, by kind.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
@@ -103,7 +104,7 @@ def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: 
         chunk = items[start : start + batch]
         turns = [asked for _, asked in chunk]
         clips = [clip for clip, _ in chunk]
-        ids, image, adapter = condition(base, hyper, encoder, clips, mode, start, frames, grid)
+        ids, image, adapter = condition(base, hyper, encoder, clips, mode, start, frames)
         packed = pack(encoder, ids, turns, [False] * len(chunk), weight.dtype, str(weight.device))
         hidden = think(base, embed(base, packed.ids, image), packed.positions, packed.mask, adapter)
         ok = (logits(base, hidden.flatten(0, 1)[packed.target]).argmax(-1) == packed.labels).tolist()
@@ -128,10 +129,7 @@ def generate(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, item
         lines = [line + encoder.question(question) for line, (_, question) in zip(ids, chunk, strict=True)]
         answers: list[list[int]] = [[] for _ in lines]
         for _ in range(limit):
-            tokens = torch.from_numpy(pad(lines)).to(weight.device)
-            mask = mask_of(torch.zeros(tokens.shape, dtype=torch.long).numpy(), weight.dtype, str(weight.device))
-            positions = torch.arange(tokens.shape[1], device=weight.device).expand_as(tokens)
-            hidden = think(base, embed(base, tokens, image), positions, mask, adapter)
+            hidden = think(base, embed(base, padded(lines, PAD).to(weight.device), image), adapters=adapter)
             last = torch.tensor([len(line) - 1 for line in lines], device=weight.device)
             best = logits(base, hidden[torch.arange(len(lines), device=weight.device), last]).argmax(-1).tolist()
             for line, answer, token in zip(lines, answers, best, strict=True):
@@ -158,7 +156,7 @@ def _decoded(clip: Clip, times: tuple[float, ...], grid: int) -> Tensor:
         frames = []
         while (read := video.read())[0]:
             frames.append(read[1][..., ::-1])
-    tiles = [cut_tiles(np.ascontiguousarray(frames[round(t * FPS)]), TILE, TILE) for t in times]
+    tiles = [cut_tiles(np.ascontiguousarray(frames[round(t * FPS)]), TILE * grid, TILE) for t in times]
     return torch.from_numpy(normalize(np.concatenate(tiles)))
 
 

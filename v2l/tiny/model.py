@@ -8,11 +8,10 @@ each clip in the batch. Both ways agree (tests/test_tiny_world.py).
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
@@ -106,15 +105,6 @@ def load_base(
 ) -> tuple[SmolVLMForConditionalGeneration, Tokenizer]:
     model = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
     return model.to(device).eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))
-
-
-def save_hypernetwork(hyper: Hypernetwork, folder: Path) -> None:
-    """`hypernetwork.safetensors` in bfloat16 and `hypernetwork.json`, its configuration."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.to(torch.bfloat16).contiguous() for name, value in hyper.state_dict().items()},
-              folder / "hypernetwork.safetensors")
-    (folder / "hypernetwork.safetensors").chmod(0o644)
-    (folder / "hypernetwork.json").write_text(json.dumps(asdict(hyper.config), indent=2) + "\n")
 
 
 def load_hypernetwork(folder: Path, device: str = "cpu") -> Hypernetwork:

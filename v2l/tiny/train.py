@@ -16,9 +16,8 @@ import ctypes
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +28,7 @@ from torch import Tensor, nn
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.hypernetwork import Hypernetwork
-from v2l.tiny.adapt import adapters, split
+from v2l.tiny.adapt import adapters
 from v2l.tiny.data import (
     BLIND_SHARE,
     PREFIX,
@@ -38,6 +37,7 @@ from v2l.tiny.data import (
     Encoder,
     Packed,
     Sampled,
+    draw_segments,
     draw_turns,
     drawn,
     frame_labels,
@@ -46,7 +46,7 @@ from v2l.tiny.data import (
     spread,
 )
 from v2l.tiny.evaluate import film_questions, mean, questions, score
-from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, save_base, save_hypernetwork
+from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, save_base
 from v2l.tiny.questions import KINDS, ONE_PART, SHORT_KINDS
 from v2l.tiny.world import (
     ACTIONS,
@@ -56,18 +56,19 @@ from v2l.tiny.world import (
     SHAPES,
     THING,
     WORDS,
-    Clip,
     frame_states,
     training_clip,
 )
 from v2l.train.forward import embed, logits, norm, rope, rotate, see, think
 from v2l.train.loop import STATE, Fit, Plan, Told
-from v2l.train.optim import SMALL, Optimizers
+from v2l.train.optim import muon
+from v2l.train.run import save_hypernetwork
 
 DTYPE = torch.bfloat16
-TOKENS, FRAMES = 6144, 288  # a step's size: tokens where the base trains, frames where the hypernetwork does
+TOKENS = 6144  # of a step, where the base trains
 LOOK_LAYER, LOOK_HEADS, LOOK_WEIGHT = 4, 2, 0.3
 AID_LAYERS, AID_WEIGHT = (3, 4), 0.2  # the training aid reads what enters these decoder layers
+APART = ("embed", "lm_head", "aid.")  # what begins or ends is no matrix between layers
 OTHERS = ("aid.slot", "aid.scene")  # readers of the hypernetwork's latents
 SLOT_LAYER, SLOT_WEIGHT = 2, 0.1
 THINGS = (len(COLOR_NAMES) + 1, len(SHAPES) + 1) * 2  # none is one more
@@ -77,7 +78,6 @@ SLOT_LABELS = (*THINGS, len(ACTIONS) + 1)
 FRAME_LABELS = (*THINGS, len(WORDS) + 1, len(BACKGROUND_NAMES))
 PLACES = 6  # x, y, radius of two things
 CHECK_EVERY, CHECKED = 250, 96  # steps from one check to the next, clips of each
-PARTS = {1: 0.42, 2: 0.14, 3: 0.1, 4: 0.12, 6: 0.06, 8: 0.09, 12: 0.03, 16: 0.04}  # segments to join, and how often
 
 
 @dataclass(frozen=True)
@@ -98,19 +98,6 @@ STAGES = {
     "base": Stage(3200, 0.02, 3e-3, cooldown=0.4),
     "hypernet": Stage(1900, 0.02, 3e-3, cooldown=0.5),
 }
-
-
-def optimizers(named: Iterable[tuple[str, nn.Parameter]], stage: Stage) -> Optimizers:
-    """Muon on the hidden layers' matrices, AdamW on everything else."""
-    matrices: list[nn.Parameter] = []
-    others: list[nn.Parameter] = []
-    small: list[nn.Parameter] = []
-    for name, p in named:
-        hidden = p.ndim == 2 and not any(part in name for part in ("embed", "lm_head", "latents_q", "bias", "aid."))
-        (matrices if hidden else small if name.startswith(("head.", "bias_")) else others).append(p)
-    groups = [dict(params=others)] + ([dict(params=small, lr=stage.adam * SMALL)] if small else [])
-    return Optimizers(torch.optim.Muon(matrices, lr=stage.muon, weight_decay=0.01, momentum=0.95),
-                      torch.optim.AdamW(groups, lr=stage.adam, betas=(0.9, 0.98), weight_decay=0.0))
 
 
 class LowPrecision:
@@ -286,13 +273,13 @@ class Trainer:
         """Trains one stage to its end (True) or until it is stopped (False)."""
         stage = STAGES[name]
         plan = Plan(steps=stage.steps, every=CHECK_EVERY, rate=stage.rate)
-        fit = Fit(Part(self, name), optimizers(self.trained(name), stage), plan, self.out / name,
-                  {"stage": name, **asdict(stage)}, told=told)
+        optimizers = muon(self.trained(name), stage.muon, stage.adam, 0.01, APART)
+        fit = Fit(Part(self, name), optimizers, plan, self.out / name, {"stage": name, **asdict(stage)}, told=told)
         return fit.run(stop).step >= stage.steps
 
     def export(self, folder: Path) -> None:
         save_base(self.base, self.tokenizer, folder / "base")
-        save_hypernetwork(self.hyper, folder)
+        save_hypernetwork(self.hyper, folder, DTYPE)
 
 
 class Part:
@@ -323,38 +310,6 @@ class Part:
         self.trainer.restore(state)
 
 
-def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
-    """Where to cut a clip's samples into `parts` segments of 2 to 12 frames."""
-    while True:
-        cuts = sorted(rng.sample(range(2, frames - 1), parts - 1))
-        if all(2 <= b - a <= 12 for a, b in zip([0, *cuts], [*cuts, frames], strict=True)):
-            return cuts
-
-
-def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sampled], int, int]:
-    """A step's clips for the hypernetwork, their segments one clip after the other, how many segments each clip has and
-    how many tiles a frame's side. `share` of the training is done: it begins with few and short segments."""
-    weights = [weight if parts == 1 or share > 0.1 else 0.0 for parts, weight in PARTS.items()]
-    parts, grid = rng.choices(list(PARTS), weights)[0], 1
-    longest = 8 if share < 0.2 else 12
-    sizes = [rng.randint(4, longest) for _ in range(parts)]
-    cuts = list(accumulate(sizes))[:-1]
-    if parts == 1:
-        roll = rng.random()
-        if share > 0.2 and roll < 0.12:
-            grid = rng.choice((2, 2, 3))
-            sizes = [rng.randint(2, 8)]
-        elif share > 0.2 and roll < 0.3:
-            sizes = [int(10 ** rng.uniform(1.1, 2.1 if roll < 0.27 else 3.01))]
-    elif parts < 4 and rng.random() < 0.5:  # one clip cut anywhere, in the middle of what happens too
-        sizes = [sum(sizes)]
-        cuts = random_cuts(rng, sizes[0], parts)
-    frames = sum(sizes) * (1 if grid == 1 else grid**2 + 1)
-    count = max(1, min(24, round(FRAMES / frames)))
-    sampled = [training_clip(rng, sizes) for _ in range(count)]
-    return [clip for clip, _ in sampled], [part for one in sampled for part in split(one, cuts)], parts, grid
-
-
 def norm_free(x: Tensor) -> Tensor:
     """Unit-rms vectors, so that a linear reader sees what a decoder layer sees after its norm."""
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)
@@ -377,8 +332,7 @@ def looks(base: nn.Module, entering: Tensor, packed: Packed, closing: Tensor) ->
 
 
 def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed) -> Tensor:
-    losses = F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels, reduction="none")
-    return (losses * packed.weights).sum() / packed.weights.sum()
+    return F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels)
 
 
 def main() -> None:

@@ -70,6 +70,6 @@ def _joined(rows: Tensor, bias: Tensor, parts: Sequence[int]) -> Tensor:
     return torch.cat([torch.stack(clips, 1), bias[:, None].expand(-1, len(clips), -1, -1)], 2)
 
 
-def padded(lines: Sequence[Sequence[int]]) -> Tensor:
-    """Lines of ids, filled up with 0 on the right: [n, longest]."""
-    return pad_sequence([torch.tensor(line) for line in lines], batch_first=True)
+def padded(lines: Sequence[Sequence[int]], value: int = 0) -> Tensor:
+    """Lines of ids, filled up on the right: [n, longest]."""
+    return pad_sequence([torch.tensor(line) for line in lines], batch_first=True, padding_value=value)

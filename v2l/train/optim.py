@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -61,16 +61,22 @@ def _adamw(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> Optimizers:
 
 
 def _muon(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> Optimizers:
-    """Muon turns the matrices between layers; the rest learns with AdamW."""
+    return muon(named, recipe.muon_lr, recipe.lr, recipe.weight_decay)
+
+
+def muon(named: Named, lr: float, adam_lr: float, weight_decay: float, apart: Sequence[str] = ()) -> Optimizers:
+    """Muon turns the matrices between layers; the rest learns with AdamW, and so does what has one of `apart` in its
+    name. Raises UsageError where this torch has no Muon."""
     if not hasattr(torch.optim, "Muon"):
         raise UsageError(f"This torch ({torch.__version__}) has no Muon; install 2.9 or later, or take adamw.")
-    matrices = [p for name, p in named if p.ndim == 2 and "latents_q" not in name]
+    named = list(named)
+    matrices = [p for name, p in named if p.ndim == 2 and not any(part in name for part in ("latents_q", *apart))]
     small = [p for name, p in named if name.startswith(("head.", "bias_"))]
     taken = {id(p) for p in (*matrices, *small)}
     others = [p for _, p in named if id(p) not in taken]
-    groups: list[dict[str, Any]] = [{"params": others}, {"params": small, "lr": recipe.lr * SMALL}]
-    return Optimizers(torch.optim.Muon(matrices, lr=recipe.muon_lr, weight_decay=recipe.weight_decay, momentum=0.95),
-                      torch.optim.AdamW(groups, lr=recipe.lr, betas=(0.9, 0.98), weight_decay=0.0))
+    groups: list[dict[str, Any]] = [{"params": others}, {"params": small, "lr": adam_lr * SMALL}]
+    return Optimizers(torch.optim.Muon(matrices, lr=lr, weight_decay=weight_decay, momentum=0.95),
+                      torch.optim.AdamW(groups, lr=adam_lr, betas=(0.9, 0.98), weight_decay=0.0))
 
 
 def cosine(steps: int, warmup: float) -> Rate:

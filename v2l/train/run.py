@@ -116,8 +116,8 @@ class HypernetTask:
         self.hyper.load_state_dict(state)
 
 
-def save_hypernetwork(hyper: Hypernetwork, folder: Path) -> None:
-    """Writes `hypernetwork.safetensors` in float32 and its configuration beside it, as `--checkpoint FOLDER` reads
+def save_hypernetwork(hyper: Hypernetwork, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Writes `hypernetwork.safetensors` in this dtype and its configuration beside it, as `--checkpoint FOLDER` reads
     them. Raises OutputError."""
     from safetensors.torch import save
 
@@ -125,7 +125,7 @@ def save_hypernetwork(hyper: Hypernetwork, folder: Path) -> None:
     with replacing(folder / "hypernetwork.json") as file:
         file.write((json.dumps(asdict(hyper.config), indent=2) + "\n").encode())
     with replacing(folder / TRAINED) as file:
-        file.write(save({name: tensor.detach().float().cpu().contiguous()
+        file.write(save({name: tensor.detach().to("cpu", dtype).contiguous()
                          for name, tensor in hyper.state_dict().items()}))
 
 

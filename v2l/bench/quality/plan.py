@@ -11,14 +11,10 @@ from typing import Any
 
 import v2l
 from v2l.bench.quality.published import task_of
-from v2l.config import DEFAULT_MODEL, Decoding
+from v2l.config import ARMS, DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 from v2l.manifest import Item
 from v2l.times import time_text
-
-ARMS = ("adapter", "direct", "budget", "none")
-"""From the adapter; with the video in the prompt; the same with fewer frames, so that the prompt is at most so many
-tokens; with no video at all."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from v2l.errors import ModelError, VideoError, is_memory
 from v2l.prompt import tile_grid
 from v2l.video import Clip, open_clip
 
-FRAMES = (4, 8, 12, 24, 48, 128, 256, 512, 1024)
 ARMS = ("adapter", "direct")
 Score = Callable[[Answers], list[Scored]]
 
