@@ -187,6 +187,45 @@ def test_narrow_and_wide_again_is_exact(dtype: str) -> None:
 # Damaged files.
 
 
+def flipped(data: bytes, bit: int) -> bytes:
+    return data[:bit // 8] + bytes([data[bit // 8] ^ 1 << bit % 8]) + data[bit // 8 + 1:]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_flipped_bit_goes_unnoticed(tmp_path: Path, dtype: str) -> None:
+    """In the numbers, which look like any others, and in the record. In the blanks after the header and in the name
+    of the hash itself it changes nothing."""
+    data = contents(make(1, dtype), tmp_path / "a")
+    start, name = 8 + int.from_bytes(data[:8], "little"), f"sha256.{dtype}.{r}".encode()
+    blank, key = 8 + len(data[8:start].rstrip()), data.index(name)
+    harmless = {*range(blank, start), *range(key, key + len(name))}
+    for bit in random.Random(0).sample([bit for bit in range(8 * len(data)) if bit // 8 not in harmless], 400):
+        refused(tmp_path / "a", flipped(data, bit))
+    assert "not what its sha256 says" in refused(tmp_path / "a", flipped(data, 8 * len(data) - 24))
+
+
+def test_a_file_without_a_hash_is_read(tmp_path: Path) -> None:
+    """What v2l wrote before it knew of one."""
+    data = contents(make(1), tmp_path / "a")
+    document, record, tensors = parts(data)
+    del document["__metadata__"][f"sha256.float32.{r}"]
+    (tmp_path / "a").write_bytes(assemble(document, record, tensors))
+    assert load(tmp_path / "a").record == make(1).record
+    assert contents(load(tmp_path / "a"), tmp_path / "b") == data
+
+
+def test_the_hash_of_a_part_says_nothing_of_what_was_joined(tmp_path: Path) -> None:
+    """A v2l that does not know of the hash takes it for the user's, and keeps that of the first file it joins."""
+    apart, joined = make(1), join([make(1), make(2, start=10, end=20)])[0]
+    first = parts(contents(apart, tmp_path / "a"))[0]["__metadata__"]
+    data = contents(joined, tmp_path / "b")
+    document, record, tensors = parts(data)
+    del document["__metadata__"][f"sha256.float32.{2 * r}"]
+    document["__metadata__"][f"sha256.float32.{r}"] = first[f"sha256.float32.{r}"]
+    (tmp_path / "b").write_bytes(assemble(document, record, tensors))
+    assert contents(load(tmp_path / "b"), tmp_path / "c") == data
+
+
 def parts(data: bytes) -> tuple[dict[str, Any], dict[str, Any], bytes]:
     end = 8 + int.from_bytes(data[:8], "little")
     document = json.loads(data[8:end])

@@ -4,17 +4,22 @@ A `.v2lora` file is a safetensors file, written and read here by hand: the safet
 random (we want the same bytes for the same input), and checks a file from a stranger less closely. numpy only.
 
 Shapes: L layers; k segments of rank r each, R = k * r, or fewer where segments were compressed.
+
+A file carries the sha256 of its record and tensors in the metadata key `sha256.DTYPE.R`, and `load` checks it. A v2l
+that knows nothing of it keeps the key as any other and may so hand it on to files it joins or slices; their R or dtype
+is another, which is why both are in the key: what it says of another R or dtype is not of this file, and passed over.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -38,6 +43,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # in safetensors
 _EXPONENT = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
 _TENSORS = ("A", "B", "bias_A", "bias_B")
+_HASH = "sha256."  # begins the name of the metadata key
 _ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
 
 
@@ -154,7 +160,7 @@ class Adapter:
     @property
     def file_size(self) -> int:
         """Bytes of the file `save` writes."""
-        return len(_header(self)) + sum(array.nbytes for array in self.tensors().values())
+        return len(_header(self, "0" * 64)) + sum(array.nbytes for array in self.tensors().values())
 
 
 def single(
@@ -184,21 +190,44 @@ def single(
 
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     """Write the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
-    header = _header(adapter)
     for key, array in adapter.tensors().items():
         if not _all_finite(array, adapter.dtype):
             raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
+    header = _header(adapter, _digest(adapter))
     with replacing(path) as file:
         file.write(header)
         for array in adapter.tensors().values():
             file.write(np.ascontiguousarray(array).data)
 
 
-def _header(adapter: Adapter) -> bytes:
+def _digest(adapter: Adapter) -> str:
+    """sha256 of what a file holds, however its header is written: the record, the shapes and type, the values."""
+    shapes = {key: list(array.shape) for key, array in adapter.tensors().items()}
+    digest = hashlib.sha256(encode([*_metadata(adapter), adapter.dtype, shapes]).encode())
+    for array in adapter.tensors().values():
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _hash_key(dtype: str, total_rank: int) -> str:
+    return f"{_HASH}{dtype}.{total_rank}"
+
+
+def _metadata(adapter: Adapter) -> tuple[Record, Record]:
+    """The record as it is written, and the other metadata of the file, the hash left out."""
     record = {key: value for key, value in adapter.record.items() if key != "metadata"}
-    metadata = adapter.record.get("metadata", {})
-    document: Record = {"__metadata__": {**metadata, "format": FORMAT, "version": needed_version(record),
-                                       "record": encode(record)}}
+    return record, {key: value for key, value in adapter.record.get("metadata", {}).items() if not _is_hash(key)}
+
+
+def _is_hash(key: str) -> bool:
+    return key.startswith(_HASH)
+
+
+def _header(adapter: Adapter, digest: str) -> bytes:
+    record, metadata = _metadata(adapter)
+    document: Record = {"__metadata__": {**metadata, _hash_key(adapter.dtype, adapter.total_rank): digest,
+                                         "format": FORMAT, "version": needed_version(record),
+                                         "record": encode(record)}}
     offset = 0
     for key, array in adapter.tensors().items():
         document[f"down_proj.{key}"] = {"dtype": _NAMES[adapter.dtype], "shape": list(array.shape),
@@ -226,6 +255,8 @@ class _Header:
     size: int
     """Bytes of tensors."""
     record: Record
+    sha256: str | None
+    """Of what `_digest` says; older files have none."""
 
 
 def load(path: str | os.PathLike[str]) -> Adapter:
@@ -237,8 +268,11 @@ def load(path: str | os.PathLike[str]) -> Adapter:
             if not _all_finite(array, header.dtype):
                 raise Invalid(f"{key} holds values that are not finite")
             arrays[key] = np.require(array, requirements="A").reshape(shape)
-        return Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,
-                       record=header.record, name=os.fspath(path))
+        adapter = Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,
+                          record=header.record, name=os.fspath(path))
+        if header.sha256 not in (None, _digest(adapter)):
+            raise Invalid("its content is not what its sha256 says, so it was damaged or changed")
+        return adapter
 
 
 @dataclass(frozen=True)
@@ -303,12 +337,13 @@ def _read_header(file: BinaryIO) -> _Header:
     if "record" not in metadata:
         raise Invalid("it has no record")
     record = decode(metadata["record"])
-    others = {key: value for key, value in metadata.items() if key not in ("format", "version", "record")}
+    others = {key: value for key, value in metadata.items()
+              if key not in ("format", "version", "record") and not _is_hash(key)}
     if not isinstance(record, dict) or "metadata" in record or metadata["version"] != needed_version(record):
         raise Invalid("its record is not what it should be")
     header = _layout(document, 8 + length, size - 8 - length, {**record, "metadata": others} if others else record)
     _check_shapes(header.shapes, header.record)
-    return header
+    return replace(header, sha256=metadata.get(_hash_key(header.dtype, header.shapes["A"][1])))
 
 
 def _check_version(version: str, name: str) -> None:
@@ -346,7 +381,7 @@ def _layout(document: Record, start: int, size: int, record: Record) -> _Header:
     spans.sort()
     if [0, *(end for _, end in spans)] != [*(begin for begin, _ in spans), size]:
         raise Invalid("its tensors do not fill the file exactly: it is cut short, or tampered with")
-    return _Header(found.pop(), shapes, offsets, start, size, record)
+    return _Header(found.pop(), shapes, offsets, start, size, record, sha256=None)
 
 
 def _integers(value: Any, length: int, least: int) -> bool:
