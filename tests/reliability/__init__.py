@@ -1,0 +1,1 @@
+"""By-hand programs that try to lose or break something, a topic each; the tests run them with bounded counts."""
