@@ -23,8 +23,9 @@ from safetensors.torch import load_file, save_file
 from v2l import convert
 from v2l.checkpoints import check_fit, find_base, find_hypernetwork
 from v2l.config import HypernetConfig
-from v2l.convert import Record, read_pickle
+from v2l.convert import read_pickle
 from v2l.errors import ModelError
+from v2l.unpickle import Record
 from v2l.verify import cache_dir, check_base, read_header, sha256_of
 
 Edit = Callable[[dict[str, Any]], object]

@@ -1,19 +1,18 @@
 """A released hypernetwork pickle -> safetensors and JSON in our cache, without ever running code from the file.
 
 Two guards, one after the other: the pickle's opcodes are listed (which executes nothing) and every global that is not
-on the list below is refused by name; what is left is read by torch's own restricted unpickler, to which the classes of
-the released training code are given as stand-ins that only hold what was stored (METHOD section 1).
+on the list below is refused by name; what is left is read by a machine that can only build values (`v2l.unpickle`),
+with the classes of the released training code as stand-ins that only hold what was stored (METHOD section 1).
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 import pickle
-import pickletools
 import re
+import struct
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
+from v2l.unpickle import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
 from v2l.verify import (
     Shapes,
     cache_dir,
@@ -49,23 +49,14 @@ _PLAIN = {"collections.OrderedDict", "builtins.set",
 _STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z]\w*Storage")
 _RESEARCH = re.compile(r"ctx_to_lora(\.\w+)+")
 _OPCODES_TORCH_LACKS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
+_MOST_LAYERS = 1 << 12
+_SHOWN = 20
+"""Names in one message; more are counted."""
 _PERCEIVER = "aggregator.perceiver."
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError,
-               AttributeError, AssertionError, OverflowError, OSError, zipfile.BadZipFile, NotImplementedError)
+               AttributeError, AssertionError, OverflowError, OSError, zipfile.BadZipFile, NotImplementedError,
+               struct.error)
 """What reading a damaged or hostile file may raise."""
-
-
-class Record:
-    """Stands in for an instance of any class of the released code: state in `__dict__`, an enum's value in `args`."""
-
-    def __init__(self, *args: object) -> None:
-        self.args = args
-
-
-def stand_in(dotted: str) -> type[Record]:
-    """A class of that name; one each, because torch tells allowed classes apart by identity."""
-    module, name = dotted.rsplit(".", 1)
-    return type(name, (Record,), {"__module__": module})
 
 
 def _get(record: object, name: str) -> Any:
@@ -80,50 +71,59 @@ def _dotted(module: str, name: str = "") -> str:
     return f"{module}.{name}"
 
 
-def globals_in(file: Path) -> set[str]:
-    """Dotted names of the globals a torch zip refers to; ModelError if one is not allowed or it is no torch zip."""
-    if not zipfile.is_zipfile(file):
-        raise ModelError(f"{file} is not a checkpoint in torch's zip format (older pickles are not read, because they "
-                         "cannot be checked before they run); save it again with torch 1.6 or newer.")
-    with zipfile.ZipFile(file) as archive:
-        names = [info.filename for info in archive.infolist()]
-        pickles = [name for name in names if name.endswith(".pkl")]
-        if len(pickles) != 1 or not pickles[0].endswith("/data.pkl") or len(set(names)) != len(names):
-            raise ModelError(f"{file} is a zip file, but not a checkpoint saved by torch.")
-        if archive.getinfo(pickles[0]).file_size > 1 << 26:
-            raise ModelError(f"{file} is no hypernetwork: the list of its tensors alone is over 64 MB.")
-        found, refused, text = set(), set(), ["?", "?"]
-        for opcode, argument, _ in pickletools.genops(io.BytesIO(archive.read(pickles[0]))):
-            if opcode.name == "GLOBAL":
-                found.add(_dotted(*str(argument).split(" ", 1)))
-            elif opcode.name in _OPCODES_TORCH_LACKS:
-                parts = {"STACK_GLOBAL": text, "INST": str(argument).split(" ", 1)}.get(opcode.name)
-                refused.add((_dotted(*parts) + " " if parts else "") + f"(opcode {opcode.name})")
-            elif isinstance(argument, str):
-                text = [text[1], argument]
+def _pickle_in(archive: Archive, file: Path) -> tuple[str, bytes]:
+    """The name of an archive's folder, and its pickle. ModelError where it is no checkpoint of torch's."""
+    pickles = [name for name in archive.names() if name.endswith(".pkl")]
+    if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
+        raise ModelError(f"{file} is a zip file, but not a checkpoint saved by torch.")
+    folder = pickles[0].removesuffix("/data.pkl")
+    if archive.size(pickles[0]) > MAX_PICKLE:
+        raise ModelError(f"{file} is no hypernetwork: the list of its tensors alone is over {MAX_PICKLE >> 20} MB.")
+    order = f"{folder}/byteorder"
+    if order in archive and archive.bytes(order).tobytes() != b"little":
+        raise ModelError(f"{file} was saved on a machine with another order of bytes; save it again on one as this.")
+    return folder, archive.bytes(pickles[0]).tobytes()
+
+
+def globals_in(code: bytes, file: Path) -> dict[str, str]:
+    """The globals that a pickle refers to, as it writes them, with their dotted names; ModelError if one is not
+    allowed."""
+    found, refused, text = dict[str, str](), set[str](), ["?", "?"]
+    for opcode, argument in opcodes_of(code):
+        if opcode == "GLOBAL":
+            found[argument] = _dotted(*argument.split(" ", 1))
+        elif opcode in _OPCODES_TORCH_LACKS:
+            parts = {"STACK_GLOBAL": text, "INST": str(argument).split(" ", 1)}.get(opcode)
+            refused.add((_dotted(*parts) + " " if parts else "") + f"(opcode {opcode})")
+        elif isinstance(argument, str):
+            text = [text[1], argument]
     allowed = _PEFT | _PLAIN
-    refused |= {name for name in found
+    refused |= {name for name in found.values()
                 if name not in allowed and not _STORAGE.fullmatch(name) and not _RESEARCH.fullmatch(name)}
     if refused:
-        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {', '.join(sorted(refused))}, "
-                         "which no Frames2LoRA checkpoint needs; get the file from its publisher.")
+        names = [name[:200] for name in sorted(refused)]
+        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {', '.join(names[:_SHOWN])}"
+                         f"{more}, which no Frames2LoRA checkpoint needs; get the file from its publisher.")
     return found
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
     """What a released `.pt` holds: tensors mapped from the file, on the CPU, and records as `Record`."""
-    import torch
-
+    if not zipfile.is_zipfile(file) and file.exists():
+        raise ModelError(f"{file} is not a checkpoint in torch's zip format (older pickles are not read, because they "
+                         "cannot be checked before they run); save it again with torch 1.6 or newer.")
     try:
-        needed = {name for name in globals_in(file) if name in _PEFT or _RESEARCH.fullmatch(name)}
-        stand_ins: list[Any] = [(stand_in(name), name) for name in sorted(needed)]
-        with torch.serialization.safe_globals(stand_ins):
-            content = torch.load(str(file), weights_only=True, mmap=True, map_location="cpu")
+        archive = Archive(file)
+        folder, code = _pickle_in(archive, file)
+        kinds: dict[str, Any] = {written: stand_in(name) if name in _PEFT or _RESEARCH.fullmatch(name) else name
+                                 for written, name in globals_in(code, file).items()}
+        content = Machine(archive, folder, kinds).run(opcodes_of(code))
     except FileNotFoundError:
         raise ModelError(f"There is no file {file}.") from None
     except _UNREADABLE as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelError(f"{file} cannot be read as a checkpoint ({reason[0]}); download it again.") from None
+        raise ModelError(f"{file} cannot be read as a checkpoint ({reason[0][:200]}); download it again.") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ModelError(f"{file} holds no named tensors; it is not a Frames2LoRA hypernetwork.")
     return content
@@ -150,7 +150,8 @@ def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
 
     aggregator, lora = _get(hypernet, "aggregator_config"), _get(hypernet, "lora_config")
     features, layers = _get(hypernet, "feature_sizes"), _get(hypernet, "layer_indices")
-    layers = layers.tolist() if isinstance(layers, torch.Tensor) else layers
+    if isinstance(layers, torch.Tensor):
+        layers = layers.tolist() if layers.dim() == 1 and len(layers) <= _MOST_LAYERS else None
     sizes = {
         "num_layers": len(layers) if isinstance(layers, list) else _get(aggregator, "num_layers"),
         "latent_size": _get(hypernet, "latent_size"), "hidden_size": _get(hypernet, "base_hidden_size"),
@@ -159,8 +160,9 @@ def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
     }
     if isinstance(features, (tuple, list)) and len(features) == 2 and all(isinstance(side, dict) for side in features):
         sizes |= {"d_in": features[0].get(target), "d_out": features[1].get(target)}
-    if isinstance(layers, list) and layers != list(range(len(layers))):
-        raise ModelError(f"it adapts only the decoder layers {layers}, and v2l needs every one of them")
+    if isinstance(layers, list) and [x for x in layers if type(x) is int] != list(range(len(layers))):
+        named = ", ".join(str(x) for x in layers[:_SHOWN] if type(x) is int)
+        raise ModelError(f"it adapts only the decoder layers [{named}], and v2l needs every one of them")
     return {name: size for name, size in sizes.items() if type(size) is int and 0 < size <= 1 << 24}
 
 
@@ -190,8 +192,9 @@ def describe(content: Mapping[str, Any], shapes: Shapes) -> HypernetConfig:
     if not isinstance(hypernet, Record):
         raise ModelError("it has no hypernet_config, so it is not a Frames2LoRA hypernetwork")
     kind = _get(encoder, "ctx_encoder_type")
-    if kind not in (None, "per_layer_activations"):
-        raise ModelError(f"it was trained on context features of the kind {kind!r}; v2l computes per_layer_activations")
+    if kind is not None and kind != "per_layer_activations":
+        named = f"the kind {kind[:80]!r}" if isinstance(kind, str) else "no known kind"
+        raise ModelError(f"it was trained on context features of {named}; v2l computes per_layer_activations")
     target, base = _target(shapes), content.get("base_model_name_or_path")
     told, seen = _sizes_in_records(hypernet, target), _sizes_in_tensors(shapes, target)
     common: dict[str, Any] = dict.fromkeys(("num_layers", "hidden_size", "d_in", "d_out"), 1)

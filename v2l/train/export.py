@@ -14,9 +14,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from v2l.config import HypernetConfig
-from v2l.convert import Record, stand_in
 from v2l.errors import ModelError
 from v2l.files import replacing
+from v2l.unpickle import Record, stand_in
 from v2l.verify import hypernetwork_shapes
 
 if TYPE_CHECKING:
