@@ -28,6 +28,7 @@ from v2l.config import DECODED_AHEAD, REMNANT, SHORTEST_SEGMENT, Sampling, Scene
 from v2l.decode import Decoder
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
 from v2l.files import create_folder, replacing
+from v2l.lock import alone
 from v2l.record import Record, encode
 from v2l.scenes import scene_edges
 from v2l.times import clock_seconds
@@ -141,18 +142,25 @@ def ingest_segments(
 
     `sampling` holds for each segment; a clip must have been opened with its start and end. `keep` leaves the segments'
     own files in a folder beside the output (`kept_folder`); `force` makes everything again. `progress` gets (what is
-    under way, frames seen, frames of all segments). Errors: those of `open_clip` and `Engine.ingest`, the segment's
-    times before them; OutputError for an output that was joined from several videos, unless forced.
+    under way, frames seen, frames of all segments). Where another run makes the same output, its end is waited for.
+    Errors: those of `open_clip` and `Engine.ingest`, the segment's times before them; OutputError for an output that
+    was joined from several videos, unless forced.
     """
     started = time.perf_counter()
     clip = video if isinstance(video, Clip) else open_clip(video, sampling)
     run = _Run(engine, clip, output, adapter_dtype, progress)
+    with alone(output.with_name(f".{output.name}.lock"), run.tell_waiting):
+        return _ingest(run, sampling, spec, keep, force, started)
+
+
+def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force: bool, started: float) -> Segmented:
+    """What `ingest_segments` does while no other run makes the same output: they share the work folder."""
     if force:
         run.clear()
     waiting = run.work.exists()
     there = None if force else run.output_there()
-    parts = windows(clip, sampling, run.cuts(sampling, spec))
-    if there is not None and not engine.holds(there, clip, parts, adapter_dtype):
+    parts = windows(run.clip, sampling, run.cuts(sampling, spec))
+    if there is not None and not run.engine.holds(there, run.clip, parts, run.adapter_dtype):
         there = None
     skipped, made = there is not None, 0
     if there is None:
@@ -162,10 +170,10 @@ def ingest_segments(
             with suppress(OSError):
                 run.work.rmdir()  # if nothing came of it
         there = run.join(parts)
-    kept = run.keep(there, parts, kept_folder(output, spec), moving=not skipped) if keep else []
+    kept = run.keep(there, parts, kept_folder(run.output, spec), moving=not skipped) if keep else []
     if not (skipped and waiting):  # else what waits there is of a run with other settings
         run.clear()
-    return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(clip.warnings))
+    return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(run.clip.warnings))
 
 
 def work_folder(output: Path) -> Path:
@@ -224,6 +232,10 @@ class _Run:
         except OSError as error:
             raise VideoError(f"{self.clip.info.path} cannot be read any more ({error}).") from error
         return found.st_size, found.st_mtime_ns
+
+    def tell_waiting(self) -> None:
+        if self.progress:
+            self.progress(f"{self.clip.info.path.name}, waiting for another run", 0, None)
 
     def output_there(self) -> Adapter | None:
         """The adapter that stands where the output goes. OutputError if it is more than could be made again."""

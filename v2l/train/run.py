@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import ceil
@@ -16,10 +17,11 @@ from torch import Tensor
 from v2l.base import Base, choose_device, choose_dtype
 from v2l.checkpoints import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.config import DEFAULT_MODEL, HypernetConfig, Recipe, Sampling
-from v2l.errors import ModelError, UsageError, VideoError, is_memory
+from v2l.errors import ModelError, OutputError, UsageError, VideoError, is_memory
 from v2l.files import create_folder, replacing
 from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
+from v2l.lock import Busy, alone
 from v2l.manifest import Item
 from v2l.text import TextConfig
 from v2l.train.batches import Clips, Watcher
@@ -30,6 +32,9 @@ from v2l.train.losses import Objective
 from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
 from v2l.verify import read_json
+
+LOCK = ".v2l.lock"
+"""There while a run trains in a folder."""
 
 
 @dataclass(frozen=True)
@@ -173,17 +178,18 @@ def train(
 
     clips = Clips(items, held, Watcher(looked, base.tile, recipe), processes, skip)
     try:
-        if recipe.epochs is not None:
-            recipe = replace(recipe, steps=_steps(recipe.epochs, recipe, len(items), processes))
-        identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
-                    "clips to validate on": digest(held), "processes": processes.count,
-                    "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
-        plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
-                    patience=_steps(1, recipe, len(items), processes) + 1)
-        fit = Fit(HypernetTask(base, hyper, clips, recipe, output), optimizers(hyper.named_parameters(), recipe),
-                  plan, output, identity, processes=processes, told=told, force=force)
-        now = fit.run(stop)
-        bad = _everywhere(clips, processes, output)
+        with _only_run(output, processes):
+            if recipe.epochs is not None:
+                recipe = replace(recipe, steps=_steps(recipe.epochs, recipe, len(items), processes))
+            identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
+                        "clips to validate on": digest(held), "processes": processes.count,
+                        "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
+            plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
+                        patience=_steps(1, recipe, len(items), processes) + 1)
+            fit = Fit(HypernetTask(base, hyper, clips, recipe, output), optimizers(hyper.named_parameters(), recipe),
+                      plan, output, identity, processes=processes, told=told, force=force)
+            now = fit.run(stop)
+            bad = _everywhere(clips, processes, output)
     except Exception as error:
         if is_memory(error):
             raise ModelError("The memory did not suffice; take a smaller --batch-size with a larger --accumulate, "
@@ -194,6 +200,17 @@ def train(
         processes.leave()
     return Trained(output, len(items), len(held), now.step, now.loss, now.val_loss, now.best_step, now.best_loss,
                    now.seconds, bad)
+
+
+@contextmanager
+def _only_run(output: Path, processes: Processes) -> Iterator[None]:
+    """Two runs would write over each other's weights. Raises OutputError while another is in that folder."""
+    create_folder(output)
+    try:
+        with alone(output / LOCK) if processes.main else nullcontext():
+            yield
+    except Busy:
+        raise OutputError(f"Another run is training in {output}; wait for its end, or name another folder.") from None
 
 
 def _check_output(output: Path, force: bool) -> None:

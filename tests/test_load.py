@@ -1,0 +1,88 @@
+"""v2l under load and interrupted: many at once, much at once, Ctrl-C at any moment, odd terminals and surroundings."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from cli import MAKE, REFERENCE, command, environment, refused
+from processes import Beside
+from test_train_run import TRAIN
+
+from v2l.adapter import load
+from v2l.lock import Busy, alone
+from v2l.manifest import Item, Turn, write_manifest
+
+VIDEOS = REFERENCE / "videos"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(VIDEOS / "long.mp4", tmp_path)
+    return tmp_path
+
+
+# Two at once.
+
+
+def test_a_lock_is_held_by_one_and_opened_by_death(here: Path) -> None:
+    lock, told = here / "lock", []
+    other = Beside("from v2l.lock import alone; from pathlib import Path; import os, time",
+                   "with alone(Path('lock')): print('mine', flush=True); input(); os._exit(0)")
+    other.go()
+    assert other.process.stdout is not None and other.process.stdout.readline() == "mine\n"
+    with pytest.raises(Busy), alone(lock):
+        raise AssertionError("held twice")
+    killer = threading.Timer(0.3, other.process.kill)
+    killer.start()
+    with alone(lock, lambda: told.append(time.monotonic())):
+        assert len(told) == 1 and other.process.wait(10) != 0
+        assert lock.exists()  # the one the dead process left, taken over
+    assert not lock.exists()
+    other.process.communicate()
+    with alone(here / "nowhere" / "lock"):  # no lock can be had there
+        pass
+
+
+def test_a_lock_counts_one_by_one(here: Path) -> None:
+    """Where it is taken away and made again all the time, still nobody is in it twice."""
+    count = """
+for _ in range(150):
+    with alone(Path("lock"), lambda: None):
+        number = int(Path("number").read_text())
+        Path("number").write_text(str(number + 1))
+"""
+    Path("number").write_text("0")
+    both = [Beside("from pathlib import Path; import v2l.lock; v2l.lock._PATIENCE = 0.0005; from v2l.lock import alone",
+                   count) for _ in range(3)]
+    for each in both:
+        each.go()
+    for each in both:
+        each.result()
+    assert Path("number").read_text() == "450" and not Path("lock").exists()
+
+
+def test_two_runs_to_one_segmented_output(here: Path) -> None:
+    words = command("ingest", "long.mp4", "-o", "long.v2lora", "--segment", "10s", *MAKE)
+    both = [subprocess.Popen(words, env=environment(OMP_NUM_THREADS="1"), stderr=subprocess.PIPE, text=True,
+                             stdout=subprocess.PIPE) for _ in range(2)]
+    told = [each.communicate(timeout=120) for each in both]
+    assert [each.returncode for each in both] == [0, 0] and [out for out, _ in told] == ["long.v2lora\n"] * 2
+    assert sorted("is up to date" in err for _, err in told) == [False, True]
+    assert len(load("long.v2lora").segments) > 1
+    assert sorted(os.listdir()) == ["long.mp4", "long.v2lora"]
+
+
+def test_two_trainings_in_one_folder(here: Path) -> None:
+    write_manifest("clips.jsonl", [Item("long", VIDEOS / "short.mp4", (Turn("What?", ("A ball.",)),))])
+    words = ("train", "run", "clips.jsonl", *TRAIN, "--steps", 1, "-o", "mine", "-q")
+    Path("mine").mkdir()
+    with alone(Path("mine/.v2l.lock")):
+        assert refused(*words) == "Another run is training in mine; wait for its end, or name another folder."
+        assert os.listdir("mine") == [".v2l.lock"]
