@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from v2l.errors import ModelError
 from v2l.packed import cpu_has
 from v2l.prompt import normalize
 from v2l.text import Cache, TextConfig, TextStack
-from v2l.verify import read_json
+from v2l.verify import read_json, tiling
 from v2l.vision import Vision, VisionConfig
 from v2l.weights import fingerprint, load_into, text_name, vision_name
 
@@ -80,13 +80,7 @@ class Base:
         self.config = read_json(folder / "config.json")
         self.text_config = TextConfig.from_json(self.config)
         self.vision_config = VisionConfig.from_json(self.config)
-        processor, preprocessor = self._json("processor_config.json"), self._json("preprocessor_config.json")
-        self.tile: int = preprocessor.get("max_image_size", {}).get("longest_edge", self.vision_config.image_size)
-        self.image_seq_len: int = processor.get("image_seq_len", self.vision_config.image_seq_len)
-
-    def _json(self, name: str) -> dict[str, Any]:
-        """A file of the folder that may be missing."""
-        return read_json(self.folder / name) if (self.folder / name).exists() else {}
+        self.tile, self.image_seq_len = tiling(folder, self.vision_config)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -107,6 +101,8 @@ class Base:
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt; nothing is added."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        if max(ids, default=0) >= self.text_config.vocab_size:
+            raise self._wrong_tokenizer()
         return ids
 
     def token(self, text: str) -> int:
@@ -114,7 +110,13 @@ class Base:
         found = self.tokenizer.token_to_id(text)
         if found is None:
             raise ModelError(f"The tokenizer in {self.folder} has no token {text}; this is not a SmolVLM2 folder.")
+        if found >= self.text_config.vocab_size:
+            raise self._wrong_tokenizer()
         return int(found)
+
+    def _wrong_tokenizer(self) -> ModelError:
+        return ModelError(f"The tokenizer in {self.folder} has more tokens than the model's "
+                          f"{self.text_config.vocab_size}; copy or pull it again.")
 
     @cached_property
     def text(self) -> TextStack:

@@ -227,7 +227,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
         raise ModelError(f"{file} cannot be used: it holds {', '.join(doubled)} more than once.")
     try:
         config = describe(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
-    except ModelError as error:
+    except (ModelError, ValueError) as error:
         raise ModelError(f"{file} cannot be used; {error}.") from None
     if sum(t.numel() * t.element_size() for t in tensors.values()) > file.stat().st_size:
         raise ModelError(f"{file} cannot be used: its tensors claim more bytes than the file has.")

@@ -29,6 +29,7 @@ from v2l.record import Record, singles
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
 from v2l.video import Clip, is_source, open_clip, span
+from v2l.weights import opened
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,13 @@ class Engine:
 
     @cached_property
     def hypernetwork(self) -> Hypernetwork:
-        from safetensors import safe_open
-
         files = self.hypernetwork_files
         with torch.device("meta"):
             hypernetwork = Hypernetwork(files.config)
         # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5). Each is mapped by
         # itself, so that nothing of the first stays in memory as it is stored.
         for first, dtype in ((True, self.dtype), (False, torch.float32)):
-            with safe_open(files.weights, "pt") as stored:
+            with opened(files.weights) as stored:
                 keys = [key for key in stored.keys() if key.startswith("aggregator.") == first]  # noqa: SIM118
                 tensors = {key: stored.get_tensor(key).to(self.device, dtype) for key in keys}
             hypernetwork.load_state_dict(tensors, strict=False, assign=True)

@@ -48,31 +48,32 @@ def encode(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def decode(text: bytes | str) -> Any:
-    """JSON without its laxities: no duplicate keys, no NaN or infinity, no bottomless nesting. Raises Invalid."""
+def decode(text: bytes | str, what: str = "its header") -> Any:
+    """JSON without its laxities: no duplicate keys, no NaN or infinity, no bottomless nesting. Raises Invalid, which
+    calls it `what`."""
     try:
         value = json.loads(
             text.decode("utf-8") if isinstance(text, bytes) else text,
             object_pairs_hook=_object, parse_float=_number, parse_constant=_number)
-    except Invalid:
-        raise
+        check_depth(value)
+    except Invalid as error:
+        raise Invalid(f"{what} {error}") from None
     except (ValueError, RecursionError) as error:
-        raise Invalid("its header is not valid JSON") from error
-    check_depth(value)
+        raise Invalid(f"{what} is not valid JSON") from error
     return value
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Record:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise Invalid("its header names a key twice")
+        raise Invalid("names a key twice")
     return value
 
 
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise Invalid("its header holds a number that is not finite")
+        raise Invalid("holds a number that is not finite")
     return value
 
 
@@ -84,7 +85,7 @@ def check_depth(value: Any) -> None:
         level = [y for x in containers for y in (x.values() if isinstance(x, dict) else x)]
         if not level:
             return
-    raise Invalid("its header is nested too deep")
+    raise Invalid("is nested too deep")
 
 
 # The fields and what each must be.

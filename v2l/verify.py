@@ -6,15 +6,21 @@ import hashlib
 import json
 import math
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError, OutputError
 from v2l.files import replacing
+from v2l.record import decode
+
+if TYPE_CHECKING:
+    from v2l.text import TextConfig
+    from v2l.vision import VisionConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -23,6 +29,10 @@ _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2,
           "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
 _SHOWN = 20
 """Tensors named in one message; more are counted."""
+MAX_JSON = 16 << 20
+"""Bytes of a JSON document, and of the header of a safetensors file; those of the largest models have a tenth."""
+MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
+"""Of a model: the largest width or vocabulary, the most layers or blocks, the longest edge of a tile in pixels."""
 
 
 def cache_dir() -> Path:
@@ -52,14 +62,14 @@ def sha256_of(file: Path) -> str:
 
 
 def _sha256_of(file: Path) -> str:
-    real, stat = file.resolve(), file.stat()
-    facts = {"path": str(real), "size": stat.st_size, "mtime_ns": stat.st_mtime_ns}
+    real, status = file.resolve(), file.stat()
+    facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     note = cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json"
     try:
         known = json.loads(note.read_bytes())
         if isinstance(known, dict) and known.items() >= facts.items():
             return str(known["sha256"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, RecursionError):
         pass  # nothing remembered, or nothing readable: it is only a shortcut
     digest = hash_of(file)
     try:
@@ -82,14 +92,26 @@ def hash_of(file: Path) -> str:
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object, or ModelError."""
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = decode(_beginning(file, MAX_JSON), "it")
     except FileNotFoundError:
         raise ModelError(f"{file} is missing; the model's folder is not whole.") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ModelError(f"{file} cannot be read as JSON ({error}); copy or pull it again.") from None
     if not isinstance(content, dict):
         raise ModelError(f"{file} holds no JSON object; copy or pull it again.")
     return content
+
+
+def _beginning(file: Path, most: int, length: int | None = None) -> bytes:
+    """The first bytes of a file, or all of it. ValueError where that is more than `most`, or no file."""
+    facts = file.stat()
+    wanted = facts.st_size if length is None else length
+    if not stat.S_ISREG(facts.st_mode):  # a pipe would block the open
+        raise ValueError("it is no file")
+    if not wanted <= min(most, facts.st_size):
+        raise ValueError("it is too long" if wanted > most else "it is cut short")
+    with file.open("rb") as f:
+        return f.read(wanted)
 
 
 def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -97,24 +119,32 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     again = "copy or pull it again"
     try:
         size = file.stat().st_size
-        with file.open("rb") as f:
-            length = int.from_bytes(f.read(8), "little")
-            header = json.loads(f.read(length)) if 0 < length <= min(size - 8, 100_000_000) else None
+        length = int.from_bytes(_beginning(file, MAX_JSON, 8), "little")
+        text = _beginning(file, MAX_JSON, 8 + length)[8:]
+        header = decode(text) if text.startswith(b"{") else None
         if not isinstance(header, dict):
-            raise ValueError("no header")
-        header.pop("__metadata__", None)
-        found, end = {}, 0
+            raise ValueError("it does not begin with a header")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+            raise ValueError("its metadata are not strings")
+        for said in (*header, *metadata, *metadata.values()):
+            said.encode()  # half a surrogate pair is no text
+        found, spans = {}, []
         for name, entry in header.items():
             start, stop = entry["data_offsets"]
             shape = tuple(entry["shape"])
-            whole = all(type(n) is int and n >= 0 for n in (start, stop, *shape))
+            whole = all(type(n) is int and n >= 0 for n in (start, stop, *shape)) and len(entry) == 3
             if not whole or stop - start != math.prod(shape) * _BYTES.get(entry["dtype"], -1):
-                raise ValueError(f"{name} is not what it says")
+                raise ValueError(f"{name[:200]} is not what it says")
             found[name] = (entry["dtype"], shape)
-            end = max(end, stop)
+            spans.append((start, stop))
+        spans.sort()
+        end = spans[-1][1] if spans else 0
+        if [0, *(stop for _, stop in spans)] != [*(start for start, _ in spans), end]:
+            raise ValueError("its tensors overlap, or leave gaps")
     except FileNotFoundError:
         raise ModelError(f"{file} is missing; {again}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{file} is not a readable safetensors file ({error}); {again}.") from None
     if size != 8 + length + end:
         raise ModelError(f"{file} is not whole: {size:,} bytes, where its header promises {8 + length + end:,}; "
@@ -132,7 +162,7 @@ def weight_names(folder: Path) -> list[str]:
         raise ModelError(f"{index} names no files; copy or pull it again.")
     names = sorted({str(name) for name in shards.values()})
     if strange := [name for name in names if name != Path(name).name or not name.endswith(".safetensors")]:
-        raise ModelError(f"{index} names {', '.join(strange)}, which is no safetensors file beside it.")
+        raise ModelError(f"{index} names {strange[0][:200]}, which is no safetensors file beside it.")
     return names
 
 
@@ -145,9 +175,11 @@ def missing_files(folder: Path) -> list[str]:
 def check_architecture(folder: Path) -> dict[str, Any]:
     """The folder's config.json, which must be a SmolVLM's."""
     config = read_json(folder / "config.json")
-    classes = config.get("architectures") or ()
-    if config.get("model_type") != "smolvlm" and "SmolVLMForConditionalGeneration" not in classes:
-        kind = f"is a {config['model_type']} model" if config.get("model_type") else "names no kind of model"
+    classes = config.get("architectures")
+    named = isinstance(classes, list) and "SmolVLMForConditionalGeneration" in classes
+    if config.get("model_type") != "smolvlm" and not named:
+        told = config.get("model_type")
+        kind = f"is a {told[:80]} model" if told and isinstance(told, str) else "names no kind of model"
         raise ModelError(f"{folder / 'config.json'} {kind}, not a SmolVLM; v2l works with SmolVLM2 bases "
                          "such as 500m and 2.2b.")
     if absent := [part for part in ("text_config", "vision_config") if not isinstance(config.get(part), dict)]:
@@ -165,15 +197,19 @@ def check_base(folder: Path) -> None:
 
     config = check_architecture(folder)
     if missing := missing_files(folder):
-        raise ModelError(f"The base model in {folder} is not whole: {', '.join(missing)} missing; "
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        raise ModelError(f"The base model in {folder} is not whole: {', '.join(missing[:_SHOWN])}{more} missing; "
                          "copy or pull it again.")
     try:
-        text = TextConfig.from_json(config)
+        text, vision_config = TextConfig.from_json(config), VisionConfig.from_json(config)
+        _check_sizes(text, vision_config)
         with torch.device("meta"):
             stack = TextStack(text)
-            vision = Vision(VisionConfig.from_json(config), text.hidden_size)
-    except (TypeError, ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise ModelError(f"{folder / 'config.json'} describes no model that can be built ({error}).") from None
+            vision = Vision(vision_config, text.hidden_size)
+    except (TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(f"{folder / 'config.json'} describes no model that can be built ({reason}).") from None
+    tiling(folder, vision_config)
     stored: Shapes = {}
     for name in weight_names(folder):
         stored |= {key: shape for key, (_, shape) in read_header(folder / name).items()}
@@ -187,24 +223,67 @@ def check_base(folder: Path) -> None:
         raise ModelError(f"The base model in {folder} does not match its config.json: {'; '.join(problems)}.")
 
 
+def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
+    """ValueError unless these are the sizes of a model that can be built and run."""
+    problems = []
+    for part, config in (("text", text), ("vision", vision)):
+        for field in fields(config):
+            value: Any = getattr(config, field.name)
+            most = MAX_DEPTH if field.name == "num_layers" else MAX_SIZE
+            if field.type == "int":
+                good = type(value) is int and 0 < value <= most
+            else:
+                good = field.type == "bool" or (type(value) in (int, float) and 0 < value < math.inf)
+            if not good:
+                problems.append(f"{field.name} of its {part} model is {json.dumps(value)[:80]}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    if text.num_heads % text.num_kv_heads or text.head_dim % 2 or vision.hidden_size % vision.num_heads:
+        raise ValueError("its attention heads do not share out its width")
+
+
+def tiling(folder: Path, vision: VisionConfig) -> tuple[int, int]:
+    """(edge of a tile in pixels, image tokens it costs) of a base, as the processor's files in its folder say or, where
+    they do not, its vision tower. Raises ModelError."""
+    said = [read_json(file) if (file := folder / name).exists() else {}
+            for name in ("preprocessor_config.json", "processor_config.json")]
+    sizes = said[0].get("max_image_size", {})
+    tile = sizes.get("longest_edge", vision.image_size) if isinstance(sizes, dict) else None
+    tokens = said[1].get("image_seq_len", vision.image_seq_len)
+    if type(tile) is not int or not vision.patch_size <= tile <= MAX_TILE:
+        raise ModelError(f"{folder / 'preprocessor_config.json'} gives no size of tiles that the vision tower "
+                         "can take; copy or pull it again.")
+    patches = tile // vision.patch_size
+    if patches % vision.scale_factor or type(tokens) is not int or tokens != (patches // vision.scale_factor) ** 2:
+        raise ModelError(f"The base in {folder} gives {(patches // vision.scale_factor) ** 2} image tokens a tile "
+                         f"where its processor's files promise {json.dumps(tokens)[:80]}; copy or pull it again.")
+    return tile, tokens
+
+
 def differences(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Everything that is missing, extra or of another shape, in words; empty where all is well."""
     missing = sorted(expected.keys() - stored.keys())
     extra = sorted(stored.keys() - expected.keys())
-    wrong = [f"{name} {list(stored[name])} instead of {list(expected[name])}"
+    wrong = [f"{name} {list(stored[name])[:8]} instead of {list(expected[name])}"
              for name in sorted(stored.keys() & expected.keys()) if stored[name] != expected[name]]
-    return [f"{kind}: {', '.join(names[:_SHOWN])}" + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"{kind}: {', '.join(name[:200] for name in names[:_SHOWN])}"
+            + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
             for kind, names in (("missing", missing), ("extra", extra), ("misshapen", wrong)) if names]
 
 
 def hypernetwork_shapes(config: HypernetConfig) -> Shapes:
-    """Names and shapes of the tensors of a hypernetwork of this size."""
+    """Names and shapes of the tensors of a hypernetwork of this size. ValueError where there can be none."""
     import torch
 
     from v2l.hypernetwork import Hypernetwork
 
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in Hypernetwork(config).state_dict().items()}
+    if config.num_blocks > MAX_DEPTH:
+        raise ValueError(f"num_blocks is {config.num_blocks}, and more than {MAX_DEPTH} are not read")
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in Hypernetwork(config).state_dict().items()}
+    except (RuntimeError, KeyError) as error:  # a tensor larger than any memory; a name no module can have
+        raise ValueError(f"no tensors have its sizes ({str(error).splitlines()[0][:200]})") from None
 
 
 def read_hypernet_config(file: Path) -> HypernetConfig:
@@ -219,11 +298,11 @@ def read_hypernet_config(file: Path) -> HypernetConfig:
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             good = value is None or (number and math.isfinite(value) and value > 0)
         elif field.type == "int":
-            good = type(value) is int and 0 < value <= 1 << 24
+            good = type(value) is int and 0 < value <= MAX_SIZE
         else:
             good = isinstance(value, str)
         if not good:
-            problems.append(f"{field.name} is {json.dumps(value) if field.name in content else 'missing'}")
+            problems.append(f"{field.name} is {json.dumps(value)[:80] if field.name in content else 'missing'}")
         elif field.name in content:
             values[field.name] = value
     if problems:
@@ -238,8 +317,12 @@ def read_hypernet_config(file: Path) -> HypernetConfig:
 def check_hypernetwork(weights: Path, config: HypernetConfig) -> None:
     """ModelError, naming every tensor that is missing, extra or misshapen, unless the file is what `config` says."""
     header = read_header(weights)
-    problems = differences({name: shape for name, (_, shape) in header.items()}, hypernetwork_shapes(config))
+    try:
+        expected = hypernetwork_shapes(config)
+    except ValueError as error:
+        raise ModelError(f"{weights.with_suffix('.json')} does not describe a hypernetwork: {error}.") from None
+    problems = differences({name: shape for name, (_, shape) in header.items()}, expected)
     problems += [f"{name} is {dtype}, not a float" for name, (dtype, _) in header.items()
-                 if dtype not in ("F32", "F16", "BF16")]
+                 if dtype not in ("F32", "F16", "BF16")][:_SHOWN]
     if problems:
         raise ModelError(f"{weights} does not match its configuration; {'; '.join(problems)}.")

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,18 @@ from torch import nn
 from v2l.errors import ModelError
 from v2l.packed import pack
 from v2l.verify import weight_names
+
+
+@contextmanager
+def opened(file: Path) -> Iterator[Any]:
+    """A safetensors file, as the library reads it. Raises ModelError where it cannot."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, "pt") as stored:
+            yield stored
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{file} cannot be read ({error}); copy or pull it again.") from None
 
 
 def load_into(
@@ -31,13 +44,11 @@ def load_into(
     need not be stored because they are another one. One layer is loaded after the other, so that only one is
     ever held both as it is stored and as it is used. ModelError names every tensor missing or of another shape.
     """
-    from safetensors import safe_open
-
     wanted = {name: tuple(t.shape) for name, t in module.state_dict().items()}
     places: dict[str, tuple[Path, str]] = {}
     wrong = []
     for file in map(folder.joinpath, weight_names(folder)):
-        with safe_open(file, "pt") as stored:
+        with opened(file) as stored:
             for key in stored.keys():  # noqa: SIM118 (not a dict)
                 name = rename(key)
                 if name not in wanted:
@@ -71,11 +82,9 @@ def _read(
     places: dict[str, tuple[Path, str]], device: torch.device, dtype: torch.dtype
 ) -> dict[str, torch.Tensor]:
     """Tensors by name, each from its file and under its key there; one file's are mapped together."""
-    from safetensors import safe_open
-
     tensors: dict[tuple[Path, str], torch.Tensor] = {}
     for file in {file for file, _ in places.values()}:
-        with safe_open(file, "pt") as stored:
+        with opened(file) as stored:
             for place in places.values():
                 if place[0] == file and place not in tensors:
                     tensor = stored.get_tensor(place[1]).to(device=device, dtype=dtype)

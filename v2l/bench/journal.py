@@ -38,7 +38,7 @@ class Journal:
             document = json.loads(line)
             if line.startswith(_START) and isinstance(document["kind"], str):
                 return document
-        except (ValueError, KeyError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             pass
         raise UsageError(f"{self.path} is not the record of a bench (line {number}); give --resume another file.")
 
