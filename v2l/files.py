@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import re
 import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 from v2l.errors import OutputError
 
-_TEMPORARY = re.compile(r"\.v2l-[0-9a-f]{16}\.tmp")
-"""Names of files that are being written."""
-_LEFT_OVER = 24 * 3600
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+_TEMPORARY = re.compile(r"\.v2l-([0-9a-f]{8})?[0-9a-f]{16}\.tmp")
+"""Names of files that are being written, and in them which machine does."""
+LEFT_OVER = 24 * 3600
 """Seconds since a temporary file was last written to, from which on nobody can be writing it any more."""
 
 
@@ -34,17 +41,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             raise IsADirectoryError(errno.EISDIR, "")
         if final.exists() and not (final.is_file() and os.access(final, os.W_OK)):
             raise PermissionError(errno.EACCES, "")  # a device or a pipe must not be replaced, nor a protected file
-        # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
-        temporary = final.with_name(f".v2l-{secrets.token_hex(8)}.tmp")
         _sweep(final.parent)
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        handle = os.open(temporary, flags, 0o666)
+        temporary, handle = _create(final.parent)
         try:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(temporary, final)
+                if fcntl is not None:
+                    os.replace(temporary, final)  # while the lock is held: see `_sweep`
+            if fcntl is None:  # Windows renames no open file
+                os.replace(temporary, final)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -62,15 +69,61 @@ def create_folder(folder: Path) -> None:
         raise OutputError(f"Cannot create the folder {folder}: {error.strerror}; choose another place.") from error
 
 
+def _create(folder: Path) -> tuple[Path, int]:
+    """A new temporary file and its handle, which holds a lock for as long as it is open: see `_sweep`."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    while True:
+        # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
+        path = folder / f".v2l-{_machine()}{secrets.token_hex(8)}.tmp"
+        handle = os.open(path, flags, 0o666)
+        with suppress(OSError):  # no locks there
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if path.exists():
+            return path, handle
+        os.close(handle)  # a sweep came between the two
+
+
 @lru_cache(maxsize=4096)
 def _sweep(folder: Path) -> None:
-    """Removes what killed runs left of files they were writing into a folder, once in a process."""
+    """Removes what killed runs left of files they were writing into a folder, once in a process.
+
+    A run of this machine that lives holds its file's lock. Locks may not reach other machines that write there; what
+    they began, or what cannot be locked, is taken for left over by its age.
+    """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
+            found = _TEMPORARY.fullmatch(entry.name)
             with suppress(OSError):
-                if (_TEMPORARY.fullmatch(entry.name) and entry.is_file(follow_symlinks=False)
-                        and time.time() - entry.stat(follow_symlinks=False).st_mtime > _LEFT_OVER):
+                if found is None or not entry.is_file(follow_symlinks=False):
+                    continue
+                old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER
+                if fcntl is not None and found[1] == _machine():
+                    _remove_unlocked(entry.path, old)
+                elif old:
                     os.unlink(entry)
+
+
+def _remove_unlocked(path: str, old: bool) -> None:
+    """Removes a temporary file unless a run holds its lock; where there are no locks, if it is old."""
+    handle = os.open(path, os.O_WRONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        old = True
+    except BlockingIOError:
+        old = False
+    except OSError:
+        pass
+    try:
+        if old:
+            os.unlink(path)  # while the lock is held: see `_create`
+    finally:
+        os.close(handle)
+
+
+@cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,7 +1,7 @@
 """Files of a Hub repository in the Hugging Face cache, fetched with huggingface_hub's client.
 
-Two things the client leaves to us: a large file that was interrupted continues where it stopped, also in a later
-process (the client forgets what it had), and what goes wrong becomes one sentence with the way out. HF_HOME,
+Two things the client leaves to us: a file that was interrupted continues where it stopped, also in a later process (the
+client forgets what it had, and leaves it there), and what goes wrong becomes one sentence with the way out. HF_HOME,
 HF_HUB_CACHE, HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN are honoured as they are at the time of the call.
 """
 
@@ -14,12 +14,13 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from v2l.errors import ModelError
+from v2l.files import LEFT_OVER
 from v2l.verify import hash_of
 
 Progress = Callable[[str, int, int | None], None]
@@ -29,6 +30,7 @@ _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
 TRIES = 5
 """Times in a row that a connection may bring nothing before a download gives up."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_PARTIAL = ".v2l.incomplete"
 
 
 class NotOnHub(ModelError):
@@ -100,7 +102,12 @@ def resolve(repo: Repo) -> tuple[Repo, list[str]]:
 
 
 def remember(repo: Repo, pinned: Repo) -> None:
-    """From now on the cache holds `repo`'s revision: called once all of a snapshot's files are there."""
+    """From now on the cache holds `repo`'s revision: called once all of a snapshot's files are there. What is left of
+    files that an interrupted download wanted and this one did not, of another commit for example, goes."""
+    with suppress(OSError):
+        for partial in (repo.folder / "blobs").glob(f"*{_PARTIAL}"):
+            if time.time() - partial.stat().st_mtime > LEFT_OVER:
+                partial.unlink()
     if repo.revision != pinned.revision:
         with _explained(repo, str(repo)):
             ref = repo.folder / "refs" / repo.revision
@@ -113,8 +120,7 @@ def download(repo: Repo, name: str, progress: Progress | None = None) -> Path:
     with _explained(repo, f"{repo}:{name}"):
         from huggingface_hub import hf_hub_download
 
-        if name.endswith((".safetensors", ".pt")):
-            _fetch_blob(repo, name, progress)  # the client then finds the content in its cache and gives it its name
+        _fetch_blob(repo, name, progress)  # the client then finds the content in its cache and gives it its name
         no_bar: Any = _NoBar
         return Path(hf_hub_download(repo.id, name, revision=repo.revision, cache_dir=hub_cache(), endpoint=endpoint(),
                                     tqdm_class=no_bar))
@@ -138,7 +144,7 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
     with WeakFileLock(lock):
         if blob.exists():
             return
-        partial = blob.with_name(f"{blob.name}.v2l.incomplete")
+        partial = blob.with_name(blob.name + _PARTIAL)
         with partial.open("ab") as f:
             if f.tell() > facts.size:
                 f.seek(0)

@@ -157,7 +157,6 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
     """What `ingest_segments` does while no other run makes the same output: they share the work folder."""
     if force:
         run.clear()
-    waiting = run.work.exists()
     there = None if force else run.output_there()
     parts = windows(run.clip, sampling, run.cuts(sampling, spec))
     if there is not None and not run.engine.holds(there, run.clip, parts, run.adapter_dtype):
@@ -171,7 +170,9 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
                 run.work.rmdir()  # if nothing came of it
         there = run.join(parts)
     kept = run.keep(there, parts, kept_folder(run.output, spec), moving=not skipped) if keep else []
-    if not (skipped and waiting):  # else what waits there is of a run with other settings
+    if skipped:
+        run.tidy(parts)
+    else:
         run.clear()
     return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(run.clip.warnings))
 
@@ -342,6 +343,16 @@ class _Run:
         except OSError:
             return False
         return True
+
+    def tidy(self, parts: Sequence[Sampling]) -> None:
+        """Removes what waits of the segments that the output holds: it was joined by a run that was killed then. Others
+        wait for a run with other settings."""
+        for window in parts:
+            if self.work.exists() and self._is_made(window):
+                with suppress(OSError):
+                    (self.work / self._name(window)).unlink()
+        if not any(self.work.glob(f"*{self.output.suffix}")):
+            self.clear()
 
     def clear(self) -> None:
         shutil.rmtree(self.work, ignore_errors=True)
