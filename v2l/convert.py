@@ -74,9 +74,9 @@ def _dotted(module: str, name: str = "") -> str:
 def _pickle_in(archive: Archive, file: Path) -> tuple[str, bytes]:
     """The name of an archive's folder, and its pickle. ModelError where it is no checkpoint of torch's."""
     pickles = [name for name in archive.names() if name.endswith(".pkl")]
-    if len(pickles) != 1 or not pickles[0].endswith("/data.pkl"):
+    folder = pickles[0].removesuffix("/data.pkl") if len(pickles) == 1 else ""
+    if not folder or not all(name.startswith(f"{folder}/") for name in archive.names()):
         raise ModelError(f"{file} is a zip file, but not a checkpoint saved by torch.")
-    folder = pickles[0].removesuffix("/data.pkl")
     if archive.size(pickles[0]) > MAX_PICKLE:
         raise ModelError(f"{file} is no hypernetwork: the list of its tensors alone is over {MAX_PICKLE >> 20} MB.")
     order = f"{folder}/byteorder"

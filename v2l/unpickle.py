@@ -28,6 +28,8 @@ MAX_DIRECTORY, MAX_PICKLE = 16 << 20, 1 << 20
 MAX_AXES = 8
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LOCAL = b"PK\3\4"
+_FLAGS = 0x808
+"""Of a part: that its sizes come after it, and that its name is UTF-8."""
 
 _STORAGES = {"Float": ("<f4", "float32"), "Half": ("<f2", "float16"), "BFloat16": ("<i2", "bfloat16"),
              "Double": ("<f8", "float64"), "Long": ("<i8", "int64"), "Int": ("<i4", "int32"), "Short": ("<i2", "int16"),
@@ -57,6 +59,8 @@ class Archive:
     def __init__(self, file: Path) -> None:
         self.file = file
         with file.open("rb") as f:
+            if f.read(4) != _LOCAL:  # torch would take it for a pickle
+                raise zipfile.BadZipFile("it does not begin as a checkpoint does")
             if _directory_size(f) > MAX_DIRECTORY:
                 raise zipfile.BadZipFile("its list of parts is longer than that of any checkpoint")
             with zipfile.ZipFile(f) as archive:
@@ -115,14 +119,15 @@ def _directory_size(f: Any) -> int:
 
 def _start(f: Any, part: zipfile.ZipInfo) -> int:
     """Where in the file the bytes of a part begin. Both places that tell of it must agree."""
-    if part.compress_type != zipfile.ZIP_STORED or part.flag_bits & 1 or part.compress_size != part.file_size:
-        raise zipfile.BadZipFile(f"{part.filename} is compressed or encrypted, which torch never does")
+    stored = part.compress_type == zipfile.ZIP_STORED and part.compress_size == part.file_size
+    if not stored or part.flag_bits & ~_FLAGS:
+        raise zipfile.BadZipFile(f"{part.filename[:200]} is compressed or encrypted, which torch never does")
     f.seek(part.header_offset)
     head = f.read(30)
     name, extra = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")
     encoding = "utf-8" if part.flag_bits & 0x800 else "cp437"
     if len(head) != 30 or head[:4] != _LOCAL or f.read(name) != part.orig_filename.encode(encoding):
-        raise zipfile.BadZipFile(f"{part.filename} is not where the archive says")
+        raise zipfile.BadZipFile(f"{part.filename[:200]} is not where the archive says")
     return part.header_offset + 30 + name + extra
 
 
