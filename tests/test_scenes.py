@@ -63,7 +63,7 @@ def test_thumbnails_are_the_frames_they_say(tmp_path: Path, name: str, codec: st
     assert all(picture.shape == (32, 48, 3) and number(picture) == index for index, picture in small)
 
 
-def test_thumbnails_of_what_opencv_cannot_decode(tmp_path: Path) -> None:
+def test_thumbnails_of_av1(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mkv", "libsvtav1", frames=30, options={"preset": "12", "crf": "10"})
     assert [number(picture) for _, picture in thumbnails(read_track(path), 0, 30, (48, 32))] == list(range(30))
 

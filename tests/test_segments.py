@@ -24,7 +24,7 @@ from v2l.compose import join
 from v2l.compress import compress
 from v2l.config import Sampling
 from v2l.container import read_track
-from v2l.decode import Decoder, _OpenCV, _PyAV
+from v2l.decode import Decoder, _Reader
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
 from v2l.segments import Segmented, SegmentSpec, ingest_segments, kept_folder, parse, regular, windows, work_folder
@@ -169,21 +169,20 @@ def test_the_file_is_read_and_decoded_once(engine: Engine, video: Path, monkeypa
 
     for place, what in (("v2l.video", "read_track"), ("v2l.video", "_digest"), ("v2l.segments", "Decoder")):
         counting(place, what)
-    grabbed: list[int] = []
-    grab = _OpenCV._grab
-    monkeypatch.setattr(_OpenCV, "_grab", lambda self: (grabbed.append(1), grab(self))[1])
+    taken: list[int] = []
+    advance = _Reader._advance
+    monkeypatch.setattr(_Reader, "_advance", lambda self: (taken.append(1), advance(self))[1])
     assert ingest(engine, video).segments == 3
     assert sorted(reads) == ["Decoder", "_digest", "read_track"]
-    assert len(grabbed) <= 228
+    assert len(taken) <= 228
 
 
 def test_decoding_goes_on_where_it_was(video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     track = read_track(video)
     decoder = Decoder(track)
     opened: list[object] = []
-    for kind in (_OpenCV, _PyAV):
-        start = kind.__init__
-        monkeypatch.setattr(kind, "__init__", lambda self, *a, start=start: (opened.append(self), start(self, *a))[1])
+    start = _Reader.__init__
+    monkeypatch.setattr(_Reader, "__init__", lambda self, *a: (opened.append(self), start(self, *a))[1])
     lists = [[0, 5, 23], [24, 30], [200, 227]]
     assert [[index for index, _ in decoder.images(indices)] for indices in lists] == lists
     assert len(opened) == 1

@@ -38,6 +38,11 @@ class Sampling:
 CHUNK = 4096
 """Context tokens that are computed on together: bounds the memory of what is wider than the hidden states."""
 
+LARGEST_PICTURE = 1 << 26
+"""Pixels of a video's pictures: 8192 x 8192. A file of a few bytes can claim more than the memory holds."""
+MOST_FRAMES = 1 << 24
+"""Of a video: 38 hours at 120 a second. A file of a few bytes can claim any number."""
+
 DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""
 

@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 
 _MP4, _MATROSKA, _AVI, _FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"
@@ -23,6 +24,7 @@ _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
 """Formats that read other files than the one given."""
 _STILLS = ("avif", "heic", "heix", "mif1")
 """Brands of still pictures that are mp4 files inside."""
+_LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
 
@@ -43,13 +45,15 @@ class Track:
     """When each frame is shown, seconds from the first one, ascending."""
     pts: array[int]
     """The same in the file's own ticks; empty where packets carry none."""
+    timed: bool
+    """Whether a decoded frame is known by its ticks."""
     keys: tuple[int, ...]
     """Frames a decoder can start at; empty where seeking is not to be trusted."""
     hdr: bool
     stream: int
     """Which stream of the file it is."""
-    plain: bool
-    """Whether OpenCV decodes it: the first video stream, not interlaced (of which it makes garbage without a word)."""
+    turns: int
+    """Quarter turns, against the clock, by which its pictures are shown."""
 
     @property
     def frames(self) -> int:
@@ -91,13 +95,33 @@ def read_track(path: Path) -> Track:
     import av
 
     try:
-        with av.open(os.path.abspath(path)) as container:  # FFmpeg lets a file's content lead to other files at most
+        with open_container(os.path.abspath(path)) as container:
             stream = _video_stream(container, path)
-            found = _read_packets(container, stream)
+            found = _read_packets(container, stream, path)
             _check_whole(container, stream, found, path)
             return _track(container, stream, found, path)
     except (av.FFmpegError, ValueError, UnicodeError, MemoryError) as error:
         raise VideoError(f"{path} is not a video that can be read, or it is truncated.") from error
+
+
+def open_container(path: str) -> Any:
+    """A file by its absolute name, in PyAV; none of its decoders makes a picture above LARGEST_PICTURE.
+
+    FFmpeg lets a file's content lead to other files at most, never to the network. Errors: PyAV's.
+    """
+    import av
+
+    container = av.open(path, options=_LIMITS)
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            limit(stream.codec_context)
+    return container
+
+
+def limit(context: Any) -> Any:
+    """The same decoder; it refuses pictures above LARGEST_PICTURE."""
+    context.options = _LIMITS
+    return context
 
 
 def _check_file(path: Path) -> None:
@@ -131,11 +155,18 @@ def _video_stream(container: Any, path: Path) -> Any:
         raise VideoError(f"{path} is truncated; copy or download it again.")
     for stream in container.streams.video:
         if Disposition.attached_pic not in stream.disposition:  # the cover of a song is a video stream too
-            if stream.codec_context is None:
-                raise VideoError(f"{path} is coded in a way that cannot be decoded; convert it, to H.264 for example.")
+            _check_codec(stream.codec_context, path)
             return stream
     kind = "only audio, " if container.streams.audio else ""
     raise VideoError(f"{path} holds {kind}no video stream.")
+
+
+def _check_codec(context: Any, path: Path) -> None:
+    if context is None:
+        raise VideoError(f"{path} is coded in a way that cannot be decoded; convert it, to H.264 for example.")
+    if context.width * context.height > LARGEST_PICTURE:
+        raise VideoError(f"{path} says its pictures are {context.width} x {context.height} pixels; make them smaller, "
+                         f"{LARGEST_PICTURE >> 20} million at most.")
 
 
 def _ends_as_gif(path: Path) -> bool:
@@ -157,11 +188,11 @@ def _packets(container: Any) -> Iterator[Any]:
         return
 
 
-def _read_packets(container: Any, stream: Any) -> _Packets:
+def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
     found = _Packets(array("q"), array("q"))
     vp8 = stream.codec_context.name in ("vp8", "libvpx")
     early: array[int] = array("q")
-    started = False
+    started, first = False, 0
     for packet in _packets(container):
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
@@ -171,20 +202,24 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
         found.cut = found.cut or packet.is_corrupt
         if found.picture is None:
             found.picture = _decoded(packet)
-        started = started or packet.is_keyframe
+        if packet.is_keyframe and not started:
+            started, first = True, packet.pts or 0
         # Left out by the file's edit list; or a VP8 picture others are predicted from, that is itself not shown.
         if packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
             continue
         found.count += 1
+        if found.count > MOST_FRAMES:
+            raise VideoError(f"{path} holds more than {MOST_FRAMES} frames; cut it into parts.")
         found.last_duration = packet.duration or found.last_duration
         if packet.pts is None:
             found.unstamped = True
             continue
         if packet.is_keyframe:
             found.key_pts.append(packet.pts)
-        (found.pts if started else early).append(packet.pts)
+        # Nothing from before the first key frame of a broadcast cut mid-way can be decoded, though it may come after.
+        (found.pts if started and packet.pts >= first else early).append(packet.pts)
     if started:
-        found.count -= len(early)  # a broadcast cut mid-way: nothing before its first key frame can be decoded
+        found.count -= len(early)
     else:
         found.pts = early
     if found.picture is None:
@@ -235,21 +270,22 @@ def _track(container: Any, stream: Any, found: _Packets, path: Path) -> Track:
     fps = _rate(stream, pts, found)
     tick = float(stream.time_base)
     times = array("d", ((p - pts[0]) * tick for p in pts) if pts else (i / fps for i in range(found.count)))
+    # AVI keeps no times; those of its packets are guessed, in the order they are decoded in.
+    timed = bool(pts) and container.format.name != _AVI and all(a < b for a, b in pairwise(pts))
     keys: tuple[int, ...] = ()
-    # These have an index that leads to key frames; and a frame must be known by its time.
-    if container.format.name in (_MP4, _MATROSKA) and all(a < b for a, b in pairwise(pts)):
+    if timed and container.format.name in (_MP4, _MATROSKA):  # these have an index that leads to key frames
         keys = tuple(bisect_left(pts, p) for p in sorted(found.key_pts))
-    picture = found.picture
-    width, height = picture.width, picture.height
-    if picture.rotation % 180:
+    width, height = found.picture.width, found.picture.height
+    turns = round(found.picture.rotation / 90) % 4
+    if turns % 2:
         width, height = height, width
     hdr = stream.codec_context.color_trc in _HDR
-    plain = stream.index == container.streams.video[0].index and not picture.interlaced_frame
-    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, keys, hdr, stream.index, plain)
+    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, timed, keys, hdr, stream.index,
+                 turns)
 
 
 def _rate(stream: Any, pts: array[int], found: _Packets) -> float:
-    """Frames a second: the container's where the timestamps bear it out (what OpenCV says too), else theirs."""
+    """Frames a second: the container's where the timestamps bear it out, else theirs."""
     said = float(stream.average_rate or 0)
     said = said if math.isfinite(said) and said > 0 else 0.0
     if len(pts) < 2:

@@ -1,6 +1,6 @@
 """A video file -> the frames a model looks at, with their times (METHOD section 2).
 
-Which frames there are comes from `container`, what they show from `decode`; OpenCV and PyAV are imported there, on use.
+Which frames there are comes from `container`, what they show from `decode`; PyAV is imported there, on use.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from v2l.config import Sampling
 from v2l.container import Track, read_track
-from v2l.decode import Decoder, decode
+from v2l.decode import Decoder
 from v2l.errors import UsageError, VideoError
 
 EXTENSIONS = (
@@ -77,8 +77,9 @@ class Clip:
     decoder: Decoder | None = field(default=None, repr=False)
 
     def window(self, sampling: Sampling) -> Clip:
-        """The clip another sampling makes of the file, which is not read again. Errors as of `open_clip`."""
-        return Clip(self.info, _chosen(self.info, self.track, sampling), [], self.track)
+        """The clip another sampling makes of the file, which is not read again; both warn of the same. Errors as of
+        `open_clip`."""
+        return Clip(self.info, _chosen(self.info, self.track, sampling), self.warnings, self.track)
 
     @property
     def end(self) -> float:
@@ -87,16 +88,23 @@ class Clip:
 
     def frames(self) -> Iterator[Frame]:
         """Decodes the frames one at a time, in order; only one is held. `indices` always says what came out: where a
-        codec gives back a few frames fewer than its container counts, the last one stands for those past it.
+        codec gives back a few frames fewer than its container counts, the last one stands for those past it. Where a
+        decoder finds fault with one, a warning is added at the end.
 
-        Errors: `VideoError` if the file turns out truncated or damaged.
+        Errors: `VideoError` if the file turns out truncated or damaged in more than a few frames.
         """
-        seen = []
-        images = self.decoder.images(self.indices) if self.decoder else decode(self.track, self.indices)
-        for index, image in images:
-            seen.append(index)
-            yield Frame(index, index / self.info.fps, self.track.times[index], image)
+        seen, decoder = [], self.decoder or Decoder(self.track)
+        try:
+            for index, image in decoder.images(self.indices):
+                seen.append(index)
+                yield Frame(index, index / self.info.fps, self.track.times[index], image)
+        finally:
+            if decoder is not self.decoder:
+                decoder.close()
         self.indices = seen
+        warning = f"{self.info.path} is damaged and may show wrong pictures; copy or download it again."
+        if decoder.damaged and warning not in self.warnings:
+            self.warnings.append(warning)
 
 
 def span(end: float, sampling: Sampling) -> tuple[float, float]:
