@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from torch import Tensor
 from v2l.adapter import Adapter
 from v2l.base import Base
 from v2l.config import Decoding
+from v2l.errors import ModelError
 from v2l.prompt import question_prompt
 from v2l.text import Cache, LayerAdapter
 
@@ -36,6 +38,9 @@ class Answer:
     total_s: float
     logprob: float = 0.0
     """Mean log-probability of the tokens, the end included; only `ask_batch` works it out."""
+    finite: bool = True
+    """False where the model's numbers were not, which an adapter made for that can bring about: there is no answer
+    then, and the text is empty. Other rows of a batch are answered; a `Reply` raises ModelError."""
 
 
 def _limit(base: Base, decoding: Decoding) -> int:
@@ -70,7 +75,7 @@ class Reply:
         self._limit = _limit(base, decoding)
         room = embeddings.shape[1] + self._limit
         self._cache = cache or Cache(base.text_config, 1, room, base.device, base.dtype)
-        self._counts = {"prompt_tokens": prompt_tokens, "visual_tokens": visual_tokens}
+        self._counts = prompt_tokens, visual_tokens
         self.answer: Answer | None = None
         self._pieces = self._run()
 
@@ -94,7 +99,7 @@ class Reply:
         text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text[len(shown) :]:
             yield text[len(shown) :]
-        self.answer = Answer(text, ids, ttft_s=first or total, total_s=total, **self._counts)
+        self.answer = Answer(text, ids, *self._counts, first or total, total)
 
     def finish(self) -> Answer:
         """Runs to the end and returns the answer."""
@@ -111,6 +116,9 @@ class Reply:
         embeddings = self._embeddings
         for _ in range(self._limit):
             logits = base.text(embeddings, self._cache, self._adapter)[0]
+            if not logits.max().isfinite():
+                raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
+                                 "weights are damaged, or were made so; get them again, or try --dtype float32.")
             token = choose(logits, decoding.temperature, draws)
             if token == end:
                 return
@@ -299,10 +307,15 @@ def _answers(base: Base, going: _Going, embeddings: Tensor, counts: Sequence[tup
     told = 0
     while going.rows:
         logits = going.step(embeddings)
+        finite = logits.amax(-1).isfinite()  # what is no number counts as the largest
+        logits = logits.where(finite[:, None], 0)
         chosen = _choose_each(logits, decoding.temperature, [draws[row] for row in going.rows])
         sure = logits.float().log_softmax(-1)[range(len(chosen)), chosen].tolist()
         now = time.perf_counter() - started
-        for row, token, logprob in zip(going.rows, chosen, sure, strict=True):
+        for row, token, logprob, good in zip(going.rows, chosen, sure, finite.tolist(), strict=True):
+            if not good:
+                answers[row] = Answer("", [], *counts[row], now, now, -math.inf, finite=False)
+                continue
             logprobs[row] += logprob
             if token != end:
                 ids[row].append(token)

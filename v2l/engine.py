@@ -272,6 +272,12 @@ class Engine:
                 f"{adapter.name} was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
                 f"and {self.files.name} ({mine[:19]}) is another; name the right one with --model."
             )
+        config = self.base.text_config
+        fits = (config.num_layers, config.intermediate_size, config.hidden_size)
+        if (has := (adapter.num_layers, adapter.A.shape[2], adapter.B.shape[2])) != fits:
+            words = "{} layers of {} -> {}"
+            raise AdapterError(f"{adapter.name} says that it was made for {self.files.name} and is of "
+                               f"{words.format(*has)}, not {words.format(*fits)}; get it again, or ingest the video.")
         return bind(adapter, self.device)
 
     def ask(

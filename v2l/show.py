@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from v2l.record import Record, pieces, singles
+from v2l.record import Record, encode, pieces, singles
 from v2l.timeline import draw
 from v2l.times import time_text
 
@@ -26,6 +26,10 @@ def size_text(size: float) -> str:
     return f"{size / 1000:.3g} GB"
 
 
+MOST_TEXT = 4000
+"""Characters shown of a value; to wrap millions would take hours."""
+
+
 def _room(width: int | None) -> int:
     """Columns for a value of `_lines`."""
     return max((width or 80) - 15, 16)
@@ -33,9 +37,11 @@ def _room(width: int | None) -> int:
 
 def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int | None) -> str:
     """A field a line; values are wrapped to `width` columns if it is given, lists of lines are as they are."""
-    lines = [title]
+    lines = [title.replace("\n", "\ufffd")]  # a name from a file draws no lines
     for name, value in fields:
-        rows = value if isinstance(value, list) else [" ".join(value.split())]  # a name from a file draws no lines
+        rows = value if isinstance(value, list) else [" ".join(value[:MOST_TEXT].split())]
+        if not isinstance(value, list) and len(value) > MOST_TEXT:
+            rows = [f"{rows[0]} ... ({len(value)} characters in all)"]
         if width and not isinstance(value, list):
             rows = textwrap.wrap(rows[0], _room(width), break_on_hyphens=False)
         lines += [f"  {name if i == 0 else '':<12} {row}" for i, row in enumerate(rows or [""])]
@@ -76,7 +82,9 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
         values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
     unknown = record.keys() - _KNOWN
-    fields += [(name, str(record[name])) for name in sorted(unknown)]
+    fields += [(one, encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
+    if len(unknown) > SOME_SEGMENTS:
+        fields += [("", f"and {len(unknown) - SOME_SEGMENTS} more fields; --json shows all")]
     return _lines(adapter.name, fields, width)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import pickletools
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -65,6 +66,7 @@ class Archive:
                 raise zipfile.BadZipFile("its list of parts is longer than that of any checkpoint")
             with zipfile.ZipFile(f) as archive:
                 parts = archive.infolist()
+            self._checksums = {part.filename: part.CRC for part in parts}
             self._places = {part.filename: (_start(f, part), part.file_size) for part in parts}
         if len(self._places) != len(parts):
             raise zipfile.BadZipFile("two of its parts have the same name")
@@ -90,9 +92,12 @@ class Archive:
         return np.asarray(np.memmap(self.file, np.uint8, "c"))
 
     def bytes(self, name: str) -> np.ndarray[Any, Any]:
-        """A part."""
+        """A part. Raises zipfile.BadZipFile where it is not what its checksum says."""
         start, size = self._places[name]
-        return self._bytes[start:start + size]
+        data = self._bytes[start:start + size]
+        if zlib.crc32(data.data) != self._checksums[name]:
+            raise zipfile.BadZipFile(f"{name[:200]} is damaged")
+        return data
 
     def array(self, name: str, dtype: str) -> np.ndarray[Any, Any]:
         """A part as numbers in one row."""
