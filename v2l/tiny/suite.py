@@ -50,8 +50,8 @@ _CLAUSE = re.compile(r", then |; |, (?=an? )| and (?=the )")
 
 def write_suite(folder: Path, clips: int, seed: int = 0) -> Path:
     """Writes `clips` held-out clips of 12 seconds as mp4 files of 192 px, with one question of every kind each allows,
-    and `manifest.jsonl`, whose path is returned. Same arguments, same clips and questions; the files' bytes are the
-    encoder's."""
+    and `manifest.jsonl`, whose path is returned. Same arguments, same clips and questions, and from one build of the
+    encoder the same bytes."""
     return _write(folder, clips, random.Random(f"suite {seed}"), "clip", SECONDS, SECONDS)
 
 
