@@ -1,16 +1,41 @@
-"""`python -m v2l` is `v2l`; and where the `v2l` command begins."""
+"""`python -m v2l` is `v2l`; and where the `v2l` command begins and ends."""
 
+import os
 import sys
+
+from v2l import interrupts
 
 
 def main() -> None:
+    """The `v2l` command, to the end of its process."""
     try:
-        from v2l.cli import main as command  # a second or so in which Ctrl-C may come already
+        try:
+            interrupts.listen()
+            _open_closed_streams()
+            from v2l.cli import main as command
 
-        command()
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        sys.exit(130)
+            command()
+        finally:
+            interrupts.ignore()
+    except KeyboardInterrupt as error:
+        text, status = interrupts.told(error)
+        print(text, file=sys.stderr)
+        interrupts.leave(status)
+    except SystemExit as ended:
+        if ended.code in (interrupts.INTERRUPTED, interrupts.TERMINATED):
+            interrupts.leave(ended.code)
+        raise
+
+
+def _open_closed_streams() -> None:
+    """Where stdin, stdout or stderr was closed (`v2l ... 2>&-`), the next file that is opened would take its number,
+    and what a library prints would be written into it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115 (for the whole process); `print` takes None for stdout
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.commands.asking import Range, read_adapter
-from v2l.commands.console import Console, Failures, is_terminal, report, write, write_json
+from v2l.commands.console import Console, Failures, harmless, is_terminal, one_line, report, write, write_json
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
+from v2l.interrupts import Terminated
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -59,7 +60,12 @@ class Asker:
 
     def _print(self, made: Answer, question: str, took: float, facts: dict[str, Any], before: str = "") -> None:
         self._console.aside()
-        if self._json:
+        if not made.finite:
+            name = facts["adapter"] if isinstance(facts["adapter"], str) else ", ".join(facts["adapter"])
+            self.failures.add(AdapterError(f"{name} gives no answer to {question!r}, because with it the model's "
+                                           "numbers are not finite: it was damaged, or made so; get it again, or try "
+                                           "--dtype float32."), name)
+        elif self._json:
             write_json(document(question, made, took, facts))
         else:
             write(before + made.text)
@@ -150,8 +156,8 @@ class AskEach(Asker):
             rows = self._prepared(lot, whose, others)
             for number, (one, made) in enumerate(ask_prepared(self._engine, rows, self._decoding)):
                 name, strategy = whose.popleft()
-                made = made if self._json else replace(made, text=" ".join(made.text.splitlines()))
-                before = f"{name}: {one.question} " if self._several else f"{name}: "
+                made = made if self._json else replace(made, text=" ".join(harmless(made.text).splitlines()))
+                before = f"{one_line(name)}: " + (f"{one.question} " if self._several else "")
                 self._print(made, one.question, one.took, {"adapter": name, **facts, **strategy}, before)
                 if not is_terminal(sys.stdout):
                     self._console.progress("Asking", number // len(lot) + 1, len(self._names))
@@ -206,6 +212,8 @@ def converse(ask: Callable[[list[str]], None]) -> None:
             return
         try:
             ask([question])
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             continue
         except V2LError as error:

@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -18,20 +18,34 @@ import typer
 from typer.core import TyperGroup
 
 from v2l.errors import OutputError, V2LError, is_memory
+from v2l.interrupts import behind, told
 
 if TYPE_CHECKING:
     from v2l.commands.bar import Bar
 
-INTERRUPTED, PIPE_CLOSED = 130, 141
-"""Exit statuses, as the shell gives them to what SIGINT and SIGPIPE end."""
+PIPE_CLOSED = 141
+"""Exit status, as the shell gives it to what SIGPIPE ends."""
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters but newline and tab, and the marks that reorder text."""
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+"""Control characters but newline and tab."""
+_CONTROLS = re.compile(f"[{_CONTROL}]")
+_UNSAFE = re.compile(f"[{_CONTROL}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""And the marks that reorder text."""
 
 
 def clean(text: str) -> str:
-    """Text of a file or a model, made harmless to a terminal."""
+    """Text of a file or a model, made harmless to a terminal: all that v2l shows on one passes through here."""
     return _UNSAFE.sub("\ufffd", text)
+
+
+def harmless(text: str) -> str:
+    """Text without control characters, for what is no terminal: its marks of writing from the right stay."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """`clean`, for a name or a sentence: it cannot pretend to be two."""
+    return clean(text).replace("\n", "\ufffd")
 
 
 def is_terminal(stream: TextIO | None) -> bool:
@@ -59,19 +73,39 @@ def ready_streams() -> None:
 
 
 def write(text: str, end: str = "\n") -> None:
-    """A piece of a result to stdout, at once. OutputError where stdout cannot take it."""
+    """A piece of a result to stdout, at once. OutputError where stdout cannot take it.
+
+    To a terminal goes what `clean` leaves, to a pipe or a file what `harmless` does: what reads those may well show it
+    on a terminal.
+    """
+    _put(clean(text) if is_terminal(sys.stdout) else harmless(text), end)
+
+
+def write_path(path: str | os.PathLike[str]) -> None:
+    """A file's name as a result: to a pipe byte for byte, so that a program finds the file. OutputError."""
+    name = os.fspath(path)
+    _put(one_line(name) if is_terminal(sys.stdout) else name)
+
+
+def _put(text: str, end: str = "\n") -> None:
+    if sys.stdout is None:
+        raise OutputError("Cannot write to stdout: it is closed.")
     try:
-        print(clean(text) if is_terminal(sys.stdout) else text, end=end, flush=True)
+        print(text, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
-        _abandon(sys.stdout)
-        raise OutputError(f"Cannot write to stdout: {error.strerror or error}.") from error
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> OutputError:
+    _abandon(sys.stdout)
+    return OutputError(f"Cannot write to stdout: {error.strerror or error}.")
 
 
 def write_json(value: Any) -> None:
-    """One line of JSON, in ASCII so that any locale takes it."""
-    write(json.dumps(value))
+    """One line of JSON, in printable ASCII: any locale takes it, and no terminal acts on it."""
+    write(json.dumps(value).replace("\x7f", "\\u007f"))
 
 
 # Everything else.
@@ -89,7 +123,7 @@ class Console:
             _tell(text)
 
     def warn(self, text: str) -> None:
-        self.note(f"Note: {text}")
+        self.note(f"Note: {one_line(text)}")
 
     @contextmanager
     def working(self, what: str, of: int | None = None) -> Iterator[None]:
@@ -100,7 +134,7 @@ class Console:
             return
         from v2l.commands.bar import Bar
 
-        self._bar = Bar(clean(what), of)
+        self._bar = Bar(one_line(what), of)
         try:
             self._bar.show()
             yield
@@ -121,7 +155,7 @@ class Console:
     def progress(self, what: str, done: int, total: int | None) -> None:
         """What the engine reports: frames of a video, or bytes of a file that comes in."""
         if self._bar:
-            self._bar.update(clean(what), done, total)
+            self._bar.update(one_line(what), done, total)
 
     def finished(self, worked: bool) -> None:
         """One of the things is done; `worked` unless it was there already."""
@@ -136,7 +170,10 @@ def _tell(text: str) -> None:
 
 
 def report(error: Exception, subject: str = "") -> None:
-    """One sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it."""
+    """One sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it. Raises
+    KeyboardInterrupt where that is what it came of."""
+    if interrupt := behind(error):
+        raise interrupt
     if debugging():
         _tell("".join(traceback.format_exception(error)))
     if isinstance(error, V2LError):
@@ -146,7 +183,7 @@ def report(error: Exception, subject: str = "") -> None:
     else:
         text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
                 "set V2L_DEBUG=1 to see where it happened.")
-    _tell(f"Error: {text}")
+    _tell(f"Error: {one_line(text)}")
 
 
 class Failures:
@@ -168,28 +205,37 @@ class Boundary(TyperGroup):
     """The group of all commands, where every error becomes one sentence and an exit status."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with _interruptible():
-            return super().make_context(*args, **kwargs)
+        return _bounded(lambda: super(Boundary, self).make_context(*args, **kwargs))
 
     def invoke(self, ctx: Any) -> Any:
-        with _interruptible():
-            return self._invoke(ctx)
+        return _bounded(lambda: super(Boundary, self).invoke(ctx))
 
-    def _invoke(self, ctx: Any) -> Any:
+
+def _bounded(work: Callable[[], Any]) -> Any:
+    with _interruptible():
         ready_streams()
         try:
-            return super().invoke(ctx)
+            return work()
         except BrokenPipeError:
             raise typer.Exit(PIPE_CLOSED) from None
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
             if hasattr(error, "format_message"):  # wrong usage, which Typer tells by itself
-                raise
+                raise _cleaned(error) from None
+            if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":
+                error = _unwritten(error)  # help, which Typer prints by itself
             report(error)
             raise typer.Exit(error.exit_status if isinstance(error, V2LError) else 1) from None
         finally:
             _flush()
+
+
+def _cleaned(error: Any) -> Exception:
+    """Wrong usage whose message is harmless: what a shell put there for `*` may be the name of anybody's file."""
+    message = one_line(error.format_message())
+    error.format_message = lambda: message
+    return error
 
 
 @contextmanager
@@ -197,9 +243,10 @@ def _interruptible() -> Iterator[None]:
     """Ctrl-C is told in a word; Typer would say nothing."""
     try:
         yield
-    except KeyboardInterrupt:
-        _tell("Interrupted.")
-        raise typer.Exit(INTERRUPTED) from None
+    except KeyboardInterrupt as error:
+        text, status = told(error)
+        _tell(text)
+        raise typer.Exit(status) from None
 
 
 def _flush() -> None:

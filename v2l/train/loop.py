@@ -19,6 +19,7 @@ from torch import Tensor
 
 from v2l.errors import ModelError, OutputError, UsageError, VideoError
 from v2l.files import create_folder, replacing
+from v2l.interrupts import at_the_end
 from v2l.train.curves import Curves, Row
 from v2l.train.optim import Optimizers, Rate
 from v2l.train.processes import Processes
@@ -115,16 +116,22 @@ class Fit:
             journal(self.folder, {"event": "start", "step": self.now.step, **self.identity})
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Fitted:
-        """To the end of the plan, or until `stop` says so after a step."""
+        """To the end of the plan, or until `stop` says so after a step. Ctrl-C, or being told to end, waits for the end
+        of a step, too, and for all to be saved."""
         if self.now.step:
             self.told.note(f"Going on after step {self.now.step:,} of {self.plan.steps:,}.")
+        with at_the_end(self._tell_waiting) as interrupted:
+            self._run(lambda: stop() or interrupted())
+        return self.now
+
+    def _run(self, stop: Callable[[], bool]) -> None:
         device, started, before = self.optimizers.parameters[0].device, time.monotonic(), self.now.seconds
         while self.now.step < self.plan.steps:
             loss, norm, weight = self._step(device)
             self.now = replace(self.now, step=self.now.step + 1, loss=loss, seconds=before + time.monotonic() - started)
             due = self.now.step == self.plan.steps or self.now.step % self.plan.every == 0
-            stopped = stop()
             val_loss = self._validate() if due else None
+            stopped = any(self.processes.gather(stop()))  # together, or some would wait for the others for ever
             if self.processes.main:
                 lr = self.optimizers.highest[0][0] * self.plan.rate(self.now.step - 1)
                 self.curves.add(Row(self.now.step, loss, val_loss, lr, norm, int(weight), self.now.seconds))
@@ -133,7 +140,10 @@ class Fit:
             self._tell(due)
             if stopped:
                 break
-        return self.now
+
+    def _tell_waiting(self) -> None:
+        self.told.note(f"After step {self.now.step + 1:,} all is saved and the run ends; interrupt it again to end it "
+                       "at once and lose what was not saved.")
 
     # A step.
 
