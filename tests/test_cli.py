@@ -158,7 +158,7 @@ def test_models_lists_what_there_is(here: Path) -> None:
     assert names == ["tiny", "500m", "2.2b"]
     text = run("models").stdout
     assert "knows only the small synthetic world" in text and "fetch it with: v2l models pull 500m" in text
-    assert "There is no model" in refused("models", "pull", "nowhere")
+    assert "There is no model" in refused("models", "pull", "nowhere", status=2)
 
 
 def test_bench_says_what_there_is() -> None:

@@ -161,6 +161,7 @@ def no_frames(path: str) -> None:
 
 WRONG = {
     "no such file": ("nope.mp4", lambda path: None),
+    "an address": ("https://host/a.mp4", lambda path: None),
     "a name too long": ("n" * 300 + ".mp4", lambda path: None),
     "not a video": ("notes.txt", lambda path: Path(path).write_text("Buy milk.\n" * 100)),
     "empty": ("empty.mp4", lambda path: Path(path).touch()),
@@ -178,7 +179,8 @@ def test_wrong_input_is_one_sentence(here: Path, kind: str) -> None:
     name, make = WRONG[kind]
     make(name)
     before = sorted(os.listdir())
-    assert name in refused("ingest", name, *MAKE)
+    said = refused("ingest", name, *MAKE)
+    assert name in said and ("download the video first" in said) is (kind == "an address")
     assert sorted(os.listdir()) == before
 
 
@@ -222,11 +224,13 @@ def test_wrong_options_are_wrong_usage(here: Path, words: tuple[str, ...]) -> No
     assert os.listdir() == ["short.mp4"]
 
 
-@pytest.mark.parametrize("words", [("--model", "nowhere"), ("--model", "."), ("--checkpoint", "nope.pt")],
-                         ids=" ".join)
-def test_a_model_that_is_not_there_is_told_once(here: Path, words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(("words", "status", "said"), [
+    (("--model", "nowhere"), 2, "There is no model nowhere: it is none of tiny, 500m, 2.2b, no folder, and no Hub id"),
+    (("--model", "."), 1, ""), (("--checkpoint", "nope.pt"), 1, "There is no file nope.pt; --checkpoint takes"),
+], ids=str)
+def test_a_model_that_is_not_there_is_told_once(here: Path, words: tuple[str, ...], status: int, said: str) -> None:
     shutil.copy("short.mp4", "other.mp4")
-    refused("ingest", "short.mp4", "other.mp4", *MAKE, *words)
+    assert refused("ingest", "short.mp4", "other.mp4", *MAKE, *words, status=status).startswith(said)
     assert sorted(os.listdir()) == ["other.mp4", "short.mp4"]
 
 

@@ -86,3 +86,12 @@ def test_two_trainings_in_one_folder(here: Path) -> None:
     with alone(Path("mine/.v2l.lock")):
         assert refused(*words) == "Another run is training in mine; wait for its end, or name another folder."
         assert os.listdir("mine") == [".v2l.lock"]
+
+
+# Ways out.
+
+
+def test_what_is_not_there_is_told_with_the_way_out(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "leave --device out to take the best there is" in refused("bench", "long.mp4", "--device", "cuda:99")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    assert "check the network and try again" in refused("models", "pull", "500m")

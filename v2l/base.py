@@ -35,7 +35,9 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise ModelError(f"The device {name!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        reason = (str(error) or "it failed").splitlines()[0].rstrip(".")
+        raise ModelError(f"The device {name!r} cannot be used here ({reason}); leave --device out to take the best "
+                         "there is, or name --device cpu.") from None
     return device
 
 

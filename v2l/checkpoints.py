@@ -12,7 +12,7 @@ from typing import Any
 from v2l import hub
 from v2l.config import PRESETS, HypernetConfig, Preset, Sampling
 from v2l.convert import converted
-from v2l.errors import ModelError
+from v2l.errors import ModelError, UsageError
 from v2l.hub import NotOnHub, Progress, Repo
 from v2l.verify import (
     INDEX,
@@ -86,7 +86,7 @@ class Availability:
 def find_base(model: str, *, offline: bool = False, progress: Progress | None = None) -> ModelFiles:
     """The base that `model` names (preset, FOLDER or HUB_ID[@REVISION]), fetched if it is not there.
 
-    `v2l/tiny`, as adapters record it, is `tiny`. Raises ModelError.
+    `v2l/tiny`, as adapters record it, is `tiny`. Raises ModelError, UsageError for a name that can be none of these.
     """
     return _find_base(model, offline, progress, refresh=False)
 
@@ -150,7 +150,7 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
         return ModelFiles(folder.resolve().name, folder, None, resolution)
     repo = Repo(preset.base) if preset and model == preset.name else Repo.parse(model)
     if repo is None or folder.is_file():
-        raise ModelError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
+        raise UsageError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
                          "no folder, and no Hub id (org/name).")
     found = _hub_base(repo, offline or hub.is_offline(), progress, refresh)
     return ModelFiles(repo.id, found, found.name, resolution)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from v2l.boxes import overclaims
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 
@@ -129,12 +131,17 @@ def _check_file(path: Path) -> None:
         if path.is_dir():
             raise VideoError(f"{path} is a folder, not a video.")
         if not path.exists():
+            if re.match(r"[a-z][a-z0-9+]+:/", str(path)):  # a Path makes one slash of two
+                raise VideoError(f"{str(path).replace(':/', '://', 1)} is an address, and v2l reads files only; "
+                                 "download the video first.")
             raise VideoError(f"{path}: no such file.")
         if not path.is_file():
             raise VideoError(f"{path} is not a regular file; save the video to a file first.")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError(f"{path} is empty.")
+        if overclaims(path):
+            raise VideoError(f"{path} says it holds more frames than it has bytes; copy or download it again.")
     except PermissionError as error:
         raise VideoError(f"{path} may not be read; check its permissions.") from error
     except (OSError, ValueError) as error:
@@ -166,7 +173,7 @@ def _check_codec(context: Any, path: Path) -> None:
         raise VideoError(f"{path} is coded in a way that cannot be decoded; convert it, to H.264 for example.")
     if context.width * context.height > LARGEST_PICTURE:
         raise VideoError(f"{path} says its pictures are {context.width} x {context.height} pixels; make them smaller, "
-                         f"{LARGEST_PICTURE >> 20} million at most.")
+                         f"{LARGEST_PICTURE // 1_000_000} million at most.")
 
 
 def _ends_as_gif(path: Path) -> bool:

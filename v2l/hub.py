@@ -263,8 +263,9 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
         raise ModelError(f"{repo.id!r} is no name of a Hub repository; they look like org/name.") from None
     except _transport_error() as error:
         reason = str(error) or type(error).__name__
-        raise ModelError(f"The connection to {endpoint()} failed while fetching {what} ({reason}); "
-                         "try again, a download continues where it stopped.") from None
+        raise ModelError(f"The connection to {endpoint()} failed while fetching {what} ({reason}); check "
+                         "the network and try again: a download continues where it stopped, and what is in the cache "
+                         "works without.") from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise ModelError(f"There is no space left for {what} in {hub_cache()}; free some, or move the cache with "
