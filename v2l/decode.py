@@ -21,8 +21,8 @@ from v2l.errors import VideoError
 
 _LEAP = 48
 """Frames that must be skipped by a jump for it to be worth it."""
-_CHECKING = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
-"""Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notice none."""
+_CHECKING = {"vp9": "libvpx-vp9"}
+"""Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
 _LARGE = 1 << 24
 """Pixels of a picture from which on only one is decoded at a time: each takes 25 MB at least."""
 
