@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from v2l.errors import AdapterError
 from v2l.files import replacing
-from v2l.record import VERSIONS, Invalid, Record, check, decode, encode, needed_version
+from v2l.record import VERSIONS, Invalid, Record, check, decode, encode, is_unicode, needed_version
 
 Array = npt.NDArray[Any]
 
@@ -331,8 +331,8 @@ def _read_header(file: BinaryIO) -> _Header:
     metadata = document.pop("__metadata__", None)
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise Invalid("it is a safetensors file of another kind")
-    if any(not isinstance(value, str) for value in metadata.values()):
-        raise Invalid("its metadata are not strings")
+    if not all(is_unicode(text) for pair in metadata.items() for text in pair):
+        raise Invalid("its metadata are not text")
     _check_version(metadata.get("version", ""), os.fspath(file.name))
     if "record" not in metadata:
         raise Invalid("it has no record")

@@ -97,6 +97,11 @@ def _text(x: Any) -> bool:
     return isinstance(x, str) and x != ""
 
 
+def is_unicode(x: Any) -> bool:
+    """A text without half a surrogate pair, which other readers of safetensors refuse."""
+    return isinstance(x, str) and x.encode(errors="ignore").decode() == x
+
+
 def _finite(x: Any) -> bool:
     """A number that fits a float; JSON's integers have no bound of their own."""
     return isinstance(x, (int, float)) and not isinstance(x, bool) and -1e300 < x < 1e300
@@ -119,7 +124,7 @@ def _not_negative(x: Any) -> bool:
 
 
 def _metadata(x: Any) -> bool:
-    return (isinstance(x, dict) and all(isinstance(y, str) for pair in x.items() for y in pair)
+    return (isinstance(x, dict) and all(is_unicode(y) for pair in x.items() for y in pair)
             and not x.keys() & {"format", "version", "record"})
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from v2l import hub
 from v2l.errors import ModelError
 from v2l.hub import Progress, Repo
-from v2l.verify import missing_files, weight_names
+from v2l.verify import missing_files, plain_loading, weight_names
 
 INSTRUCTIONS = """\
 You grade an answer about a video. People who saw the video wrote the references.
@@ -127,10 +127,10 @@ def _load(folder: Path, name: str, device: Any, dtype: Any) -> tuple[Any, Any]:
     """Model and tokenizer; none of their repository's code is run."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
+    options = plain_loading(folder)
     try:
-        options = {"local_files_only": True, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True, **options)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
     except Exception as error:  # whatever transformers raises for what it finds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"The judge {name} cannot be loaded ({reason.rstrip('.')}); choose a text model that "

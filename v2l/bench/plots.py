@@ -20,7 +20,8 @@ Html = NewType("Html", str)
 WIDTH, HEIGHT, FONT = 340, 250, 12.5
 _TOP, _BOTTOM = 26, 38
 COLORS = 6
-_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+                      "\ud800-\udfff\ufffe\uffff]")
 """What no document may hold."""
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.commands.asking import joined
-from v2l.commands.console import Console, Failures, columns, write, write_json
+from v2l.commands.console import Console, Failures, columns, write, write_json, write_path
 from v2l.commands.options import Force, Json, Output, Quiet, argument, option, parse_time, positive
 from v2l.commands.plan import SUFFIX, check_output, expand
 from v2l.errors import AdapterError, UsageError, V2LError
@@ -94,7 +94,7 @@ def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Cons
                     "rank": adapter.total_rank + adapter.rank, **error, **facts, "size": adapter.file_size,
                     "skipped": skipped})
     else:
-        write(str(output))
+        write_path(output)
 
 
 def _same(one: Adapter, other: Adapter) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from v2l.commands.console import Console, write, write_json
+from v2l.commands.console import Console, write_json, write_path
 from v2l.commands.options import Json, Offline, Quiet, argument, option
 from v2l.commands.plan import check_writable
 from v2l.config import DEFAULT_MODEL
@@ -41,4 +41,4 @@ def export(
     if json:
         write_json({"output": str(output), "checkpoint": files.name, "base": named, "size": output.stat().st_size})
     else:
-        write(str(output))
+        write_path(output)

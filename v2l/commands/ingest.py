@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2l.commands.console import Console, Failures, write, write_json
+from v2l.commands.console import Console, Failures, write_json, write_path
 from v2l.commands.options import (
     Checkpoint,
     Compute,
@@ -149,7 +149,7 @@ class _Run:
             if self.json:
                 write_json(_document(made))
             else:
-                write(str(made.job.output))
+                write_path(made.job.output)
         except OutputError as error:
             self.failures.add(error, made.job.video)
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from v2l.commands.console import Console, columns, write, write_json
+from v2l.commands.console import Console, columns, write, write_json, write_path
 from v2l.commands.options import Checkpoint, Command, Json, Quiet, argument
 
 models = typer.Typer(rich_markup_mode=None)
@@ -51,8 +51,8 @@ def pull_model(
         base, hypernetwork = pull(name, progress=console.progress)
         if checkpoint is not None:
             hypernetwork = find_hypernetwork(name, checkpoint, progress=console.progress)
-    write(str(base.folder))
+    write_path(base.folder)
     if hypernetwork is None:
         console.warn(f"No hypernetwork is known for {name}; name one with --checkpoint when you ingest.")
     else:
-        write(str(hypernetwork.weights))
+        write_path(hypernetwork.weights)

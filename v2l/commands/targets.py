@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2l.commands.console import Console, Failures, write, write_json
+from v2l.commands.console import Console, Failures, write_json, write_path
 from v2l.commands.options import (
     Compute,
     Device,
@@ -152,5 +152,5 @@ class _Run:
                             "resumed": plan.resumed, "texts": self.texts, "cut": self.cut,
                             "seconds": round(seconds, 3)})
             else:
-                write(str(plan.path))
+                write_path(plan.path)
         self.failures.exit()

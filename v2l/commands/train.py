@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2l.commands.console import Console, report, write, write_json
+from v2l.commands.console import Console, report, write_json, write_path
 from v2l.commands.export import export
 from v2l.commands.options import (
     Command,
@@ -155,7 +155,7 @@ def _tell(console: Console, trained: Trained, json: bool) -> None:
     if json:
         write_json(trained.to_json())
     else:
-        write(str(trained.weights))
+        write_path(trained.weights)
 
 
 for command in (targets, export):

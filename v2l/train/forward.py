@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from v2l.attention import attend
+from v2l.verify import plain_loading
 from v2l.vision import patch_places
 
 LayerPair = tuple[Tensor, Tensor]
@@ -34,7 +35,7 @@ def load_frozen(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
     shown = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
+        model: Any = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype, **plain_loading(folder))
     finally:
         if shown:
             logging.enable_progress_bar()
