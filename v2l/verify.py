@@ -223,6 +223,16 @@ def check_base(folder: Path) -> None:
         raise ModelError(f"The base model in {folder} does not match its config.json: {'; '.join(problems)}.")
 
 
+def plain_loading(folder: Path) -> dict[str, Any]:
+    """Options of transformers' `from_pretrained` with which it loads what lies in a folder and nothing else. A
+    config.json may name code beside it, or a Hub repository with compiled kernels for attention. ModelError where the
+    folder has another model loaded in place of its own."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder} holds an adapter_config.json, by which another model would be loaded; take it out.")
+    return {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True,
+            "attn_implementation": "sdpa"}
+
+
 def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
     """ValueError unless these are the sizes of a model that can be built and run."""
     problems = []
