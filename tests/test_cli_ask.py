@@ -324,12 +324,15 @@ def test_a_name_in_a_file_never_becomes_a_path(here: Path, base: str, said: str)
 
 
 def test_the_base_an_adapter_names_is_used(here: Path) -> None:
+    """A preset's, or one that is on this disk: a stranger's adapter fetches nothing of its own choice."""
     adapter = load("short.v2lora")
-    for name in ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "someone/else"):
+    for name, status, says in (("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", 1, "offline"),
+                               ("someone/else", 2, "not on this disk; fetch it with --model someone/else"),
+                               ("someone/else@../../x", 2, "in a folder called"), ("/etc", 2, "in a folder called")):
         base = {**adapter.record["base"], "id": name}
         save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
-        said = refused("ask", "named.v2lora", "Why?", "--offline")
-        assert name in said and "offline" in said
+        said = refused("ask", "named.v2lora", "Why?", "--offline", status=status)
+        assert name in said and says in said
 
 
 def test_from_the_hub_to_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -68,7 +68,7 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]
         item = parse_item(document, path.parent, f"{path}, line {number}")
         before = lines.setdefault(item.id, number)
         if before != number:
-            raise UsageError(f"{path}, line {number}: the id {json.dumps(item.id)} is that of line {before} too; "
+            raise UsageError(f"{path}, line {number}: the id {_short(item.id)} is that of line {before} too; "
                              "give each line its own.")
         found.append((item, document))
     if not found:
@@ -112,10 +112,10 @@ def parse_item(document: dict[str, Any], folder: Path, where: str) -> Item:
         line.problems.append(f"end ({end:g}) does not come after start ({start or 0:g})")
     split = line.text("split") or "train"
     if split not in SPLITS:
-        line.problems.append(f"split is {json.dumps(split)}, not {_either(SPLITS)}")
+        line.problems.append(f"split is {_short(split)}, not {_either(SPLITS)}")
     benchmark, choices, task = line.text("benchmark"), line.texts("choices"), line.text("task")
     if task not in ("", *TASKS):
-        line.problems.append(f"task is {json.dumps(task)}, not {_either(TASKS)}")
+        line.problems.append(f"task is {_short(task)}, not {_either(TASKS)}")
     if line.problems:
         raise UsageError(f"{where}: {'; '.join(line.problems)}.")
     return Item(id, folder / video, tuple(turns), start, end, split, benchmark, choices, task)

@@ -69,9 +69,11 @@ class Figures:
     findings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return (f"{self.name}: {self.accepted + self.refused + len(self.findings)} inputs, {self.accepted} accepted, "
-                f"{self.refused} refused in {len(self.sentences)} ways, slowest {self.slowest:.2f} s, memory "
-                f"+{self.growth >> 20} MB, {len(self.findings)} findings")
+        return (
+            f"{self.name}: {self.accepted + self.refused + len(self.findings)} inputs, {self.accepted} accepted, "
+            f"{self.refused} refused in {len(self.sentences)} ways, slowest {self.slowest:.2f} s, memory "
+            f"+{self.growth >> 20} MB, {len(self.findings)} findings"
+        )
 
 
 def run(format: Format, count: int, seed: int, only: int | None = None) -> Figures:
@@ -98,8 +100,9 @@ def run(format: Format, count: int, seed: int, only: int | None = None) -> Figur
             if isinstance(error, KeyboardInterrupt):
                 raise
             last = traceback.extract_tb(error.__traceback__)[-1]
-            figures.findings.append(f"{number}: {type(error).__name__}: {str(error)[:300]!r} in {last.filename}, "
-                                    f"line {last.lineno}")
+            figures.findings.append(
+                f"{number}: {type(error).__name__}: {str(error)[:300]!r} in {last.filename}, line {last.lineno}"
+            )
             if only is not None:
                 traceback.print_exc()
         figures.slowest = max(figures.slowest, time.perf_counter() - started)
@@ -131,9 +134,24 @@ def _largest() -> int:
 
 _watching = False
 _seen: list[str] = []
-_FORBIDDEN = ("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "subprocess.Popen", "pty.spawn",
-              "socket.connect", "socket.getaddrinfo", "ctypes.dlopen", "os.symlink", "os.chmod", "pickle.find_class",
-              "webbrowser.open", "code.__new__")
+_FORBIDDEN = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.fork",
+    "os.forkpty",
+    "subprocess.Popen",
+    "pty.spawn",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "ctypes.dlopen",
+    "os.symlink",
+    "os.chmod",
+    "pickle.find_class",
+    "webbrowser.open",
+    "code.__new__",
+)
 
 
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
@@ -177,8 +195,18 @@ def formats() -> dict[str, Callable[[Path], Format]]:
     """Each takes a folder to work in."""
     from reliability import documents, models, released, tensors
 
-    return {kind.name: kind for kind in (tensors.Adapters, tensors.Hypernetworks, released.Checkpoints, models.Bases,
-                                         documents.Manifests, documents.Journals, documents.Annotations)}
+    return {
+        kind.name: kind
+        for kind in (
+            tensors.Adapters,
+            tensors.Hypernetworks,
+            released.Checkpoints,
+            models.Bases,
+            documents.Manifests,
+            documents.Journals,
+            documents.Annotations,
+        )
+    }
 
 
 def main() -> None:

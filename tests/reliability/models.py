@@ -9,22 +9,30 @@ from random import Random
 
 import numpy as np
 import torch
+
 from reliability import mutations
 from reliability.tensors import second_opinion
-
 from v2l.answer import next_logits
 from v2l.base import Base
 from v2l.checkpoints import find_base
 from v2l.prompt import question_prompt
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "tiny-vlm"
-_WORDS = ("auto_map", "trust_remote_code", "_name_or_path", "rope_scaling", "head_dim", "quantization_config", "tie_word_embeddings")
+_WORDS = (
+    "auto_map",
+    "trust_remote_code",
+    "_name_or_path",
+    "rope_scaling",
+    "head_dim",
+    "quantization_config",
+    "tie_word_embeddings",
+)
 _INDEX = "model.safetensors.index.json"
 _TRAP = "from reliability.fuzz import fire\nfire()\nclass Evil:\n    from_pretrained = fire\n"
 
 
 class Bases:
-    """The reference base, with one file of its folder changed. There is code in the folder too, which nobody may run."""
+    """The reference base, one file of its folder changed. There is code in the folder too, which nobody may run."""
 
     name = "base"
 
@@ -38,11 +46,18 @@ class Bases:
         weights = mutations.parts((self.folder / "model.safetensors").read_bytes())[0]
         self.files = {path.name: path.read_bytes() for path in self.folder.iterdir()}
         config = json.loads(self.files["config.json"])
-        evil = {"AutoConfig": "configuration_evil.Evil", "AutoModel": "modeling_evil.Evil", "AutoTokenizer":
-                ["tokenization_evil.Evil", None], "AutoModelForImageTextToText": "modeling_evil.Evil"}
+        evil = {
+            "AutoConfig": "configuration_evil.Evil",
+            "AutoModel": "modeling_evil.Evil",
+            "AutoTokenizer": ["tokenization_evil.Evil", None],
+            "AutoModelForImageTextToText": "modeling_evil.Evil",
+        }
         config |= {"auto_map": evil, "trust_remote_code": True}
         self.files["config.json"] = json.dumps(config).encode()
-        self.index = {"metadata": {"total_size": 1}, "weight_map": {name: "model.safetensors" for name in list(weights)[:5]}}
+        self.index = {
+            "metadata": {"total_size": 1},
+            "weight_map": {name: "model.safetensors" for name in list(weights)[:5]},
+        }
         self.changed = ""
         for name, data in self.files.items():
             (self.folder / name).write_bytes(data)
@@ -53,8 +68,13 @@ class Bases:
             (self.folder / _INDEX).unlink(missing_ok=True)
         elif self.changed:
             (self.folder / self.changed).write_bytes(self.files[self.changed])
-        self.changed = random.choice(["config.json"] * 6 + ["tokenizer.json"] * 4 + ["model.safetensors"] * 4 + [_INDEX] * 2 +
-                                     ["preprocessor_config.json", "processor_config.json"])
+        self.changed = random.choice(
+            ["config.json"] * 6
+            + ["tokenizer.json"] * 4
+            + ["model.safetensors"] * 4
+            + [_INDEX] * 2
+            + ["preprocessor_config.json", "processor_config.json"]
+        )
         file = self.folder / self.changed
         if random.random() < 0.02:
             return self.changed != _INDEX

@@ -8,8 +8,30 @@ from collections.abc import Callable
 from random import Random
 from typing import Any
 
-_BYTES = [b"\0", b"\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\0" * 8, b"{", b"}", b"[", b'"', b",", b":", b"\\u0000", b"null",
-          b"NaN", b"1e999", b"-1", b"9" * 30, b"\xed\xa0\x80", b"\n", b"PK\3\4", b"PK\1\2", b"PK\5\6"]
+_BYTES = [
+    b"\0",
+    b"\xff",
+    b"\x7f\xff\xff\xff",
+    b"\xff" * 8,
+    b"\0" * 8,
+    b"{",
+    b"}",
+    b"[",
+    b'"',
+    b",",
+    b":",
+    b"\\u0000",
+    b"null",
+    b"NaN",
+    b"1e999",
+    b"-1",
+    b"9" * 30,
+    b"\xed\xa0\x80",
+    b"\n",
+    b"PK\3\4",
+    b"PK\1\2",
+    b"PK\5\6",
+]
 
 
 def of_bytes(random: Random, data: bytes, head: int = 0) -> bytes:
@@ -24,20 +46,20 @@ def of_bytes(random: Random, data: bytes, head: int = 0) -> bytes:
             out[at] ^= 1 << random.randrange(8)
         elif kind == 1:
             piece = random.choice(_BYTES)
-            out[at:at + len(piece)] = piece
+            out[at : at + len(piece)] = piece
         elif kind == 2:
             out[at:at] = random.choice(_BYTES)
         elif kind == 3:
-            del out[at:at + length]
+            del out[at : at + length]
         elif kind == 4:
-            out[at:at] = out[at:at + length]
+            out[at:at] = out[at : at + length]
         elif kind == 5:
             other = random.randrange(size)
-            out[at:at + length] = out[other:other + length]
+            out[at : at + length] = out[other : other + length]
         elif kind == 6 and random.random() < 0.3:
             del out[at:]
         else:
-            out[at:at + length] = random.randbytes(length)
+            out[at : at + length] = random.randbytes(length)
     return bytes(out)
 
 
@@ -58,18 +80,70 @@ def _nested(opening: str, closing: str, depth: int) -> Raw:
 
 
 _TRICKS: list[Callable[[], Any]] = [
-    lambda: None, lambda: True, lambda: False, lambda: 0, lambda: -1, lambda: 1, lambda: 2, lambda: 0.5, lambda: -0.0,
-    lambda: 2**31, lambda: 2**53 + 1, lambda: 2**63, lambda: 2**64, lambda: 10**400, lambda: Raw("9" * 5000),
-    lambda: Raw("1e308"), lambda: Raw("1e999"), lambda: Raw("-1e999"), lambda: Raw("1e-400"), lambda: Raw("NaN"),
-    lambda: Raw("Infinity"), lambda: Raw("-Infinity"), lambda: 1.7e308, lambda: 1e300, lambda: 5e-324, lambda: 1e16,
-    lambda: "", lambda: " ", lambda: "\0", lambda: "\ud800", lambda: "\udfff\ud800", lambda: "\x1b[31mred\x9b0m",
-    lambda: "\u202emoc.exe", lambda: "\r\n\x08", lambda: "a" * 5000, lambda: "/etc/passwd", lambda: "../secret",
-    lambda: "../../../../../../etc/passwd", lambda: "C:\\Windows\\x", lambda: "\\\\host\\share", lambda: "a\0b",
-    lambda: "~/.ssh/id", lambda: "file:///etc/passwd", lambda: "$HOME", lambda: "%s%n{0}", lambda: "<script>",
-    lambda: [], lambda: {}, lambda: [[]], lambda: [None], lambda: {"": None}, lambda: [1] * 300,
-    lambda: {str(i): i for i in range(300)}, lambda: _nested("[", "]", 40), lambda: _nested("[", "]", 3000),
-    lambda: _nested('{"a":', "}", 40), lambda: _nested('{"a":', "}", 100_000), lambda: "F32", lambda: [0, 0],
-    lambda: Raw('{"a":1,"a":2}'), lambda: Raw("01"), lambda: Raw("'a'"), lambda: Raw("[1,]"), lambda: Raw("\u00e9"),
+    lambda: None,
+    lambda: True,
+    lambda: False,
+    lambda: 0,
+    lambda: -1,
+    lambda: 1,
+    lambda: 2,
+    lambda: 0.5,
+    lambda: -0.0,
+    lambda: 2**31,
+    lambda: 2**53 + 1,
+    lambda: 2**63,
+    lambda: 2**64,
+    lambda: 10**400,
+    lambda: Raw("9" * 5000),
+    lambda: Raw("1e308"),
+    lambda: Raw("1e999"),
+    lambda: Raw("-1e999"),
+    lambda: Raw("1e-400"),
+    lambda: Raw("NaN"),
+    lambda: Raw("Infinity"),
+    lambda: Raw("-Infinity"),
+    lambda: 1.7e308,
+    lambda: 1e300,
+    lambda: 5e-324,
+    lambda: 1e16,
+    lambda: "",
+    lambda: " ",
+    lambda: "\0",
+    lambda: "\ud800",
+    lambda: "\udfff\ud800",
+    lambda: "\x1b[31mred\x9b0m",
+    lambda: "\u202emoc.exe",
+    lambda: "\r\n\x08",
+    lambda: "a" * 5000,
+    lambda: "/etc/passwd",
+    lambda: "../secret",
+    lambda: "../../../../../../etc/passwd",
+    lambda: "C:\\Windows\\x",
+    lambda: "\\\\host\\share",
+    lambda: "a\0b",
+    lambda: "~/.ssh/id",
+    lambda: "file:///etc/passwd",
+    lambda: "$HOME",
+    lambda: "%s%n{0}",
+    lambda: "<script>",
+    lambda: [],
+    lambda: {},
+    lambda: [[]],
+    lambda: [None],
+    lambda: {"": None},
+    lambda: [1] * 300,
+    lambda: {str(i): i for i in range(300)},
+    lambda: _nested("[", "]", 40),
+    lambda: _nested("[", "]", 3000),
+    lambda: _nested('{"a":', "}", 40),
+    lambda: _nested('{"a":', "}", 100_000),
+    lambda: "F32",
+    lambda: [0, 0],
+    lambda: Raw('{"a":1,"a":2}'),
+    lambda: Raw("01"),
+    lambda: Raw("'a'"),
+    lambda: Raw("[1,]"),
+    lambda: Raw("\u00e9"),
 ]
 
 
@@ -95,14 +169,26 @@ def of_json(random: Random, value: Any, names: tuple[str, ...] = ()) -> Any:
         elif kind == 6 and isinstance(holder, list):
             holder[key:key] = [holder[key]] * random.choice([1, 2, 100])
         elif kind == 7 and type(holder[key]) in (int, float):
-            holder[key] = holder[key] + random.choice([-1, 1, 0.5, 1000, 2**32, -2**32])
+            holder[key] = holder[key] + random.choice([-1, 1, 0.5, 1000, 2**32, -(2**32)])
         else:
             holder[key] = random.choice([[holder[key]], {"a": holder[key]}, str(holder[key])[:100]])
     return value
 
 
-_TRICK_KEYS = ("", "__class__", "__proto__", "auto_map", "trust_remote_code", "../x", "\0", "\ud800", "\x1b[2J", "own",
-               "metadata", "compressed")
+_TRICK_KEYS = (
+    "",
+    "__class__",
+    "__proto__",
+    "auto_map",
+    "trust_remote_code",
+    "../x",
+    "\0",
+    "\ud800",
+    "\x1b[2J",
+    "own",
+    "metadata",
+    "compressed",
+)
 
 
 def _places(value: Any) -> list[tuple[Any, Any]]:
@@ -175,8 +261,21 @@ def of_safetensors(random: Random, header: dict[str, Any], data: bytes) -> Parts
     elif kind == 3:
         one["dtype"] = random.choice(["F64", "F16", "BF16", "F32", "I8", "BOOL", "F8_E4M3", "X", "f32", "F4"])
     elif kind == 4:
-        one["shape"] = random.choice([[], [0], [1], [-1, -1], [2**32, 2**32], one["shape"][::-1], [*one["shape"], 1],
-                                      [2**62, 4], one["shape"][1:], [1.0], [True, *one["shape"][1:]]])
+        one["shape"] = random.choice(
+            [
+                [],
+                [0],
+                [1],
+                [-1, -1],
+                [2**32, 2**32],
+                one["shape"][::-1],
+                [*one["shape"], 1],
+                [2**62, 4],
+                one["shape"][1:],
+                [1.0],
+                [True, *one["shape"][1:]],
+            ]
+        )
     elif kind == 5:
         one["shape"], other["shape"] = other["shape"], one["shape"]
     elif kind == 6:
@@ -184,7 +283,7 @@ def of_safetensors(random: Random, header: dict[str, Any], data: bytes) -> Parts
     elif kind == 7:
         header[random.choice(["x", "../x", "", "down_proj.C", "\x1b[31m", "lm_head.weight", "a" * 300])] = dict(one)
     elif kind == 8:
-        data = data[:random.randrange(len(data) + 1)]
+        data = data[: random.randrange(len(data) + 1)]
     elif kind == 9:
         data += random.randbytes(random.choice([1, 4, 64]))
     elif kind == 10:
@@ -202,6 +301,16 @@ def of_numbers(random: Random, data: bytes) -> bytes:
     out = bytearray(data)
     for _ in range(random.choice([1, 3, 100])):
         at = random.randrange(max(1, len(out) // 4)) * 4
-        out[at:at + 4] = random.choice([b"\0\0\x80\x7f", b"\0\0\xc0\x7f", b"\xff\xff\x7f\x7f", b"\0\0\xc0\xff", b"\0\x7c\0\x7e",
-                                        b"\x80\x7f\x80\xff", b"\xff\xff\xff\xff", b"\1\0\0\0"])
-    return bytes(out[:len(data)])
+        out[at : at + 4] = random.choice(
+            [
+                b"\0\0\x80\x7f",
+                b"\0\0\xc0\x7f",
+                b"\xff\xff\x7f\x7f",
+                b"\0\0\xc0\xff",
+                b"\0\x7c\0\x7e",
+                b"\x80\x7f\x80\xff",
+                b"\xff\xff\xff\xff",
+                b"\1\0\0\0",
+            ]
+        )
+    return bytes(out[: len(data)])

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from adapters import make
-from reliability import mutations
 from safetensors import deserialize
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
 
+from reliability import mutations
 from v2l.adapter import load, load_label, save
 from v2l.checkpoints import find_hypernetwork
 from v2l.compose import each_segment, join, slice_segments
@@ -55,8 +55,16 @@ class Adapters:
         if kind < 0.06 and header["down_proj.A"]["dtype"] != "BF16":  # the library orders and pads as it likes
             self.file.write_bytes(data)
             metadata = header["__metadata__"]
-            save_numpy({name: np.frombuffer(told["data"], {"F32": "<f4", "F16": "<f2"}[told["dtype"]])
-                        .reshape(told["shape"]) for name, told in second_opinion(data).items()}, self.file, metadata)
+            save_numpy(
+                {
+                    name: np.frombuffer(told["data"], {"F32": "<f4", "F16": "<f2"}[told["dtype"]]).reshape(
+                        told["shape"]
+                    )
+                    for name, told in second_opinion(data).items()
+                },
+                self.file,
+                metadata,
+            )
             return True
         if kind < 0.25:
             self.file.write_bytes(mutations.of_bytes(random, data, len(data) - len(tensors)))
@@ -76,8 +84,9 @@ class Adapters:
         text = mutations.dumped(random, header)
         self.file.write_bytes(mutations.framed(text, tensors))
         if random.random() < 0.03:
-            self.file.write_bytes(random.choice([0, 1, 2**31, 2**63, 2**64 - 1]).to_bytes(8, "little")
-                                  + self.file.read_bytes()[8:])
+            self.file.write_bytes(
+                random.choice([0, 1, 2**31, 2**63, 2**64 - 1]).to_bytes(8, "little") + self.file.read_bytes()[8:]
+            )
         return False
 
     def read(self) -> None:
@@ -100,7 +109,9 @@ class Adapters:
         assert again.record == adapter.record
         whole, _ = join([again])
         if not whole.compressed:  # else its segments cannot be parted
-            assert [index for index, _ in each_segment(whole, range(len(whole.segments)))] == [*range(len(whole.segments))]
+            assert [index for index, _ in each_segment(whole, range(len(whole.segments)))] == [
+                *range(len(whole.segments))
+            ]
             slice_segments(whole, [0])
 
 
@@ -113,8 +124,20 @@ class Hypernetworks:
         self.file = folder / "hypernetwork.safetensors"
         self.json = self.file.with_suffix(".json")
         torch.manual_seed(0)
-        self.config = HypernetConfig(num_layers=2, hidden_size=4, d_in=6, d_out=4, rank=2, latent_size=8, num_queries=2,
-                                     num_blocks=1, num_heads=2, num_kv_heads=1, head_dim=4, base="org/base")
+        self.config = HypernetConfig(
+            num_layers=2,
+            hidden_size=4,
+            d_in=6,
+            d_out=4,
+            rank=2,
+            latent_size=8,
+            num_queries=2,
+            num_blocks=1,
+            num_heads=2,
+            num_kv_heads=1,
+            head_dim=4,
+            base="org/base",
+        )
         save_file(Hypernetwork(self.config).state_dict(), self.file)
         self.whole, self.said = self.file.read_bytes(), vars(self.config)
 
@@ -146,5 +169,3 @@ class Hypernetworks:
         assert all(made[name].float().equal(stored[name].float()) or stored[name].isnan().any() for name in stored)
         theirs = second_opinion(self.file.read_bytes())
         assert all(list(made[name].shape) == told["shape"] for name, told in theirs.items())
-
-

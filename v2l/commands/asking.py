@@ -182,16 +182,21 @@ def first_record(names: list[str]) -> tuple[str, Record]:
 
 
 def base_of(name: str, record: Record) -> str:
-    """What `--model` would say for the base an adapter names. A name from a file never becomes a path."""
+    """What `--model` would say for the base an adapter names. A name from a file never becomes a path, nor has
+    anything fetched that is not known by name."""
     from v2l.checkpoints import TINY_ID
-    from v2l.hub import Repo
+    from v2l.hub import Repo, snapshot
 
     base = str(record["base"]["id"])
     known = {TINY_ID: "tiny"} | {preset.base: preset.name for preset in PRESETS.values() if preset.base}
     if base in known:
         return known[base]
-    if Repo.parse(base) and not os.path.exists(base):
-        return base
+    repo = Repo.parse(base)
+    if repo and not os.path.exists(base):
+        if snapshot(repo):
+            return base
+        raise UsageError(f"{name} was made with the base {base}, which is not on this disk; fetch it with "
+                         f"--model {base} if you trust whoever published it.")
     raise UsageError(f"{name} was made with a base in a folder called {base}; name that folder with --model.")
 
 
