@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cli import documents, run
 from hub import Hub
 from processes import ROOT, Beside, files_no_larger_than
 
@@ -20,7 +22,7 @@ from v2l import checkpoints
 from v2l import hub as client
 from v2l.checkpoints import available, find_base, find_hypernetwork, pull
 from v2l.config import PRESETS
-from v2l.errors import ModelError
+from v2l.errors import ModelError, UsageError
 from v2l.hub import snapshot
 
 P500M = PRESETS["500m"]
@@ -147,7 +149,7 @@ def test_missing_things_are_named(hub: Hub) -> None:
         find_base(f"{P500M.base}@v9")
     with pytest.raises(ModelError, match=r"nothing\.pt does not exist"):
         find_hypernetwork("x", f"{P500M.base}:nothing.pt")
-    with pytest.raises(ModelError, match=r"500m, 2\.2b.*no folder.*org/name"):
+    with pytest.raises(UsageError, match=r"500m, 2\.2b.*no folder.*org/name"):
         find_base("nonsense")
     with pytest.raises(ModelError, match=r"no file some/where\.pt"):
         find_hypernetwork("500m", "some/where.pt")
@@ -315,3 +317,81 @@ def test_presets_are_listed_as_they_are_on_disk(hub: Hub) -> None:
     assert listed["500m"].base_folder is not None and not listed["500m"].ready
     assert listed["500m"].size > 800_000 and listed["2.2b"].size == 0
     assert listed["tiny"].base == checkpoints.TINY_ID
+
+
+# What was fetched is what is used.
+
+
+def blob(folder: Path, name: str) -> Path:
+    return (folder / name).resolve()
+
+
+def test_a_branch_that_moves_on_moves_nothing_here(hub: Hub) -> None:
+    found, released = find_base("500m"), find_hypernetwork("500m")
+    repo = client.Repo(P500M.base)
+    hub.repos[P500M.base]["generation_config.json"] = b"{}"
+    later = hub.commit(P500M.base)
+    assert later != found.revision
+    for name in hub.repos[P500M.base]:  # another program fetches all of it
+        if name in NEEDED:
+            client.download(client.Repo(P500M.base, later), name)
+    client.remember(repo, client.Repo(P500M.base, later))
+    assert snapshot(repo) == client.hub_cache() / repo.folder.name / "snapshots" / later
+    assert find_base("500m") == found and find_hypernetwork("500m") == released
+    assert next(a for a in available() if a.name == "500m").base_folder == found.folder
+    assert pull("500m")[0].revision == later == find_base("500m").revision
+
+
+def test_what_a_cleared_cache_lost_comes_from_the_same_commit(hub: Hub) -> None:
+    found = find_base("500m")
+    shutil.rmtree(client.hub_cache())
+    assert find_base("500m") == found
+    assert not any("/main" in request.path for request in hub.requests[-len(NEEDED):])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "generation_config.json", P500M.checkpoint_file])
+def test_what_was_changed_is_not_used(hub: Hub, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    def both() -> tuple[object, object]:
+        return find_base("500m"), find_hypernetwork("500m")
+
+    used = both()
+    file = next(path for path in client.hub_cache().rglob(name)).resolve()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-20] + bytes([whole[-20] ^ 1]) + whole[-19:])
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(ModelError, match=r"not what was fetched.*delete it and fetch it again"):
+        both()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert both() == used and file.read_bytes() == whole
+
+
+def test_a_hub_that_changes_a_commit_is_not_believed(hub: Hub) -> None:
+    found = find_base("500m")
+    file = blob(found.folder, "generation_config.json")
+    whole = file.read_bytes()
+    hub.body["generation_config.json"] = whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:]
+    for name in ("generation_config.json", "config.json"):
+        blob(found.folder, name).unlink()
+    for _ in range(2):
+        with pytest.raises(ModelError, match=r"not what was fetched"):
+            find_base("500m")
+
+
+def test_verify_reads_everything_and_pull_repairs(hub: Hub) -> None:
+    weights, converted = pull("500m")[0].folder / "model.safetensors", find_hypernetwork("500m").weights
+    said = run("models", "verify").stdout.splitlines()
+    assert len(said) == 3 and all("as it was" in line for line in said)
+    assert f"{P500M.base}: 9 files" in "".join(said)
+    for file in (weights.resolve(), converted):
+        status, whole = file.stat(), file.read_bytes()
+        file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))  # of the last number
+        os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))  # as a disk does it
+        find_base("500m")
+        wrong = run("models", "verify", "--json", status=1)
+        assert [line["changed"] for line in documents(wrong) if line["changed"]] == [[str(file)]]
+        assert str(file) in wrong.stderr and "v2l models pull" in wrong.stderr
+        if file == converted:
+            file.unlink()
+        run("models", "pull", "500m")
+        assert file.read_bytes() == whole
+        run("models", "verify")

@@ -1,6 +1,7 @@
 """Names -> verified files: `tiny`, `500m`, `2.2b`, a folder or a Hub id, and the hypernetwork that goes with it.
 
-What is on the disk and whole is used as it is, without asking the network; `pull` asks for newer versions.
+What is on the disk, whole and as it was fetched (`v2l.pins`) is used without asking the network; `pull` asks for newer
+versions.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from v2l.config import PRESETS, HypernetConfig, Preset, Sampling
 from v2l.convert import converted
 from v2l.errors import ModelError, UsageError
 from v2l.hub import NotOnHub, Progress, Repo
+from v2l.pins import is_damaged, keep, pinned
 from v2l.verify import (
     INDEX,
     check_architecture,
@@ -158,43 +160,50 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """The snapshot folder of a base, whole and checked."""
-    cached = hub.snapshot(repo)
+    asked = repo if refresh else pinned(repo, "config.json")
+    cached = hub.snapshot(asked)
     if cached and not refresh:
         try:
             check_base(cached)
+            keep(repo, cached, [name for name in (*_SMALL, *weight_names(cached)) if (cached / name).is_file()])
             return cached
         except ModelError:
             if offline:
                 raise
     if offline:
         raise hub.offline_error(str(repo))
-    pinned, names = hub.resolve(repo)
-    if cached := hub.snapshot(pinned):
-        _drop_damaged(cached)
+    exact, names = hub.resolve(asked)
+    if cached := hub.snapshot(exact):
+        _drop_damaged(repo, cached)
     if "config.json" not in names:
         raise ModelError(f"{repo} has no config.json: it is not a base model.")
-    folder = hub.download(pinned, "config.json", progress).parent
+    folder = hub.download(exact, "config.json", progress).parent
     check_architecture(folder)  # before gigabytes of something else come in
-    for name in _SMALL:
-        if name in names:
-            hub.download(pinned, name, progress)
+    small = [name for name in _SMALL if name in names]
+    for name in small:
+        hub.download(exact, name, progress)
     weights = weight_names(folder)
     if absent := [name for name in ("tokenizer.json", *weights) if name not in names]:
         raise ModelError(f"{repo} has no {' and no '.join(absent)}; "
                          "v2l needs a base with a fast tokenizer and safetensors.")
     for name in weights:
-        hub.download(pinned, name, progress)
+        hub.download(exact, name, progress)
     check_base(folder)
-    hub.remember(repo, pinned)
+    keep(repo, folder, [*small, *weights])
+    hub.remember(asked, exact)
     return folder
 
 
-def _drop_damaged(folder: Path) -> None:
-    """Takes safetensors that are not whole out of the cache, so that they are fetched again."""
-    for file in folder.glob("*.safetensors"):
+def _drop_damaged(repo: Repo, folder: Path) -> None:
+    """Takes what is not whole, or not as it was fetched, out of the cache, so that it is fetched again."""
+    for file in folder.rglob("*"):
         try:
-            read_header(file)
+            if file.suffix == ".safetensors":
+                read_header(file)
+            damaged = is_damaged(repo, folder, str(file.relative_to(folder)))
         except ModelError:
+            damaged = True
+        if damaged:
             file.resolve().unlink(missing_ok=True)
             file.unlink(missing_ok=True)
 
@@ -261,24 +270,38 @@ def _choose(repo: Repo, model: str, offline: bool) -> str:
 
 def _first_there(repos: list[Repo], file: str, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """A file of the first of these repositories that has it: in the cache, else on the Hub."""
-    if not refresh:
-        for repo in repos:
-            if (found := _cached(repo, file)) is not None:
-                return found
+    for repo in repos:
+        if (found := _cached(repo, file)) is not None:
+            folder = _snapshot_of(found, file)
+            try:
+                if not refresh:
+                    keep(repo, folder, [file])
+                    return found
+            except ModelError:
+                if offline:
+                    raise
+            _drop_damaged(repo, folder)
     if offline:
         raise hub.offline_error(f"{repos[0]}:{file}")
     absent: list[NotOnHub] = []
     for repo in repos:
         try:
-            return hub.download(repo, file, progress)
+            found = hub.download(repo if refresh else pinned(repo, file), file, progress)
+            keep(repo, _snapshot_of(found, file), [file])
+            return found
         except NotOnHub as error:
             absent.append(error)
     raise absent[0]
 
 
 def _cached(repo: Repo, file: str) -> Path | None:
-    folder = hub.snapshot(repo)
+    folder = hub.snapshot(pinned(repo, file))
     return folder / file if folder and (folder / file).is_file() else None
+
+
+def _snapshot_of(path: Path, file: str) -> Path:
+    """The folder of a commit, of the path in it of one of its files."""
+    return path.parents[len(Path(file).parts) - 1]
 
 
 def _open(file: Path, name: str) -> HypernetFiles:
@@ -304,7 +327,7 @@ def _availability(preset: Preset) -> Availability:
     if not preset.base:
         base, file = TINY_FOLDER / "base", TINY_FOLDER / TRAINED
         return _with_size(preset, TINY_ID, base if base.is_dir() else None, TINY_ID, file if file.is_file() else None)
-    base_folder = hub.snapshot(Repo(preset.base))
+    base_folder = hub.snapshot(pinned(Repo(preset.base), "config.json"))
     if base_folder and missing_files(base_folder):
         base_folder = None
     files = (_cached(Repo(id), preset.checkpoint_file) for id in preset.checkpoints)

@@ -16,6 +16,7 @@ import struct
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -26,13 +27,16 @@ from v2l.errors import ModelError
 from v2l.unpickle import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
 from v2l.verify import (
     Shapes,
+    Verified,
     cache_dir,
     caching,
     check_hypernetwork,
     differences,
+    hash_of,
     hypernetwork_shapes,
     read_hypernet_config,
     read_json,
+    remember,
     sha256_of,
 )
 
@@ -253,6 +257,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> str:
         for block in chain((len(head).to_bytes(8, "little"), head), blocks):
             f.write(block)
             digest.update(block)
+    remember(path, digest.hexdigest())
     return digest.hexdigest()
 
 
@@ -268,7 +273,8 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
     if described.exists():
         try:
             record = read_json(described)
-            if record.get("format") == FORMAT and record.get("size") == weights.stat().st_size:
+            same = record.get("format") == FORMAT and record.get("size") == weights.stat().st_size
+            if same and record["sha256"] == sha256_of(weights):
                 config = read_hypernet_config(described)
                 check_hypernetwork(weights, config)
                 return weights, config, str(record["sha256"])
@@ -281,3 +287,14 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
                   "sha256": digest, "size": weights.stat().st_size}
         f.write(json.dumps(record, indent=1).encode())
     return weights, config, digest
+
+
+def verify() -> Iterator[Verified]:
+    """Reads all that was converted and is still there."""
+    for described in sorted((cache_dir() / "hypernetworks").glob("*/hypernetwork.json")):
+        weights = described.with_suffix(".safetensors")
+        with suppress(ModelError, OSError):
+            record = read_json(described)
+            same = hash_of(weights) == record.get("sha256")
+            yield Verified(f"converted from sha256 {described.parent.name[:12]}", 1, weights.stat().st_size,
+                           [] if same else [weights])

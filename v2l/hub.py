@@ -22,11 +22,13 @@ from typing import IO, Any
 from v2l.errors import ModelError
 from v2l.files import LEFT_OVER
 from v2l.verify import hash_of
+from v2l.verify import remember as remember_hash
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (what is under way, how much is done, of how much or None): bytes of a file coming in, frames seen."""
 
-_REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w./-]+))?")
+_REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@((?!/|.*\.\.)[\w./-]+))?")
+"""A revision names a file of the cache; that must not lead out of it."""
 TRIES = 5
 """Times in a row that a connection may bring nothing before a download gives up."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -85,7 +87,7 @@ def snapshot(repo: Repo) -> Path | None:
         except OSError:
             return None
     folder = repo.folder / "snapshots" / commit
-    return folder if commit and folder.is_dir() else None
+    return folder if _COMMIT.fullmatch(commit) and folder.is_dir() else None
 
 
 def resolve(repo: Repo) -> tuple[Repo, list[str]]:
@@ -154,12 +156,14 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
             _stream(url, f, facts.size, lambda done: progress(name, done, facts.size) if progress else None)
             os.fsync(f.fileno())
         # A large file's ETag is the sha256 of its content.
-        sizes_differ = partial.stat().st_size != facts.size
-        if sizes_differ or (re.fullmatch(r"[0-9a-f]{64}", facts.etag) and hash_of(partial) != facts.etag):
+        sizes_differ, told = partial.stat().st_size != facts.size, re.fullmatch(r"[0-9a-f]{64}", facts.etag)
+        if sizes_differ or (told and hash_of(partial) != facts.etag):
             partial.unlink()
             raise ModelError(f"{repo}:{name} came in with another {'size' if sizes_differ else 'content'} than the Hub "
                              "says and was thrown away; try again.")
         os.replace(partial, blob)
+        if told:
+            remember_hash(blob, facts.etag)
 
 
 def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> None:

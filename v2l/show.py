@@ -13,6 +13,7 @@ from v2l.times import time_text
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.checkpoints import Availability
+    from v2l.verify import Verified
 
 
 def size_text(size: float) -> str:
@@ -199,3 +200,14 @@ def model_record(model: Availability) -> dict[str, Any]:
             "ready": model.ready, "size": model.size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
             "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None}
+
+
+def verified_text(found: Verified) -> str:
+    """What became of reading through what was fetched or converted."""
+    said = f"{len(found.changed)} changed since" if found.changed else "as it was"
+    return f"{found.name}: {found.files} file{'s' * (found.files > 1)}, {size_text(found.size)}, {said}"
+
+
+def verified_record(found: Verified) -> dict[str, Any]:
+    """The same, for JSON."""
+    return {"name": found.name, "files": found.files, "size": found.size, "changed": list(map(str, found.changed))}

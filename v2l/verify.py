@@ -8,8 +8,8 @@ import math
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import MISSING, fields
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -62,9 +62,7 @@ def sha256_of(file: Path) -> str:
 
 
 def _sha256_of(file: Path) -> str:
-    real, status = file.resolve(), file.stat()
-    facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
-    note = cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json"
+    note, facts = _note(file)
     try:
         known = json.loads(note.read_bytes())
         if isinstance(known, dict) and known.items() >= facts.items():
@@ -72,12 +70,35 @@ def _sha256_of(file: Path) -> str:
     except (OSError, ValueError, KeyError, RecursionError):
         pass  # nothing remembered, or nothing readable: it is only a shortcut
     digest = hash_of(file)
-    try:
-        with caching(note) as out:
-            out.write(json.dumps({**facts, "sha256": digest}).encode())
-    except ModelError:
-        pass  # a cache that cannot be written costs time, nothing else
+    remember(file, digest)
     return digest
+
+
+def remember(file: Path, digest: str) -> None:
+    """Notes the sha256 of a file, for `sha256_of`. OSError where there is no such file."""
+    note, facts = _note(file)
+    with suppress(ModelError), caching(note) as out:  # a cache that cannot be written costs time, nothing else
+        out.write(json.dumps({**facts, "sha256": digest}).encode())
+
+
+def _note(file: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the hash of a file is remembered, and what it is remembered of."""
+    real, status = file.resolve(), file.stat()
+    facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json", facts
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Files that were read through."""
+
+    name: str
+    """Of the repository, or of what was converted."""
+    files: int
+    size: int
+    """Bytes."""
+    changed: list[Path]
+    """Those that are not what they were."""
 
 
 def hash_of(file: Path) -> str:

@@ -56,3 +56,29 @@ def pull_model(
         console.warn(f"No hypernetwork is known for {name}; name one with --checkpoint when you ingest.")
     else:
         write_path(hypernetwork.weights)
+
+
+@models.command("verify", cls=Command)
+def verify_models(json: Json = False, quiet: Quiet = False) -> None:
+    """Read through all that was fetched, and compare it with what it was then.
+
+    At every use only sizes and times of change are compared. What was converted is compared too.
+
+    \b
+      v2l models verify
+    """
+    from v2l.convert import verify as verify_converted
+    from v2l.errors import ModelError
+    from v2l.pins import verify as verify_fetched
+    from v2l.show import verified_record, verified_text
+
+    with Console(quiet).working("Reading"):
+        found = [*verify_fetched(), *verify_converted()]
+    for one in found:
+        if json:
+            write_json(verified_record(one))
+        else:
+            write(verified_text(one))
+    if bad := [path for one in found for path in one.changed]:
+        raise ModelError(f"{', '.join(map(str, bad))} changed since; delete that, and fetch it again with "
+                         "`v2l models pull`.")
