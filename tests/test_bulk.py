@@ -26,7 +26,7 @@ from videos import write
 from v2l import bulk
 from v2l.adapter import load
 from v2l.bulk import Failed, Job, Made, Settings, ingest_all
-from v2l.commands.bar import Bar, Pace, clock, shortened
+from v2l.commands.bar import Bar, Pace, clock
 from v2l.commands.console import Console
 from v2l.commands.plan import plan
 from v2l.commands.shard import Shard, parse_shard
@@ -34,6 +34,7 @@ from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
 from v2l.files import replacing
+from v2l.show import shortened
 from v2l.video import Clip, Frame, open_clip
 
 VIDEOS = REFERENCE / "videos"

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from cli import MAKE, REFERENCE, command, environment, refused
+from cli import MAKE, MODEL, REFERENCE, command, environment, refused, run
 from processes import Beside
 from test_train_run import TRAIN
 
 from v2l.adapter import load
+from v2l.commands.asking import lots
+from v2l.errors import UsageError
 from v2l.lock import Busy, alone
 from v2l.manifest import Item, Turn, write_manifest
 
@@ -86,6 +88,28 @@ def test_two_trainings_in_one_folder(here: Path) -> None:
     with alone(Path("mine/.v2l.lock")):
         assert refused(*words) == "Another run is training in mine; wait for its end, or name another folder."
         assert os.listdir("mine") == [".v2l.lock"]
+
+
+# Much at once.
+
+
+def test_a_question_of_100000_words_fails_alone(here: Path) -> None:
+    run("ingest", VIDEOS / "short.mp4", "-o", "a.v2lora", *MAKE)
+    words = ("ask", "a.v2lora", "-", *MODEL, "--max-new-tokens", 2)
+    result = run(*words, stdin="Why?\n" + "where is it " * 33_334 + "\nWho?\n", status=1)
+    assert result.stderr.splitlines() == [
+        "Q: Why?", "Error: The question 'where is it where i…e is it where is it ' is 300,018 tokens long and the base "
+        "tiny-vlm reads no more than 8,192; ask a shorter one.", "Q: Who?"]
+
+
+def test_a_line_of_stdin_without_an_end(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Endless:
+        def read1(self, size: int) -> bytes:
+            return b"x" * size
+
+    monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": Endless()})())
+    with pytest.raises(UsageError, match="A line of stdin is longer than 8 MB; write one question a line"):
+        list(lots(["-"]))
 
 
 # Ways out.

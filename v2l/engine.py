@@ -24,8 +24,9 @@ from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.hub import Progress
 from v2l.hypernetwork import Hypernetwork
 from v2l.packed import pack
-from v2l.prompt import context_prompt, cut_tiles, tile_grid
+from v2l.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
 from v2l.record import Record, singles
+from v2l.show import shortened
 from v2l.text import Cache, LayerAdapter
 from v2l.verify import read_json
 from v2l.video import Clip, is_source, open_clip, span
@@ -280,10 +281,20 @@ class Engine:
                                f"{words.format(*has)}, not {words.format(*fits)}; get it again, or ingest the video.")
         return bind(adapter, self.device)
 
+    def check_question(self, question: str) -> None:
+        """Raises UsageError for a question that is longer than the base can read, as do all that take one."""
+        limit = self.base.text_config.max_positions
+        if 4 * len(question) + 100 <= limit:  # no character takes more tokens; the rest of the prompt has a few
+            return
+        if (count := len(self.base.encode(question_prompt(question)))) > limit:
+            raise UsageError(f"The question {shortened(question, 40)!r} is {count:,} tokens long and the base "
+                             f"{self.files.name} reads no more than {limit:,}; ask a shorter one.")
+
     def ask(
         self, adapter: list[LayerAdapter] | Adapter | None, question: str, decoding: Decoding | None = None
     ) -> Reply:
         """A question to an adapter (None: to the bare base). Iterate the reply for text as it comes."""
+        self.check_question(question)
         bound = self.bind(adapter) if isinstance(adapter, Adapter) else adapter
         return ask(self.base, bound, question, decoding or Decoding())
 
@@ -301,6 +312,7 @@ class Engine:
         last: Adapter | None = None
         bound: list[LayerAdapter] | None = None
         for adapter, question in rows:
+            self.check_question(question)
             if not isinstance(adapter, Adapter):
                 yield adapter, question
                 continue
@@ -323,6 +335,7 @@ class Engine:
             video = self.see(open_clip(Path(video), sampling), sampling)
         if "<image>" in question:
             raise UsageError("A question with the video in the prompt cannot contain <image>; leave it out.")
+        self.check_question(question)
         base, decoding = self.base, decoding or Decoding()
         ids = base.encode(video.prompt(base.image_seq_len, question, generate))
         return Reply(
@@ -350,6 +363,7 @@ class Engine:
     ) -> Reply:
         """`direct` with the video's part of the prompt computed before, by `prefix`."""
         started = time.perf_counter()
+        self.check_question(question)
         cache, length = prefix
         cache.length = length
         ids = self.base.encode(seen.prompt(self.base.image_seq_len, question, generate=True))
@@ -369,6 +383,8 @@ class Engine:
         """Many questions to `direct_cached`: its answers, up to rounding, in order, computed together and several times
         faster. `prefix` needs no room for more."""
         base, (cache, length) = self.base, prefix
+        for question in questions:
+            self.check_question(question)
         prompts = [base.encode(seen.prompt(base.image_seq_len, question, generate=True)) for question in questions]
         if prompts:
             head = base.embed(prompts[0][:length], seen.image_tokens)

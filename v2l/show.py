@@ -27,6 +27,14 @@ def size_text(size: float) -> str:
     return f"{size / 1000:.3g} GB"
 
 
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters; the end stays, where a name differs from its neighbours."""
+    if len(text) <= room:
+        return text
+    front = (room - 1) // 2
+    return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
+
+
 MOST_TEXT = 4000
 """Characters shown of a value; to wrap millions would take hours."""
 
@@ -83,7 +91,7 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
         values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
     unknown = record.keys() - _KNOWN
-    fields += [(one, encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
+    fields += [(" ".join(one[:40].split()), encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
     if len(unknown) > SOME_SEGMENTS:
         fields += [("", f"and {len(unknown) - SOME_SEGMENTS} more fields; --json shows all")]
     return _lines(adapter.name, fields, width)

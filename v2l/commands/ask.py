@@ -106,5 +106,6 @@ def ask(
         askers.converse(asker)
         return
     for lot in asking.lots(questions):
-        asker(lot, noted=several and not each)
+        if fit := asker.fitting(lot):
+            asker(fit, noted=several and not each)
     asker.failures.exit()

@@ -16,6 +16,7 @@ from v2l.commands.console import Console, Failures, harmless, is_terminal, one_l
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
 from v2l.interrupts import Terminated
+from v2l.show import shortened
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -58,6 +59,20 @@ class Asker:
         """`noted` repeats each question on stderr."""
         raise NotImplementedError
 
+    def fitting(self, lot: list[str]) -> list[str]:
+        """Without the questions that are too long for the base: they fail by themselves, and stop no other."""
+        fit = []
+        for question in lot:
+            try:
+                self._engine.check_question(question)
+                fit.append(question)
+            except V2LError as error:
+                self.failures.add(error, "")
+        return fit
+
+    def _note(self, question: str) -> None:
+        self._console.note(f"Q: {shortened(question, 1000)}")
+
     def _print(self, made: Answer, question: str, took: float, facts: dict[str, Any], before: str = "") -> None:
         self._console.aside()
         if not made.finite:
@@ -83,7 +98,7 @@ class AskVideo(Asker):
     def __call__(self, lot: list[str], noted: bool = False) -> None:
         for question in lot:
             if noted:
-                self._console.note(f"Q: {question}")
+                self._note(question)
             try:
                 with self._console.working("Thinking"):
                     started = time.perf_counter()
@@ -132,7 +147,7 @@ class AskAdapter(Asker):
     def _tell(self, one: Prepared, noted: bool) -> None:
         self._console.aside()
         if noted:
-            self._console.note(f"Q: {one.question}")
+            self._note(one.question)
         if len(one.by) < len(self._parts):
             self._console.warn(f"Answered from {' and '.join(map(self._parts.label, one.by))}.")
 

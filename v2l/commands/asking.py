@@ -101,6 +101,10 @@ def lots(words: Iterable[str]) -> Iterator[list[str]]:
         yield lot
 
 
+_LONGEST_LINE = 8 << 20
+"""Bytes; no base reads as much."""
+
+
 def _stdin_lots() -> Iterator[list[str]]:
     stdin: Any = sys.stdin.buffer if sys.stdin else io.BytesIO()
     rest, there = b"", True
@@ -108,6 +112,8 @@ def _stdin_lots() -> Iterator[list[str]]:
         data = stdin.read1(1 << 16)
         there = bool(data)
         *lines, rest = (rest + (data or b"\n")).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise UsageError(f"A line of stdin is longer than {_LONGEST_LINE >> 20} MB; write one question a line.")
         if lot := [line.rstrip(b"\r").decode(errors="replace") for line in lines if line.strip()]:
             yield lot
 

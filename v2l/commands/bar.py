@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2l.show import size_text
+from v2l.show import shortened, size_text
 
 _TELLING = 3.0
 """Seconds from which on the frames of the first of many things tell how long all will take."""
@@ -120,11 +120,3 @@ def clock(seconds: float) -> str:
     """0:05, 12:30, 1h02."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
-
-
-def shortened(text: str, room: int) -> str:
-    """At most `room` characters; the end stays, where a name differs from its neighbours."""
-    if len(text) <= room:
-        return text
-    front = (room - 1) // 2
-    return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
