@@ -371,8 +371,10 @@ def test_what_is_not_a_video(tmp_path: Path) -> None:
     refused(tmp_path / "img_01.png", "is a picture")
     refused(tmp_path / "jpeg.mp4", "is a picture")
     refused(tmp_path / "song.m4a", "only audio")
-    for name in ("img_%02d.png", "0", "rtsp://localhost/x", "concat:a|b"):
+    for name in ("img_%02d.png", "0", "concat:a|b"):
         refused(Path(name), "no such file")
+    with pytest.raises(VideoError, match="is an address"):
+        open_clip(Path("rtsp://localhost/x"), Sampling())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

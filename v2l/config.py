@@ -48,6 +48,8 @@ DECODED_AHEAD = 64 << 20
 
 SHORTEST_SEGMENT = 1.0
 """Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""
+MOST_SEGMENTS = 1 << 16
+"""More, of a frame each, record more than one file can hold."""
 REMNANT = 0.25
 """What is left at the end of a video becomes a segment of its own from this part of a segment's length on; a shorter
 rest would weigh as much in the joined adapter as a whole segment, and joins the one before it."""

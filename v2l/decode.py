@@ -23,8 +23,9 @@ _LEAP = 48
 """Frames that must be skipped by a jump for it to be worth it."""
 _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
-_LARGE = 1 << 24
-"""Pixels of a picture from which on only one is decoded at a time: each takes 25 MB at least."""
+_THREADED = range(1 << 18, 1 << 24)
+"""Pixels of pictures of which several are decoded at a time. Small ones are fast anyway, and where pictures are decoded
+one by one none is handed out before its faults are noted; of larger ones each takes 25 MB at least."""
 
 
 class _Missed(Exception):
@@ -239,12 +240,12 @@ def _context(stream: Any) -> Any:
     import av
 
     context = stream.codec_context
-    name, pixels = _CHECKING.get(context.name), context.format
+    name, pixels, size = _CHECKING.get(context.name), context.format, context.width * context.height
     if name and pixels is not None and pixels.components[0].bits == 8:  # what they decode however they were built
         with suppress(av.codec.codec.UnknownCodecError):
             checking = limit(av.CodecContext.create(name, "r"))
             checking.extradata = context.extradata
-            checking.thread_type = "AUTO"
-            return checking
-    context.thread_type = "SLICE" if context.width * context.height > _LARGE else "AUTO"
+            context = checking
+    context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
+    context.thread_count = 0 if size in _THREADED else 1
     return context

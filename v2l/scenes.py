@@ -22,9 +22,10 @@ from math import ceil
 import numpy as np
 import numpy.typing as npt
 
-from v2l.config import Scenes
+from v2l.config import MOST_SEGMENTS, Scenes
 from v2l.container import Track
 from v2l.decode import thumbnails
+from v2l.errors import VideoError
 
 SIZE = (32, 18)
 """Width and height of the pictures compared: noise is averaged away, what a picture shows is not."""
@@ -56,8 +57,10 @@ def choose(found: Iterable[tuple[float, float]], start: float, end: float, scene
     """(seconds, strength) of what was found in [start, end) -> the cuts taken, in seconds, ascending.
 
     Where cuts lie closer together than the shortest scene, the clearest is taken; what is longer than the longest is
-    cut into equal parts.
+    cut into equal parts. VideoError where that would be more than MOST_SEGMENTS.
     """
+    if end - start > MOST_SEGMENTS * scenes.longest:
+        raise VideoError(f"{end - start:.0f} seconds are too many to cut by scenes; take a part of them.")
     chosen = [start, end]
     for at, _ in sorted(found, key=lambda cut: (-cut[1], cut[0])):
         if all(abs(at - other) >= scenes.shortest for other in chosen):

@@ -24,7 +24,7 @@ import v2l
 from v2l.adapter import MAX_HEADER, Adapter, load, save
 from v2l.ahead import ahead
 from v2l.compose import join, slice_segments
-from v2l.config import DECODED_AHEAD, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
+from v2l.config import DECODED_AHEAD, MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
 from v2l.decode import Decoder
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
 from v2l.files import create_folder, replacing
@@ -69,10 +69,12 @@ def parse(text: str) -> SegmentSpec:
 
 def regular(start: float, end: float, length: float) -> list[float]:
     """Where to cut [start, end) seconds into segments of a length, the ends left out. They count from the start; a rest
-    shorter than REMNANT of the length stays with the segment before it."""
+    shorter than REMNANT of the length stays with the segment before it. UsageError for more than MOST_SEGMENTS."""
     count = max(1, ceil((end - start) / length - 1e-6))
     if count > 1 and end - start - (count - 1) * length < REMNANT * length:
         count -= 1
+    if count > MOST_SEGMENTS:  # a file of a few bytes can say that it lasts for centuries
+        raise UsageError(f"{end - start:.0f} seconds would be {count} segments; cut longer ones.")
     return [round(start + i * length, 6) for i in range(1, count)]
 
 
