@@ -96,6 +96,7 @@ def _first(checkpoint: Checkpoints, **changes: Any) -> list[Part]:
 
 ARCHIVES: dict[str, Callable[[Checkpoints], bytes]] = {
     "a pickle before it": lambda c: zipped(c.parts, before=b"\x80\x02cos\nsystem\nX\4\0\0\0true\x85R."),
+    "numbers that are a folder": lambda c: zipped(_first(c, attributes=0x10)),
     "a comment": lambda c: zipped(c.parts, comment=b"PK\5\6" + bytes(18)),
     "compressed": lambda c: zipped(_first(c, method=8)),
     "encrypted": lambda c: zipped(_first(c, flags=1)),
@@ -374,7 +375,7 @@ def test_names_and_answers_reach_no_terminal_as_commands(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     adapter = make(1, prompt=NASTY, source={**make(1).sources[0], "name": f"{NASTY}\nError: no"})
     name = "\x1b[2Ja\nError: b.v2lora"
-    save(replace(adapter, record={**adapter.record, NASTY: NASTY}), name)
+    save(replace(adapter, record={**adapter.record, NASTY: NASTY, "\nError: a": 1}), name)
     shown = run("info", name).stdout
     assert not any(char in shown for char in "\x1b\x07\x9b\x7f\r\x08") and "\nError" not in shown
     found = documents(run("info", name, "--json"))[0]

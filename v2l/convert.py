@@ -105,11 +105,14 @@ def globals_in(code: bytes, file: Path) -> dict[str, str]:
     refused |= {name for name in found.values()
                 if name not in allowed and not _STORAGE.fullmatch(name) and not _RESEARCH.fullmatch(name)}
     if refused:
-        names = [name[:200] for name in sorted(refused)]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {', '.join(names[:_SHOWN])}"
-                         f"{more}, which no Frames2LoRA checkpoint needs; get the file from its publisher.")
+        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {_listed(sorted(refused))}, "
+                         "which no Frames2LoRA checkpoint needs; get the file from its publisher.")
     return found
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(name[:200] for name in names[:_SHOWN]) + more
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
@@ -183,7 +186,7 @@ def _target(shapes: Shapes) -> str:
     per_kind = ("bias_A.", "bias_B.", "scaler_A.", "scaler_B.")
     kinds = sorted({name.split(".", 1)[1] for name in shapes if name.startswith(per_kind)})
     if kinds not in ([], ["down_proj"]) or len(shapes.get("head.weight", ())) == 4:
-        raise ModelError(f"it adapts {', '.join(kinds) or 'several kinds of modules'}; v2l supports down_proj alone")
+        raise ModelError(f"it adapts {_listed(kinds) or 'several kinds of modules'}; v2l supports down_proj alone")
     return "down_proj"
 
 
@@ -228,7 +231,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
             doubled += [name] if name in tensors else []
             tensors[name] = value
     if doubled:
-        raise ModelError(f"{file} cannot be used: it holds {', '.join(doubled)} more than once.")
+        raise ModelError(f"{file} cannot be used: it holds {_listed(doubled)} more than once.")
     try:
         config = describe(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except (ModelError, ValueError) as error:
@@ -237,7 +240,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
         raise ModelError(f"{file} cannot be used: its tensors claim more bytes than the file has.")
     if bad := [name for name, t in tensors.items()
                if not (t.is_floating_point() and t.layout == torch.strided and bool(torch.isfinite(t).all()))]:
-        raise ModelError(f"{file} cannot be used: {', '.join(bad)} has values that are not finite real numbers.")
+        raise ModelError(f"{file} cannot be used: {_listed(bad)} has values that are not finite real numbers.")
     return tensors, config
 
 

@@ -31,6 +31,7 @@ _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LOCAL = b"PK\3\4"
 _FLAGS = 0x808
 """Of a part: that its sizes come after it, and that its name is UTF-8."""
+_FOLDER = 0x10
 
 _STORAGES = {"Float": ("<f4", "float32"), "Half": ("<f2", "float16"), "BFloat16": ("<i2", "bfloat16"),
              "Double": ("<f8", "float64"), "Long": ("<i8", "int64"), "Int": ("<i4", "int32"), "Short": ("<i2", "int16"),
@@ -127,6 +128,8 @@ def _start(f: Any, part: zipfile.ZipInfo) -> int:
     stored = part.compress_type == zipfile.ZIP_STORED and part.compress_size == part.file_size
     if not stored or part.flag_bits & ~_FLAGS:
         raise zipfile.BadZipFile(f"{part.filename[:200]} is compressed or encrypted, which torch never does")
+    if part.external_attr & _FOLDER:  # other readers find nothing in it
+        raise zipfile.BadZipFile(f"{part.filename[:200]} is marked as a folder")
     f.seek(part.header_offset)
     head = f.read(30)
     name, extra = int.from_bytes(head[26:28], "little"), int.from_bytes(head[28:30], "little")

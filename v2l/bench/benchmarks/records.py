@@ -37,7 +37,7 @@ class Record:
     where: str
 
     def fault(self, problem: str) -> UsageError:
-        return UsageError(f"{self.where}: {problem}; the file is damaged, or it is not this benchmark's.")
+        return UsageError(f"{self.where}: {problem[:300]}; the file is damaged, or it is not this benchmark's.")
 
     def text(self, key: str) -> str:
         """A text that is not blank, stripped; a whole number stands for its digits. Raises UsageError."""
