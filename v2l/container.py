@@ -113,7 +113,8 @@ def open_container(path: str) -> Any:
     """
     import av
 
-    container = av.open(path, options=_LIMITS)
+    # While a file is opened, pictures are decoded too. PyAV before 18 crashes of options for some formats.
+    container = av.open(path, options=_LIMITS if int(av.__version__.split(".")[0]) >= 18 else None)
     for stream in container.streams.video:
         if stream.codec_context is not None:
             limit(stream.codec_context)
