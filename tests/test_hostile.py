@@ -214,6 +214,13 @@ def test_tensors_that_overlap(tmp_path: Path) -> None:
         find_hypernetwork("tiny", str(path))
 
 
+def test_a_scale_no_float_holds(tmp_path: Path) -> None:
+    Checkpoints(tmp_path)
+    edited(tmp_path, "hypernetwork.json", lambda c: c.update(scale=10**400))
+    with pytest.raises(ModelError, match="scale is 1000"):
+        find_hypernetwork("tiny", str(tmp_path / "hypernetwork.safetensors"))
+
+
 def test_more_tokens_than_the_model_has(folder: Path) -> None:
     more = {
         "content": "<more>",

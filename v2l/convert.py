@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import pickle
 import re
 import struct
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
+from v2l.record import is_positive
 from v2l.unpickle import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
 from v2l.verify import (
     Shapes,
@@ -176,7 +176,7 @@ def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
 def _scale(hypernet: object) -> float:
     """lora_alpha, which is the factor itself (METHOD section 6)."""
     alpha = _get(_get(hypernet, "lora_config"), "lora_alpha")
-    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not math.isfinite(alpha) or alpha <= 0:
+    if not is_positive(alpha):
         raise ModelError("its records give no lora_alpha, without which the adapter's scale is unknown")
     return float(alpha)
 

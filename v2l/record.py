@@ -111,7 +111,8 @@ def _count(x: Any) -> bool:
     return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**63
 
 
-def _positive(x: Any) -> bool:
+def is_positive(x: Any) -> bool:
+    """A number above 0 that fits a float."""
     return _finite(x) and x > 0
 
 
@@ -147,9 +148,9 @@ _FIELDS: Schema = {
     "base": {"id": _text, "revision": lambda x: x is None or _text(x), "fingerprint": _text},
     "hypernetwork": {"id": _text, "sha256": _text},
     "rank": _positive_count,
-    "scale": _positive,
+    "scale": is_positive,
     "target_modules": lambda x: x == ["down_proj"],
-    "sampling": {"frames": _positive_count, "fps": _positive, "skip": _not_negative, "resolution": _positive_count},
+    "sampling": {"frames": _positive_count, "fps": is_positive, "skip": _not_negative, "resolution": _positive_count},
     "prompt": lambda x: isinstance(x, str),
     "compute": _compute,
     "v2l": _text,

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError, OutputError
 from v2l.files import replacing
-from v2l.record import decode
+from v2l.record import decode, is_positive
 
 if TYPE_CHECKING:
     from v2l.text import TextConfig
@@ -264,7 +264,7 @@ def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
             if field.type == "int":
                 good = type(value) is int and 0 < value <= most
             else:
-                good = field.type == "bool" or (type(value) in (int, float) and 0 < value < math.inf)
+                good = field.type == "bool" or is_positive(value)
             if not good:
                 problems.append(f"{field.name} of its {part} model is {json.dumps(value)[:80]}")
     if problems:
@@ -326,8 +326,7 @@ def read_hypernet_config(file: Path) -> HypernetConfig:
         if field.name not in content:
             good = field.default is not MISSING
         elif field.name == "scale":
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            good = value is None or (number and math.isfinite(value) and value > 0)
+            good = value is None or is_positive(value)
         elif field.type == "int":
             good = type(value) is int and 0 < value <= MAX_SIZE
         else:
