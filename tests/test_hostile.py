@@ -158,6 +158,8 @@ def edited(folder: Path, name: str, edit: Callable[[dict[str, Any]], object]) ->
         ("config.json", lambda c: c["text_config"].update(vocab_size=2**62), "vocab_size of its text model"),
         ("config.json", lambda c: c["text_config"].update(rope_parameters=[1]), "describes no model"),
         ("config.json", lambda c: c["text_config"].update(head_dim=True), "head_dim of its text model is true"),
+        ("config.json", lambda c: c["text_config"].update(rms_norm_eps=10**299), "rms_norm_eps of its text model"),
+        ("config.json", lambda c: c["vision_config"].update(hidden_act="a" * 10**6), "has activation aaa"),
         ("config.json", lambda c: c["text_config"].update(num_key_value_heads=5), "do not share out"),
         ("config.json", lambda c: c.update(model_type=["x" * 10**6], architectures=1), "names no kind of model"),
         ("preprocessor_config.json", lambda c: c.update(max_image_size={"longest_edge": 10**9}), "no size of tiles"),

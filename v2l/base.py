@@ -95,7 +95,8 @@ class Base:
         try:
             tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except Exception as error:  # what the library raises, whatever is wrong with the file
-            raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({error}); get it again.") from None
+            reason = str(error)[:300]
+            raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({reason}); get it again.") from None
         tokenizer.no_truncation()  # a file may bring settings of its own
         tokenizer.no_padding()
         return tokenizer

@@ -49,7 +49,7 @@ class TextConfig:
         unusual += [f"rope type {kind}" for kind in {rope.get("rope_type", rope.get("type", "default"))} - {"default"}]
         unusual += [f"activation {act}" for act in {text.get("hidden_act", "silu")} - {"silu"}]
         if unusual:
-            raise ModelError(f"This base's text model has {' and '.join(unusual)}, which v2l does not support.")
+            raise ModelError(f"This base's text model has {' and '.join(unusual)[:300]}, which v2l does not support.")
         heads = text.get("num_attention_heads", 32)
         hidden = text.get("hidden_size", 4096)
         return cls(

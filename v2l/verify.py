@@ -264,7 +264,7 @@ def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
             if field.type == "int":
                 good = type(value) is int and 0 < value <= most
             else:
-                good = field.type == "bool" or is_positive(value)
+                good = field.type == "bool" or (is_positive(value) and value < 1 << 53)
             if not good:
                 problems.append(f"{field.name} of its {part} model is {json.dumps(value)[:80]}")
     if problems:

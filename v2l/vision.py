@@ -43,7 +43,7 @@ class VisionConfig:
         activation, channels = vision.get("hidden_act", "gelu_pytorch_tanh"), vision.get("num_channels", 3)
         if activation != "gelu_pytorch_tanh" or channels != 3:
             raise ModelError(
-                f"This base's vision tower has activation {activation} and {channels} channels, "
+                f"This base's vision tower has activation {str(activation)[:80]} and {str(channels)[:80]} channels, "
                 "where v2l supports gelu_pytorch_tanh and 3."
             )
         return cls(
