@@ -259,6 +259,8 @@ def opencv(path: Path) -> Iterator[np.ndarray]:
 @pytest.mark.parametrize("name", ["wide.mp4", "plain.ts", "vp8.webm", "vp9.webm", "mpeg4.avi", "hevc.mp4", "motion.avi",
                                   "ten-bit.mkv", "odd.mp4", "moving.gif"])
 def test_colours_are_opencvs_to_the_bit(made: Path, reference: Path, name: str) -> None:
+    if name == "ten-bit.mkv" and int(av.__version__.split(".")[0]) < 18:
+        pytest.skip("its FFmpeg rounds otherwise than that of OpenCV 5")
     path = reference / "videos" / name if name == "wide.mp4" else make(made, name)
     sampling = replace(ALL, end=1) if name == "wide.mp4" else ALL
     pictures = opencv(path)

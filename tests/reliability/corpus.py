@@ -99,10 +99,12 @@ class Entry:
         return self.stamps[number] / 1000 if self.stamps else float(number / Fraction(self.rate))
 
 
-def can_write(codec: str) -> bool:
-    """Whether this PyAV has the encoder."""
+def can_write(entry: Entry) -> bool:
+    """Whether this PyAV has the encoder, and can add covers and rotations if it has to."""
+    if entry.change and int(av.__version__.split(".")[0]) < 18:
+        return False
     try:
-        return bool(av.Codec(codec, "w"))
+        return bool(av.Codec(entry.codec, "w"))
     except av.codec.codec.UnknownCodecError:
         return False
 
@@ -317,8 +319,8 @@ def _upright(image: np.ndarray, entry: Entry) -> int:
 def main(folder: Path, entries: Iterable[Entry] = ENTRIES) -> int:
     bad = checked = 0
     for entry in entries:
-        if not can_write(entry.codec):
-            print(f"{entry.name}: no encoder for {entry.codec}")
+        if not can_write(entry):
+            print(f"{entry.name}: this PyAV cannot write it")
             continue
         checked += 1
         if found := faults(make(folder, entry), entry):
