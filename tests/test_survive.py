@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,24 +19,69 @@ from v2l import files
 from v2l.adapter import save
 from v2l.config import Sampling
 from v2l.engine import Engine
+from v2l.errors import OutputError
 from v2l.files import replacing
-from v2l.segments import SegmentSpec, ingest_segments
+from v2l.segments import SegmentSpec, ingest_segments, work_folder
 from v2l.tiny.clips import scene, solo, write_video
 
 EXAMPLES = Path(ROOT) / "examples"
 
-KILL = str(Path(__file__).parent / "reliability" / "kill.py")
 
 
-# Killed.
+def by_hand(program: str, *words: str) -> str:
+    """The last line of a program of tests/reliability, which must find nothing: a few of what it does by the hundred
+    when run by hand. It forks, so it must know no threads, and has a process of its own."""
+    done = subprocess.run([sys.executable, str(Path(ROOT, "tests", "reliability", program)), *words], timeout=250,
+                          capture_output=True, text=True, env=environment(OMP_NUM_THREADS="1"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+# Killed, and on failing disks.
 
 
 def test_kills() -> None:
-    """A few; by hand hundreds (see there). In a process of its own, which forks and so must know no threads."""
-    done = subprocess.run([sys.executable, KILL, "--kills", "14", "--seed", "2"], capture_output=True, text=True,
-                          timeout=250, env={**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1].startswith("14 kills, ")
+    assert by_hand("kill.py", "--kills", "14", "--seed", "2").startswith("14 kills, ")
+
+
+def test_failing_disks_and_runs_that_meet() -> None:
+    assert by_hand("faults.py", "--count", "4", "--only", "compose") == "4 failing disks, 2 meetings, 0 faults"
+
+
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC, errno.EIO, errno.ESTALE, errno.EACCES])
+def test_a_disk_that_fails_while_a_file_is_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    """Told only when what was written is to reach the disk, as quotas and network mounts do."""
+    adapter, path = make(1), tmp_path / "a.v2lora"
+    save(adapter, path)
+    whole = path.read_bytes()
+
+    def failing(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.os, "fsync", failing)
+    with pytest.raises(OutputError, match=r"^Cannot write .*a\.v2lora: .*; (free some, or )?choose another place\.$"):
+        save(make(2), path)
+    assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.v2lora"]
+
+
+def test_segments_that_an_output_holds_do_not_wait_on(tmp_path: Path) -> None:
+    """A run that was killed between joining and clearing up leaves them."""
+    engine, video = Engine("tiny", device="cpu", dtype="float32"), EXAMPLES / "two-shapes.mp4"
+    sampling, output = Sampling(frames=2, resolution=64), tmp_path / "a.v2lora"
+    done = ingest_segments(engine, video, sampling, SegmentSpec(4.0), output, keep=True)
+    waiting = work_folder(output)
+    waiting.mkdir()
+    for part in done.kept:
+        shutil.copy(part, waiting)
+    (waiting / "other.v2lora").write_bytes(b"of other settings")
+    for _ in range(2):
+        assert ingest_segments(engine, video, sampling, SegmentSpec(4.0), output).skipped
+        assert os.listdir(waiting) == ["other.v2lora"]
+    (waiting / "other.v2lora").unlink()
+    shutil.copy(done.kept[0], waiting)
+    assert ingest_segments(engine, video, sampling, SegmentSpec(4.0), output).skipped
+    assert not waiting.exists()
 
 
 def test_the_next_run_removes_what_a_killed_one_left_and_not_what_another_writes(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def create_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"Cannot create the folder {folder}: {error.strerror}; choose another place.") from error
+        raise OutputError(f"Cannot create the folder {folder}: {_reason(error, folder / 'it')}.") from error
 
 
 def _create(folder: Path) -> tuple[Path, int]:

@@ -93,7 +93,7 @@ def _copy(*names: str) -> Callable[[Path], None]:
 def _adapters(folder: Path) -> None:
     """Three files to join, and one where the result goes."""
     _copy("long.mp4")(folder)
-    _finish(_start(folder, ("ingest", "long.mp4", "--segment", "12s", "--keep-segments", "--quiet")))
+    finish(start(folder, ("ingest", "long.mp4", "--segment", "12s", "--keep-segments", "--quiet")))
     parts = sorted((folder / "long.segments-12s").iterdir())
     for name, part in zip("abc", parts, strict=True):
         part.rename(folder / f"{name}.v2lora")
@@ -139,9 +139,13 @@ def works() -> Iterator[list[Work]]:
 # Doing one, and killing it.
 
 
-def _start(folder: Path, words: tuple[str, ...], die_at: int | None = None, count: Path | None = None) -> int:
-    """A fork that runs the command in a folder; it may kill itself before so many calls that change the folder, or
-    write down how many there were."""
+Strike = Callable[[int, str], object]
+"""Called before the nth call that changes a file in the folder, with n from 1 and its audit event."""
+
+
+def start(folder: Path, words: tuple[str, ...], strike: Strike | None = None, count: Path | None = None) -> int:
+    """A fork that runs the command in a folder, its messages going to FOLDER.log; `count` is told how many calls
+    changed a file there."""
     pid = os.fork()
     if pid:
         return pid
@@ -154,7 +158,7 @@ def _start(folder: Path, words: tuple[str, ...], die_at: int | None = None, coun
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number, handle in enumerate((nothing, nothing, log)):
             os.dup2(handle, number)
-        calls = _watch(die_at)
+        calls = _watch(folder, strike)
         try:
             app(words, standalone_mode=True, prog_name="v2l")
         except SystemExit as end:
@@ -168,22 +172,29 @@ def _start(folder: Path, words: tuple[str, ...], die_at: int | None = None, coun
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.symlink", "os.link", "os.truncate", "shutil.rmtree"}
 
 
-def _watch(die_at: int | None) -> list[int]:
-    """Counts the calls from now on that change what is on the disk."""
+def _watch(folder: Path, strike: Strike | None) -> list[int]:
+    """Counts the calls from now on that change a file in a folder."""
     calls = [0]
 
     def hook(event: str, arguments: tuple[object, ...]) -> None:
         writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
         if event in _CHANGES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & writes):
+            if isinstance(arguments[0], int) or not Path(os.fsdecode(arguments[0])).absolute().is_relative_to(folder):
+                return
             calls[0] += 1
-            if calls[0] == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if strike:
+                strike(calls[0], event)
 
     sys.addaudithook(hook)
     return calls
 
 
-def _finish(pid: int, after: float = LIMIT) -> int:
+def kill_at(number: int) -> Strike:
+    """Death before the call of that number."""
+    return lambda call, _: call == number and os.kill(os.getpid(), signal.SIGKILL)
+
+
+def finish(pid: int, after: float = LIMIT) -> int:
     """Its exit status; it is killed when the time is over, and then it is -9."""
     end = time.monotonic() + after
     while True:
@@ -231,35 +242,52 @@ def left(found: Tree, after: Tree) -> Iterator[str]:
     yield from (f"{name} is another" for name in sorted(here & there) if found[name] != after[name])
 
 
+class Place:
+    """Where a work is tried, again and again from the same beginning; its undisturbed run is the measure."""
+
+    def __init__(self, work: Work, temporary: Path) -> None:
+        self.work, self.first, self.trial = work, temporary / "first", temporary / "trial"
+        self.first.mkdir()
+        work.prepare(self.first)
+        self.before, count, began = tree(self.first), temporary / "count", time.monotonic()
+        if status := finish(self.begin(count=count)):
+            raise RuntimeError(f"{work.name} does not run: {status}, {self.log()}")
+        self.seconds, self.calls, self.made = time.monotonic() - began, int(count.read_text()), tree(self.trial)
+
+    def begin(self, strike: Strike | None = None, count: Path | None = None) -> int:
+        """Its process."""
+        shutil.rmtree(self.trial, ignore_errors=True)
+        shutil.copytree(self.first, self.trial, symlinks=True)
+        return start(self.trial, self.work.words, strike, count)
+
+    def log(self) -> str:
+        return self.trial.with_suffix(".log").read_text()
+
+    def wrong(self) -> Iterator[str]:
+        """What is not whole now."""
+        return wrong(tree(self.trial), self.before, self.made, self.work.kept)
+
+    def after_all(self) -> Iterator[str]:
+        """Runs it again, undisturbed; what is amiss then."""
+        if status := finish(start(self.trial, self.work.words)):
+            yield f"ended with {status} when run again: {self.log()}"
+        yield from left(tree(self.trial), self.made)
+
+
 def try_out(work: Work, kills: int, random_: random.Random, told: Callable[[str], object] = print) -> Findings:
     """Kills one work so many times."""
     findings = Findings(work.name)
     with tempfile.TemporaryDirectory(prefix="v2l-kill-") as temporary:
-        start, trial, count = Path(temporary, "start"), Path(temporary, "trial"), Path(temporary, "count")
-        start.mkdir()
-        work.prepare(start)
-        before = tree(start)
-
-        def begin(die_at: int | None = None) -> int:
-            shutil.rmtree(trial, ignore_errors=True)
-            shutil.copytree(start, trial, symlinks=True)
-            return _start(trial, work.words, die_at, count)
-
-        began = time.monotonic()
-        if status := _finish(begin()):
-            raise RuntimeError(f"{work.name} does not run: {status}, {trial.with_suffix('.log').read_text()}")
-        findings.seconds, findings.calls, after = time.monotonic() - began, int(count.read_text()), tree(trial)
+        place = Place(work, Path(temporary))
+        findings.seconds, findings.calls = place.seconds, place.calls
         for number in range(kills):
             die_at = random_.randint(1, findings.calls) if number % 2 else None
             delay = random_.uniform(0, findings.seconds)
-            status = _finish(begin(die_at), LIMIT if die_at else delay)
+            status = finish(place.begin(kill_at(die_at) if die_at else None), LIMIT if die_at else delay)
             findings.kills += 1
             findings.before_the_end += status == -signal.SIGKILL
             moment = f"{work.name}, killed " + (f"before call {die_at}" if die_at else f"after {delay:.3f} s")
-            faults = list(wrong(tree(trial), before, after, work.kept))
-            if status := _finish(_start(trial, work.words)):
-                faults.append(f"ended with {status} when run again: {trial.with_suffix('.log').read_text()}")
-            faults += left(tree(trial), after)
+            faults = [*place.wrong(), *place.after_all()]
             for fault in faults:
                 told(f"{moment}: {fault}")
             findings.faults += [f"{moment}: {fault}" for fault in faults]
