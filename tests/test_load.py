@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -119,3 +120,25 @@ def test_what_is_not_there_is_told_with_the_way_out(here: Path, monkeypatch: pyt
     assert "leave --device out to take the best there is" in refused("bench", "long.mp4", "--device", "cuda:99")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
     assert "check the network and try again" in refused("models", "pull", "500m")
+
+
+# Odd surroundings.
+
+
+@pytest.mark.parametrize("changes", [
+    {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, {"PYTHONIOENCODING": "ascii"},
+    {"PYTHONIOENCODING": "latin-1", "TERM": "dumb", "NO_COLOR": "1", "TMPDIR": "/proc/none", "HOME": "/proc/none"},
+], ids=["C", "ascii", "latin-1, no home"])
+def test_other_locales(here: Path, changes: dict[str, str]) -> None:
+    """Names reach a pipe byte for byte and can be read back; questions are UTF-8; a full stderr is no matter."""
+    name = "ü\U0001f600 x".encode()
+    shutil.copy(VIDEOS / "short.mp4", name + b".mp4")
+    env = environment(**changes)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command("ingest", os.fsdecode(name + b".mp4")), env=env, stdout=subprocess.PIPE,
+                              stderr=full, timeout=120)
+    assert (done.returncode, done.stdout) == (0, name + b".v2lora\n")
+    words = command("ask", "--each", "--adapters", "-", "W\u00e4r?", "--json", "--max-new-tokens", 2)
+    asked = subprocess.run(words, env=env, input=done.stdout, capture_output=True, timeout=120)
+    assert (asked.returncode, asked.stderr) == (0, b"")
+    assert json.loads(asked.stdout)["question"] == "W\u00e4r?"

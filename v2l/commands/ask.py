@@ -74,7 +74,7 @@ def ask(
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names = [word for word in words or [] if is_adapter_name(word)]
-    questions = [word for word in words or [] if not is_adapter_name(word)]
+    questions = [asking.as_written(word) for word in words or [] if not is_adapter_name(word)]
     console = Console(quiet)
     sampling = changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
     chosen = {"each": each or None, "adapters": adapters, "from": since, "to": until, "strategy": strategy,

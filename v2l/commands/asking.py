@@ -26,6 +26,15 @@ Range = tuple[float | None, float | None]
 # What is asked.
 
 
+def as_written(word: str) -> str:
+    """An argument as text: where the locale does not know its bytes, as UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(word).decode(errors="replace")
+    return word
+
+
 def check_call(names: list[str], questions: list[str], direct: Path | None, sampling: dict[str, Any],
                chosen: dict[str, Any], console: Console) -> None:
     """UsageError where the arguments make no sense together. `sampling` are the options given that belong to --direct,

@@ -82,16 +82,24 @@ def write(text: str, end: str = "\n") -> None:
 
 
 def write_path(path: str | os.PathLike[str]) -> None:
-    """A file's name as a result: to a pipe byte for byte, so that a program finds the file. OutputError."""
+    """A file's name as a result: to a pipe byte for byte, in any locale, so that a program finds the file.
+    OutputError."""
     name = os.fspath(path)
-    _put(one_line(name) if is_terminal(sys.stdout) else name)
+    if is_terminal(sys.stdout):
+        _put(one_line(name))
+    else:
+        _put(os.fsencode(name) + b"\n" if hasattr(sys.stdout, "buffer") else name)
 
 
-def _put(text: str, end: str = "\n") -> None:
+def _put(text: str | bytes, end: str = "\n") -> None:
     if sys.stdout is None:
         raise OutputError("Cannot write to stdout: it is closed.")
     try:
-        print(text, end=end, flush=True)
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)  # nothing waits above it: every piece of text is flushed
+            sys.stdout.buffer.flush()
+        else:
+            print(text, end=end, flush=True)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -164,8 +172,8 @@ class Console:
 
 
 def _tell(text: str) -> None:
-    # A reader of messages that went away stops no work.
-    with suppress(BrokenPipeError):
+    # A reader of messages that went away stops no work, nor does a disk that is full of them.
+    with suppress(OSError):
         print(clean(text), file=sys.stderr, flush=True)
 
 
