@@ -216,6 +216,27 @@ def test_tensors_that_overlap(tmp_path: Path) -> None:
         find_hypernetwork("tiny", str(path))
 
 
+_REPEAT = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 1000}
+_SPLIT = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"normalizer": {"type": "Sequence", "normalizers": [_REPEAT] * 4}}, "works by Replace"),
+        ({"decoder": _REPEAT}, "works by Replace"),
+        ({"pre_tokenizer": _SPLIT}, "works by Split"),
+        ({"model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}, "works by WordLevel"),
+    ],
+)
+def test_tokenizers_that_take_forever(folder: Path, change: dict[str, Any], says: str) -> None:
+    """They would eat all memory, take forever or end the process with a message in Rust, once there is a question."""
+    edited(folder, "tokenizer.json", lambda c: c.update(change))
+    base = Base(find_base(str(folder)).folder, torch.device("cpu"), torch.float32)
+    with pytest.raises(ModelError, match=says):
+        base.encode("a" * 40 + "!")
+
+
 def test_a_scale_no_float_holds(tmp_path: Path) -> None:
     Checkpoints(tmp_path)
     edited(tmp_path, "hypernetwork.json", lambda c: c.update(scale=10**400))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -40,6 +41,10 @@ def choose_device(name: str | None) -> torch.device:
                          "there is, or name --device cpu.") from None
     return device
 
+
+_KIND = re.compile(rb'"type":\s*"(\w*)"')
+_STEPS = {b"Sequence", b"Digits", b"ByteLevel", b"NFC"}
+"""What a tokenizer does to text besides BPE. Others can make gigabytes of a word, or take forever over a pattern."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -91,12 +96,19 @@ class Base:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
+        from tokenizers.models import BPE
 
         try:
             tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except Exception as error:  # what the library raises, whatever is wrong with the file
             reason = str(error)[:300]
             raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({reason}); get it again.") from None
+        steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)
+        kinds = {kind for step in steps if step for kind in _KIND.findall(step.__getstate__())}
+        if kinds - _STEPS or not isinstance(tokenizer.model, BPE):
+            named = min(kinds - _STEPS).decode() if kinds - _STEPS else type(tokenizer.model).__name__
+            raise ModelError(f"The tokenizer in {self.folder} works by {named[:80]}, which no SmolVLM2's does; get it "
+                             "from its publisher.")
         tokenizer.no_truncation()  # a file may bring settings of its own
         tokenizer.no_padding()
         return tokenizer
