@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from adapters import make
-from cli import command, environment
+from cli import MAKE, MODEL, command, environment, run
 from processes import ROOT
 
 from v2l import files
@@ -63,6 +63,19 @@ def test_a_disk_that_fails_while_a_file_is_written(
     with pytest.raises(OutputError, match=r"^Cannot write .*a\.v2lora: .*; (free some, or )?choose another place\.$"):
         save(make(2), path)
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.v2lora"]
+
+
+def test_a_damaged_adapter_is_told_and_made_again(tmp_path: Path) -> None:
+    """Whether an output is up to date is told by its record, so the way out must be one that does not ask."""
+    video, made = shutil.copy(EXAMPLES / "one-shape.mp4", tmp_path), tmp_path / "one-shape.v2lora"
+    ingest = ("ingest", video, *MAKE, "--frames", 2)
+    run(*ingest)
+    whole = made.read_bytes()
+    made.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    said = run("ask", made, "What happens?", *MODEL, status=1).stderr
+    assert "not what its sha256 says" in said and "ingest the video again with --force" in said
+    run(*ingest, "--force")
+    assert made.read_bytes() == whole
 
 
 def test_segments_that_an_output_holds_do_not_wait_on(tmp_path: Path) -> None:
