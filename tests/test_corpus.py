@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import MAKE, documents, process, refused, run
+from cli import MAKE, MODEL, documents, process, refused, run
 from reliability import bombs, corpus, damage
 from reliability.corpus import ALL, ENTRIES, NAMES, Entry, can_write, make
 
@@ -125,6 +125,12 @@ def test_an_adapter_of_a_damaged_video_comes_with_a_warning(damaged: Path, how: 
     assert result.stdout == "damaged.v2lora\n"
     told = [line for line in result.stderr.splitlines() if "damaged.mkv is damaged" in line]
     assert len(told) == 1
+
+
+def test_an_answer_from_a_damaged_video_comes_with_a_warning(damaged: Path) -> None:
+    result = run("ask", "--direct", damaged, "What?", "--frames", 12, "--fps", 5, "--max-new-tokens", 1, *MODEL,
+                 "--resolution", 64)
+    assert len([line for line in result.stderr.splitlines() if "damaged.mkv is damaged" in line]) == 1
 
 
 def test_a_picture_that_is_lost_shifts_no_other(made: Path, tmp_path: Path) -> None:

@@ -63,7 +63,8 @@ class Decoder:
                 self._missed(self._reader)
                 continue
             self.damaged = self.damaged or self._reader.damaged
-            self._check(self.track.frames - self._reader.lost, self._reader.lost)
+            if self._reader.lost > self._spared:
+                self._refuse(self.track.frames - self._reader.lost)
             shown = wanted.pop(0)
             yield shown, _fitted(image, self.track)
         if wanted:
@@ -77,14 +78,19 @@ class Decoder:
             self.damaged = self.damaged or reader.damaged
         self.close()
 
-    def _check(self, decoded: int, missing: int) -> None:
-        if missing > 3 + self.track.frames // 100:
-            raise VideoError(f"{self.track.name} is truncated or damaged: {decoded} of {self.track.frames} frames "
-                             "could be decoded; copy or download it again.")
+    @property
+    def _spared(self) -> int:
+        """Frames that may be missing."""
+        return 3 + self.track.frames // 100
+
+    def _refuse(self, decoded: int) -> None:
+        raise VideoError(f"{self.track.name} is truncated or damaged: {decoded} of {self.track.frames} frames "
+                         "could be decoded; copy or download it again.")
 
     def _last(self, shown: int) -> Iterator[tuple[int, np.ndarray]]:
-        self._check(self._end, self.track.frames - self._end if self._spare is not None else self.track.frames + 3)
-        if self._spare is not None and self._end - 1 > shown:
+        if self._spare is None or self.track.frames - self._end > self._spared:
+            self._refuse(self._end)
+        elif self._end - 1 > shown:
             yield self._end - 1, _fitted(self._spare, self.track)
 
     def close(self) -> None:
@@ -167,10 +173,7 @@ class _Reader:
     def _jump(self, index: int) -> None:
         pts, key = self.track.pts, self.track.key_before(index)
         self.jumped = True
-        # Aimed at the key frame itself: the one after may come before the wanted frame in the file.
-        self.container.seek(pts[key], stream=self.stream)
-        self.context.flush_buffers()
-        self.frames = self._decode()
+        self._seek(key)
         for frame in self.frames:
             if frame.pts is not None and frame.pts >= pts[key]:
                 self.damaged = self.damaged or frame.is_corrupt
@@ -181,6 +184,16 @@ class _Reader:
         if frame.pts != pts[index]:
             raise _Missed
         self.frame, self.position = frame, index + 1
+
+    def _seek(self, key: int) -> None:
+        import av
+
+        try:  # at the key frame itself: the one after may come before the wanted frame in the file
+            self.container.seek(self.track.pts[key], stream=self.stream)
+        except av.FFmpegError as error:
+            raise _Missed from error
+        self.context.flush_buffers()
+        self.frames, self.position = self._decode(), key
 
     def _advance(self) -> None:
         """One frame on, and past any that could not be decoded."""
@@ -206,10 +219,8 @@ class _Reader:
 
     def thumbnails(self, first: int, stop: int, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
         if self.track.key_before(first) >= _LEAP:
-            self.position = self.track.key_before(first)
-            self.container.seek(self.track.pts[self.position], stream=self.stream)
-            self.context.flush_buffers()
-            self.frames = self._decode()
+            with suppress(_Missed):  # then from the beginning
+                self._seek(self.track.key_before(first))
         for frame in self.frames:
             index = self._place(frame)
             if index >= stop:

@@ -46,6 +46,9 @@ SOURCES = {entry.name: entry for entry in (
     Entry("fragments.mp4", options=_H264, container={"movflags": "frag_keyframe+empty_moov"}, **_WHOLE),
     Entry("h264.mkv", options=_H264, **_WHOLE),
     Entry("h264.ts", options=_H264, **_WHOLE),
+    # Long enough for jumps.
+    *(Entry(f"long.{end}", options={"g": "12", "preset": "ultrafast"}, frames=800, size=(96, 64))
+      for end in ("mp4", "mkv")),
     Entry("h264.flv", options=_H264, **_WHOLE),
     Entry("hevc.mp4", "libx265", options={
         "preset": "ultrafast", "x265-params": "keyint=30:bframes=2:log-level=none:pools=none:frame-threads=1"},

@@ -112,7 +112,13 @@ class AskVideo(Asker):
     def _see(self) -> Seen:
         from v2l.video import open_clip
 
-        return self._engine.see(open_clip(self._video, self._sampling), self._sampling)
+        clip = open_clip(self._video, self._sampling)
+        told = len(clip.warnings)  # when the video was checked
+        seen = self._engine.see(clip, self._sampling)
+        for warning in clip.warnings[told:]:
+            self._console.aside()
+            self._console.warn(warning)
+        return seen
 
 
 class AskAdapter(Asker):
