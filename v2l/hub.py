@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from v2l.errors import ModelError
-from v2l.files import LEFT_OVER
+from v2l.files import LEFT_OVER, replacing
 from v2l.verify import hash_of
 from v2l.verify import remember as remember_hash
 
@@ -114,7 +114,8 @@ def remember(repo: Repo, pinned: Repo) -> None:
         with _explained(repo, str(repo)):
             ref = repo.folder / "refs" / repo.revision
             ref.parent.mkdir(parents=True, exist_ok=True)
-            ref.write_text(pinned.revision)
+            with replacing(ref) as file:
+                file.write(pinned.revision.encode())
 
 
 def download(repo: Repo, name: str, progress: Progress | None = None) -> Path:
