@@ -25,12 +25,16 @@ def is_adapter_name(text: str) -> bool:
 
 
 def expand(words: Iterable[str], decode: Callable[[bytes], str] = os.fsdecode) -> Iterator[str]:
-    """The words, with `-` standing for the lines of stdin that are not blank, each given as it is read."""
+    """The words, with `-` standing for the lines of stdin that are not blank, each given as it is read. UsageError
+    where those are no text."""
     for word in words:
         if word != "-":
             yield word
             continue
         for line in sys.stdin.buffer if sys.stdin else ():
+            if b"\0" in line:
+                raise UsageError("- reads lines of text from stdin, and what is there is none, a video perhaps; "
+                                 "save it to a file and name that.")
             if line.strip():
                 yield decode(line.rstrip(b"\r\n"))
 
