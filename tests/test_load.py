@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from adapters import make
 from cli import MAKE, MODEL, REFERENCE, command, environment, refused, run
 from processes import Beside
+from reliability.load import faults, interrupted, on_screen
 from test_train_run import TRAIN
 
-from v2l.adapter import load
+from v2l.adapter import load, save
 from v2l.commands.asking import lots
 from v2l.errors import UsageError
 from v2l.lock import Busy, alone
@@ -111,6 +114,32 @@ def test_a_line_of_stdin_without_an_end(here: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": Endless()})())
     with pytest.raises(UsageError, match="A line of stdin is longer than 8 MB; write one question a line"):
         list(lots(["-"]))
+
+
+# Interrupted (test_interrupts.py has the signals by themselves).
+
+
+def test_an_interrupt_in_a_terminal(here: Path) -> None:
+    """While a bar is shown: it is gone, the cursor and the settings are back, nothing half-written is there."""
+    words = ("ingest", "long.mp4", "--frames", 900, "--fps", 10, "--resolution", 160, *MAKE)
+    ended = interrupted(words, here, b"/900", signal.SIGINT, terminal=True)
+    assert "━" in ended.shown and ended.status == 130 and faults(ended, here, signal.SIGINT, {"long.mp4"}) == []
+
+
+def test_interrupts_of_compose(here: Path) -> None:
+    save(make(1), "a.v2lora")
+    save(make(2, start=20.0, end=30.0), "b.v2lora")
+    statuses = set()
+    for at in (0.15, 0.2, 0.3, 60.0):
+        ended = interrupted(("compose", "a.v2lora", "b.v2lora", "-o", "c.v2lora"), here, at, signal.SIGINT, False)
+        assert faults(ended, here, signal.SIGINT, {"long.mp4"}) == [], ended.shown
+        statuses.add(ended.status)
+    assert 0 in statuses and load("c.v2lora").total_rank == 8
+
+
+def test_the_screen_of_the_tests() -> None:
+    assert on_screen("one\r\n\x1b[?25ltwo\r\x1b[2Kthree\r\n\x1b[?25h\r\x1b[1A\x1b[2Kfour\r\n") == ["one", "four"]
+    assert on_screen("abc\rX") == ["Xbc"]
 
 
 # Ways out.
