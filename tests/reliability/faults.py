@@ -1,4 +1,4 @@
-"""Disks that fail and runs that meet: `python tests/reliability/faults.py [--count 120] [--seed 1] [--only NAME]`.
+"""Disks that fail and runs that meet: `python tests/reliability/faults.py [--count 120] [--seed 1] [--only NAME ...]`.
 
 The works of `kill.py`. First, from a random call on that makes, renames or removes a file, the system's answer is an
 error: no space, quota, permission, read-only, an I/O error, a mount that went away. The run must end with status 1 and
@@ -72,11 +72,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=120, help="failing disks in all; half as many meetings")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", help="one work")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these works")
     asked = parser.parse_args()
     total = 0
     with works() as known:
-        chosen = [work for work in known if asked.only in (None, work.name)]
+        chosen = [work for work in known if not asked.only or work.name in asked.only]
         each = -(-asked.count // len(chosen))
         for work in chosen:
             found = try_out(work, each, random.Random(f"{asked.seed} {work.name}"))
