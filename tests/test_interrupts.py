@@ -16,8 +16,10 @@ import torch
 from cli import command, environment, heed_interrupts
 from torch import nn
 
+from v2l.commands.console import Console
 from v2l.config import Recipe
 from v2l.errors import ModelError
+from v2l.files import replacing
 from v2l.interrupts import Terminated, at_the_end, behind
 from v2l.train.loop import Fit, Plan, Told
 from v2l.train.optim import cosine, optimizers
@@ -104,6 +106,33 @@ def test_a_closed_stdout_is_told() -> None:
     done = subprocess.run(command("--version"), env=environment(), stderr=subprocess.PIPE, text=True, timeout=60,
                           preexec_fn=lambda: os.close(1))
     assert (done.returncode, done.stderr) == (1, "Error: Cannot write to stdout: it is closed.\n")
+
+
+def test_a_file_that_is_just_begun_is_taken_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        os.close(opened(*_))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    opened = os.open
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", interrupted)
+        with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a"):
+            pass
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_note_takes_the_bar_away_first(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Else it stands at the end of the bar's row, which then stays."""
+    shown: list[str] = []
+
+    class Bar:
+        def hide(self) -> None:
+            shown.append("hidden" + capsys.readouterr().err)
+
+    console = Console(quiet=False)
+    monkeypatch.setattr(console, "_bar", Bar())
+    console.note("Step 1 of 2")
+    assert shown == ["hidden"] and capsys.readouterr().err == "Step 1 of 2\n"
 
 
 # Training.

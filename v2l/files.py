@@ -75,13 +75,18 @@ def _create(folder: Path) -> tuple[Path, int]:
     while True:
         # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
         path = folder / f".v2l-{_machine()}{secrets.token_hex(8)}.tmp"
-        handle = os.open(path, flags, 0o666)
-        with suppress(OSError):  # no locks there
-            if fcntl is not None:
-                fcntl.flock(handle, fcntl.LOCK_EX)
-        if path.exists():
-            return path, handle
-        os.close(handle)  # a sweep came between the two
+        try:
+            handle = os.open(path, flags, 0o666)
+            with suppress(OSError):  # no locks there
+                if fcntl is not None:
+                    fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists():
+                return path, handle
+            os.close(handle)  # a sweep came between the two
+        except BaseException:  # Ctrl-C, too, which mostly comes while the disk is waited for
+            with suppress(OSError):
+                path.unlink()
+            raise
 
 
 @lru_cache(maxsize=4096)

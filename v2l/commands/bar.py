@@ -90,9 +90,9 @@ class Bar:
 
     def hide(self) -> None:
         """Leaves the terminal as it was before `show`."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        live, self._live = self._live, None  # a note may come from another thread
+        if live is not None:
+            live.stop()
 
     def _rows(self) -> Table:
         columns = Console(stderr=True).width

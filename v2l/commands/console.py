@@ -128,6 +128,7 @@ class Console:
 
     def note(self, text: str) -> None:
         if not self.quiet:
+            self.aside()  # or the text would stand at the end of the bar's row, which then stays
             _tell(text)
 
     def warn(self, text: str) -> None:

@@ -29,9 +29,10 @@ from v2l.commands.options import (
 from v2l.commands.start import changes
 from v2l.commands.targets import targets
 from v2l.config import DEFAULT_MODEL, OPTIMIZERS, HypernetConfig, Recipe
-from v2l.errors import UsageError
+from v2l.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
+    from v2l.manifest import Item
     from v2l.train.run import Trained
 
 train = typer.Typer(rich_markup_mode=None)
@@ -134,6 +135,11 @@ def run_training(
 
     processes = Processes.from_environment()
     console = Console(quiet or not processes.main)
+
+    def skipped(item: Item, error: VideoError) -> None:
+        console.aside()
+        report(error)
+
     with console.working("Loading"):
         from v2l.train.loop import Told
         from v2l.train.run import train
@@ -141,7 +147,7 @@ def run_training(
         trained = train(items, output, recipe, model=model, init=init, sizes=sizes, device=device, dtype=dtype.value,
                         sampling=changes(frames=frames, fps=fps, resolution=resolution), offline=offline, force=force,
                         processes=processes, progress=console.progress, told=Told(console.progress, console.note),
-                        skipped=lambda item, error: report(error))
+                        skipped=skipped)
     if processes.main:
         _tell(console, trained, json)
 
