@@ -162,6 +162,14 @@ def test_what_small_files_claim_costs_nothing(tmp_path: Path) -> None:
     assert outcomes["growing.h264"] == "warned"
 
 
+def test_sound_that_is_counted_by_the_tick_claims_nothing(tmp_path: Path) -> None:
+    """Sound of QuickTime's old codecs has more ticks than bytes."""
+    path = tmp_path / "a.mov"
+    path.write_bytes(content := bombs.quicktime(path))
+    assert len(content) < 44100
+    assert open_clip(path, ALL).info.frames == 5
+
+
 def test_centuries_are_not_cut_into_minutes() -> None:
     assert len(regular(0, MOST_SEGMENTS * 60, 60)) == MOST_SEGMENTS - 1
     with pytest.raises(UsageError, match="cut longer ones"):

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from itertools import chain, pairwise
 from pathlib import Path
-from struct import unpack
+from struct import iter_unpack, unpack
 from typing import BinaryIO
 
-_AROUND = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
-"""Boxes that hold the ones that count."""
+_AROUND = (b"moov", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+"""Boxes that hold the ones that count, as `trak` does."""
+_COUNT = {b"trun": 16, b"hdlr": 16, b"stts": 16, b"stsz": 16, b"stco": 16, b"co64": 16, b"stsc": 1 << 24}
+"""How much is read of those, at most."""
 _DEEPEST = 10
 """Box within a box; FFmpeg reads no deeper."""
+_SOUND = {b"soun", b"alis", b"url ", b"rsrc"}
+"""Handlers of a track of sound, and of where its data is."""
+_IN_A_BYTE = 64
+"""Samples of sound, at most. FFmpeg makes room for hundreds of them at once, not for each."""
 
 
 def overclaims(path: Path) -> bool:
@@ -21,11 +29,45 @@ def overclaims(path: Path) -> bool:
     """
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        return any(claimed > size for claimed in _claims(file, 0, size))
+        return any(claimed > size for claimed in _claims(file, size))
 
 
-def _claims(file: BinaryIO, start: int, stop: int, depth: int = 0) -> Iterator[int]:
-    """Bytes, or where those are not told samples, that the boxes from `start` to `stop` say there are."""
+def _claims(file: BinaryIO, size: int) -> Iterator[int]:
+    """Bytes, or where those are not told samples, that a file's tracks and fragments say there are."""
+    track: dict[bytes, list[bytes]] = defaultdict(list)
+    for kind, content in chain(_boxes(file, 0, size), [(b"trak", b"")]):
+        if kind == b"trak":
+            yield from _claims_of(track)
+            track.clear()
+        elif kind == b"trun":
+            yield _numbers(content)[1]
+        else:
+            track[kind].append(content)
+
+
+def _claims_of(track: Mapping[bytes, list[bytes]]) -> Iterator[int]:
+    """The same of one track, given by its boxes."""
+    kinds = {content[8:12] for content in track[b"hdlr"]}
+    if b"soun" in kinds <= _SOUND and {_numbers(content)[1::2] for content in track[b"stts"]} == {(1, 1)}:
+        # As QuickTime counts sound: by the ticks of its clock, of which compressed sound has many in a byte.
+        chunks = max((_numbers(content)[1] for content in track[b"stco"] + track[b"co64"]), default=0)
+        for content in track[b"stsc"]:
+            runs = [run[:2] for run in iter_unpack(">3I", content[8:len(content) - (len(content) - 8) % 12])]
+            yield sum(max(0, until - first) * samples
+                      for (first, samples), (until, _) in pairwise([*runs, (chunks + 1, 0)])) // _IN_A_BYTE
+    else:
+        for content in track[b"stsz"]:
+            _, size, count, _ = _numbers(content)
+            yield count * max(1, size)
+
+
+def _numbers(content: bytes) -> tuple[int, ...]:
+    """The first four of a box, of which the very first are its version and flags."""
+    return unpack(">4I", content[:16].ljust(16, b"\0"))
+
+
+def _boxes(file: BinaryIO, start: int, stop: int, depth: int = 0) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, content) of the boxes from `start` to `stop` that count; a `trak` comes before those in it."""
     while start + 8 <= stop:
         file.seek(start)
         head = file.read(24)
@@ -36,10 +78,11 @@ def _claims(file: BinaryIO, start: int, stop: int, depth: int = 0) -> Iterator[i
         end = min(start + length, stop) if length else stop  # 0: to the end
         if end < body:
             return
-        if kind in _AROUND and depth < _DEEPEST:
-            yield from _claims(file, body, end, depth + 1)
-        elif kind in (b"stsz", b"trun"):
+        if kind == b"trak":
+            yield kind, b""
+        if (kind in _AROUND or kind == b"trak") and depth < _DEEPEST:
+            yield from _boxes(file, body, end, depth + 1)
+        elif kind in _COUNT:
             file.seek(body)
-            numbers = unpack(">III", file.read(12).ljust(12, b"\0"))
-            yield numbers[1] if kind == b"trun" else numbers[2] * max(1, numbers[1])
+            yield kind, file.read(min(end - body, _COUNT[kind]))
         start = end

@@ -16,6 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
+import numpy as np
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from reliability.corpus import Entry, make
@@ -106,6 +109,34 @@ def changed(content: bytes, at: int, value: bytes) -> bytes:
     return content[:at] + value + content[at + len(value) :]
 
 
+def quicktime(path: Path, chunk: int | None = None) -> bytes:
+    """A second of pictures and sound, the sound's samples counted as QuickTime does: by the ticks of its clock; with
+    `chunk`, so many in each of its chunks and one in all."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("mpeg4", rate=5)
+        video.width = video.height = 64
+        sound: Any = container.add_stream("adpcm_ima_qt", rate=44100, layout="mono")
+        for start in range(0, 44100, 64):
+            tone = av.AudioFrame.from_ndarray(np.zeros((1, 64), np.int16), "s16p", "mono")
+            tone.sample_rate, tone.pts = 44100, start
+            container.mux(sound.encode(tone))
+        for _ in range(5):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
+        container.mux([*video.encode(None), *sound.encode(None)])
+    content = path.read_bytes()
+    track = content.rindex(b"trak")
+    head, out = content[:track], content[track:]
+    count = struct.unpack_from(">I", out, box(out, b"stsz") + 8)[0] * 64
+    out = changed(out, box(out, b"stsz") + 4, struct.pack(">II", 1, 1 if chunk else count))
+    out = changed(out, box(out, b"stts") + 4, struct.pack(">III", 1, count, 1))
+    runs = box(out, b"stsc") + 4
+    for i in range(struct.unpack_from(">I", out, runs)[0]):
+        at = runs + 8 + 12 * i
+        packets = struct.unpack_from(">I", out, at)[0]
+        out = changed(out, at, struct.pack(">I", chunk or packets * 64))
+    return head + out
+
+
 class Bombs:
     """The files, made of small real ones in a folder where they are."""
 
@@ -131,6 +162,7 @@ class Bombs:
             "large-jpeg.avi": self._jpeg,
             "large-png.mov": self._png,
             "many-frames.mp4": self._counts,
+            "many-sounds.mov": lambda: quicktime(self.folder / "sound.mov", 1 << 30),
             "deep.mp4": lambda: b"".join(struct.pack(">I4s", 8 * i, b"moov") for i in range(20000, 0, -1)),
             "long-frames.mp4": self._durations,
             "long.mkv": self._duration,
