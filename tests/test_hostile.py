@@ -28,11 +28,12 @@ from v2l.base import Base
 from v2l.bench.judge import Judge
 from v2l.bench.page import paragraph
 from v2l.checkpoints import find_base, find_hypernetwork
-from v2l.convert import read_released
+from v2l.convert import read_pickle, read_released
 from v2l.errors import AdapterError, ModelError
 from v2l.hub import Repo
 from v2l.show import adapter_text
 from v2l.train.forward import load_frozen
+from v2l.unpickle import Archive
 
 TESTS = Path(__file__).parent
 
@@ -86,6 +87,16 @@ def test_pickles_that_confuse(checkpoint: Checkpoints, tmp_path: Path, trick: st
     with pytest.raises(ModelError, match=r"a\.pt .*\.$"):
         read_released(path)
     assert time.monotonic() - started < 5
+
+
+def test_what_tensors_share_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands may share a gigabyte."""
+    numbers, read, read_part = torch.arange(8.0), list[str](), Archive.bytes
+    torch.save({str(i): numbers[i:] for i in range(8)}, tmp_path / "a.pt")
+    monkeypatch.setattr(Archive, "bytes", lambda archive, name: read.append(name) or read_part(archive, name))
+    content = read_pickle(tmp_path / "a.pt")
+    assert [tensor.tolist() for tensor in content.values()] == [list(range(i, 8)) for i in range(8)]
+    assert len([name for name in read if "/data/" in name]) == 1
 
 
 def _first(checkpoint: Checkpoints, **changes: Any) -> list[Part]:

@@ -176,6 +176,8 @@ class Machine:
         self._archive, self._prefix, self._kinds = archive, prefix, kinds
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
+        self._numbers: dict[_Storage, Tensor] = {}
+        """Of the storages met so far: thousands of tensors may share one, and it is checked and aligned once."""
         self._functions = {
             "collections.OrderedDict": _Function(lambda *pairs: self._dict(*pairs)),
             "builtins.set": _Function(lambda items=(): {_key(item) for item in _of(items, list)}),
@@ -220,19 +222,23 @@ class Machine:
         return {_key(key): value for key, value in (_of(pair, list, tuple) for pair in _of(pairs, list, tuple))}
 
     def _tensor(self, storage: Any, offset: int, size: Any, stride: Any, *_: Any) -> Tensor:
-        import torch
-
         storage = _of(storage, _Storage)
-        dtype, name = _STORAGES[storage.kind]
-        numbers = torch.from_numpy(self._archive.array(storage.part, dtype))
-        if numbers.dtype != getattr(torch, name):
-            numbers = numbers.view(getattr(torch, name))
+        if storage not in self._numbers:
+            self._numbers[storage] = self._stored(storage)
+        numbers = self._numbers[storage]
         sizes, strides = [list(map(_count, _of(x, tuple)[:MAX_AXES])) for x in (size, stride)]
         # One beyond the last number it takes.
         end = 0 if 0 in sizes else _count(offset) + 1 + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
         if end > len(numbers) or math.prod(sizes) >= 1 << 62:
             raise UnpicklingError(f"a tensor of {sizes} is larger than what is stored of it")
         return numbers.as_strided(sizes, strides, offset if end else 0)
+
+    def _stored(self, storage: _Storage) -> Tensor:
+        import torch
+
+        dtype, name = _STORAGES[storage.kind]
+        numbers = torch.from_numpy(self._archive.array(storage.part, dtype))
+        return numbers.view(getattr(torch, name))
 
     # What each opcode does.
 
