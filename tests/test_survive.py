@@ -27,7 +27,6 @@ from v2l.tiny.clips import scene, solo, write_video
 EXAMPLES = Path(ROOT) / "examples"
 
 
-
 def by_hand(program: str, *words: str) -> str:
     """The last line of a program of tests/reliability, which must find nothing: a few of what it does by the hundred
     when run by hand. It forks, so it must know no threads, and has a process of its own."""
@@ -63,6 +62,23 @@ def test_a_disk_that_fails_while_a_file_is_written(
     with pytest.raises(OutputError, match=r"^Cannot write .*a\.v2lora: .*; (free some, or )?choose another place\.$"):
         save(make(2), path)
     assert path.read_bytes() == whole and os.listdir(tmp_path) == ["a.v2lora"]
+
+
+def test_a_folder_in_which_no_open_file_can_be_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some that a virtual machine or a network shares."""
+    rename, handles = os.replace, Path("/proc/self/fd")
+    if not handles.is_dir():
+        pytest.skip("what is open cannot be told here")
+
+    def busy(old: Path, new: Path) -> None:
+        if any(os.path.realpath(handle) == str(old) for handle in handles.iterdir()):
+            raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY))
+        rename(old, new)
+
+    monkeypatch.setattr(files.os, "replace", busy)
+    with replacing(tmp_path / "a") as file:
+        file.write(b"whole")
+    assert (tmp_path / "a").read_bytes() == b"whole" and os.listdir(tmp_path) == ["a"]
 
 
 def test_a_damaged_adapter_is_told_and_made_again(tmp_path: Path) -> None:

@@ -48,9 +48,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-                if fcntl is not None:
+                renamed = False
+                with suppress(OSError):  # Windows renames no open file, nor do some folders that are shared
                     os.replace(temporary, final)  # while the lock is held: see `_sweep`
-            if fcntl is None:  # Windows renames no open file
+                    renamed = True
+            if not renamed:
                 os.replace(temporary, final)
         except BaseException:
             with suppress(OSError):
