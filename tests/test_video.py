@@ -471,3 +471,12 @@ def test_source_record(reference: Path) -> None:
         "name": "portrait.mp4", "duration": 420 / 29.97, "fps": 29.97, "frames": 420, "width": 90, "height": 160,
         "size": len(content), "sha256": hashlib.sha256(content).hexdigest(),
     }
+
+
+def test_large_pictures_are_decoded_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as half a gigabyte holds: a phone's 8K by one core alone would take minutes."""
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 64)
+    sizes = {"360p": 640 * 360, "1080p": 1920 * 1080, "4K": 3840 * 2160, "8K": 7680 * 4320, "largest": 8192 * 8192}
+    assert [decoding._threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
+    monkeypatch.setattr(decoding.os, "cpu_count", lambda: None)
+    assert decoding._threads(sizes["8K"]) == 1

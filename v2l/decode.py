@@ -9,6 +9,7 @@ carries the expected timestamp; if not, everything still wanted is decoded again
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -23,9 +24,10 @@ _LEAP = 48
 """Frames that must be skipped by a jump for it to be worth it."""
 _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
-_THREADED = range(1 << 18, 1 << 24)
-"""Pixels of pictures of which several are decoded at a time. Small ones are fast anyway, and where pictures are decoded
-one by one none is handed out before its faults are noted; of larger ones each takes 25 MB at least."""
+_SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
+"""Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
+by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
+How many pictures FFmpeg takes by itself, where there are as many cores."""
 
 
 class _Missed(Exception):
@@ -258,5 +260,13 @@ def _context(stream: Any) -> Any:
             checking.extradata = context.extradata
             context = checking
     context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
-    context.thread_count = 0 if size in _THREADED else 1
+    context.thread_count = _threads(size)
     return context
+
+
+def _threads(size: int) -> int:
+    """How many pictures of so many pixels are decoded at a time; 0: as many as there are cores."""
+    if size < _SMALL:
+        return 1
+    room = _AT_ONCE // size
+    return 0 if room >= _MOST else max(1, min(os.cpu_count() or 1, room))
