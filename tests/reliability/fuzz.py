@@ -64,15 +64,16 @@ class Figures:
     refused: int = 0
     sentences: set[str] = field(default_factory=set)
     """The first words of refusals."""
-    slowest: float = 0.0
+    slowest: tuple[float, int] = (0.0, 0)
+    """Seconds of computing, and of which input."""
     growth: int = 0
     findings: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.accepted + self.refused + len(self.findings)} inputs, {self.accepted} accepted, "
-            f"{self.refused} refused in {len(self.sentences)} ways, slowest {self.slowest:.2f} s, memory "
-            f"+{self.growth >> 20} MB, {len(self.findings)} findings"
+            f"{self.refused} refused in {len(self.sentences)} ways, slowest {self.slowest[0]:.2f} s "
+            f"(input {self.slowest[1]}), memory +{self.growth >> 20} MB, {len(self.findings)} findings"
         )
 
 
@@ -85,7 +86,7 @@ def run(format: Format, count: int, seed: int, only: int | None = None) -> Figur
     for number in range(count) if only is None else [only]:
         random = Random(f"{format.name} {seed} {number}")
         valid = format.write(random)
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             with _guarded():
                 format.read()
@@ -105,7 +106,7 @@ def run(format: Format, count: int, seed: int, only: int | None = None) -> Figur
             )
             if only is not None:
                 traceback.print_exc()
-        figures.slowest = max(figures.slowest, time.perf_counter() - started)
+        figures.slowest = max(figures.slowest, (time.process_time() - started, number))
         largest = _largest()
         peak = peak or largest
         if number < 20 and only is None:
