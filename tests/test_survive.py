@@ -89,7 +89,7 @@ def test_a_damaged_adapter_is_told_and_made_again(tmp_path: Path) -> None:
     whole = made.read_bytes()
     made.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
     said = run("ask", made, "What happens?", *MODEL, status=1).stderr
-    assert "not what its sha256 says" in said and "ingest the video again with --force" in said
+    assert "not what its sha256 says" in said and "ingest its video again with --force" in said
     run(*ingest, "--force")
     assert made.read_bytes() == whole
 

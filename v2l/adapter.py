@@ -314,7 +314,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _damaged(name: str, error: Invalid) -> AdapterError:
-    return AdapterError(f"{name} is not a usable adapter: {error}; ingest the video again with --force, or get the "
+    return AdapterError(f"{name} is not a usable adapter: {error}; ingest its video again with --force, or get the "
                         "file again.")
 
 

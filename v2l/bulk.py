@@ -221,7 +221,8 @@ def _refuse_composed(output: Path, record: Record) -> None:
     count = len(record["segments"])
     what = f"holds {count} segments that were joined" if count > 1 else "was compressed"
     if count > 1 or "compressed" in record:
-        raise OutputError(f"{output} {what}; name another file with -o, or replace it with --force.")
+        raise OutputError(f"{output} {what}; name another file with -o (or folder with --output-dir), or replace it "
+                          "with --force.")
 
 
 def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Made | Failed:

@@ -299,5 +299,5 @@ def verify() -> Iterator[Verified]:
         with suppress(ModelError, OSError):
             record = read_json(described)
             same = hash_of(weights) == record.get("sha256")
-            yield Verified(f"converted from sha256 {described.parent.name[:12]}", 1, weights.stat().st_size,
+            yield Verified(f"converted checkpoint in {described.parent}", 1, weights.stat().st_size,
                            [] if same else [weights])

@@ -156,7 +156,7 @@ def _reason(error: OSError | ValueError, path: Path) -> str:
         return "that disk is read-only; choose another place"
     if code == errno.EISDIR:
         return "it is a folder; name a file in it"
-    if code == errno.ENOENT:
+    if code == errno.ENOENT and not path.parent.is_dir():
         return f"the folder {path.parent} does not exist; create it first"
     if code in (errno.ENOTDIR, errno.EEXIST):
         return f"{path.parent} is not a folder; choose another place"
