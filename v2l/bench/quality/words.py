@@ -111,8 +111,8 @@ def rules_texts(margins: Margins, judged: bool) -> list[str]:
     marked = f"{margins.judge:g} for the judge, {margins.token_f1:g} for token F1 and exact answers"
     return [
         f"Difference: adapter minus video in the prompt, over the same questions, with its {share} interval from "
-        f"{Comparing.resamples:,} resamples of whole videos, since questions about one video are not independent; two imagined videos "
-        "that disagree are among those drawn from, since a few that agree prove little.",
+        f"{Comparing.resamples:,} resamples of whole videos, since questions about one video are not independent; two "
+        "imagined videos that disagree are among those drawn from, since a few that agree prove little.",
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "
         "non-inferior: above minus the margin; inferior: below it; inconclusive: more clips would tell.",
