@@ -287,10 +287,10 @@ def test_full_stdout_stops_nothing(here: Path, clips: list[Path], monkeypatch: p
     for number in (0, 1):
         shutil.copy(clips[number], f"{number}.mp4")
 
-    def full(text: str) -> None:
+    def full(path: Path) -> None:
         raise OutputError("Cannot write to stdout: No space left on device.")
 
-    monkeypatch.setattr("v2l.commands.ingest.write", full)
+    monkeypatch.setattr("v2l.commands.ingest.write_path", full)
     assert "Cannot write to stdout" in run("ingest", ".", *MAKE, status=1).stderr
     assert Path("0.v2lora").exists() and Path("1.v2lora").exists()
 
