@@ -9,8 +9,11 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+from v2l.config import PRESETS
 
 LARGE = (".safetensors", ".pt")
 
@@ -175,3 +178,11 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(body)
             self.wfile.flush()
+
+
+def preset_hub() -> Hub:
+    """A Hub of the loopback that holds small stand-ins for what the preset `500m` needs."""
+    preset, reference = PRESETS["500m"], Path(__file__).parent / "reference"
+    base = {file.name: file.read_bytes() for file in (reference / "tiny-vlm").iterdir()}
+    return Hub({preset.base: base,
+                preset.checkpoints[0]: {preset.checkpoint_file: (reference / "hypernetwork.pt").read_bytes()}})

@@ -31,14 +31,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork must not find threads that are not there
 
-from hub import Hub
+from hub import preset_hub
 
 from v2l.cli import app
-from v2l.config import PRESETS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"
-P500M = PRESETS["500m"]
 LIMIT = 120.0
 """Seconds a work may take."""
 
@@ -117,10 +115,8 @@ def warm_up() -> None:
 def works() -> Iterator[list[Work]]:
     """All of them; the Hub that one needs lives as long."""
     warm_up()
-    base = {file.name: file.read_bytes() for file in (REFERENCE / "tiny-vlm").iterdir()}
-    released = {P500M.checkpoint_file: (REFERENCE / "hypernetwork.pt").read_bytes()}
     model = ("--model", str(REFERENCE / "tiny-vlm"), "--checkpoint", str(REFERENCE / "hypernetwork.pt"))
-    with Hub({P500M.base: base, P500M.checkpoints[0]: released}) as hub:
+    with preset_hub() as hub:
         os.environ["HF_ENDPOINT"] = hub.endpoint
         hub.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client was killed
         yield [

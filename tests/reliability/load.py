@@ -35,6 +35,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cli import MAKE, REFERENCE, command, environment, heed_interrupts
+from hub import Hub, preset_hub
 
 from v2l.adapter import load
 from v2l.errors import V2LError
@@ -171,7 +172,8 @@ def _growth(peaks: Sequence[int]) -> list[str]:
 # -- interrupted -----------------------------------------------------------------------------------------------------
 
 
-def interrupted(words: Sequence[object], folder: Path, at: float | bytes | None, number: int, terminal: bool) -> Ended:
+def interrupted(words: Sequence[object], folder: Path, at: float | bytes | None, number: int, terminal: bool,
+                **changes: str) -> Ended:
     """A command that gets a signal `at` seconds after its start, or as soon as it has shown a text, or none."""
     end, theirs = pty.openpty()
     before = termios.tcgetattr(theirs)
@@ -180,8 +182,8 @@ def interrupted(words: Sequence[object], folder: Path, at: float | bytes | None,
         inner, outer = os.pipe()
         streams = {"stdin": subprocess.DEVNULL, "stdout": outer, "stderr": outer}
     started = time.monotonic()
-    with subprocess.Popen(command(*words), cwd=folder, env=environment(TERM="xterm", OMP_NUM_THREADS="1"), **streams,
-                          start_new_session=True, preexec_fn=heed_interrupts) as process:
+    with subprocess.Popen(command(*words), cwd=folder, env=environment(TERM="xterm", OMP_NUM_THREADS="1", **changes),
+                          **streams, start_new_session=True, preexec_fn=heed_interrupts) as process:
         source, shown, sent = end if terminal else inner, b"", at is None
         while process.poll() is None or select.select([source], [], [], 0)[0]:
             passed = time.monotonic() - started
@@ -259,11 +261,19 @@ COMMANDS: dict[str, tuple[Sequence[object], set[str]]] = {
     "compose": (("compose", "a.v2lora", "long.v2lora", "-o", "c.v2lora"), set()),
     "bench": (("bench", "a.mp4", "--repeat", 1), set()),
     "train": (("train", "run", "clips.jsonl", *TRAIN, "--steps", 20, "--every", 10, "-o", "mine"), {"mine"}),
+    "pull": (("models", "pull", "500m"), {"hub", "cache"}),
 }
+
 
 
 def interrupts(folder: Path, count: int, seed: int, names: Sequence[str]) -> list[str]:
     """SIGINT and SIGTERM at random moments of each command, every second time in a terminal."""
+    with preset_hub() as hub:
+        hub.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client went away
+        return _interrupts(folder, count, seed, names, hub)
+
+
+def _interrupts(folder: Path, count: int, seed: int, names: Sequence[str], hub: Hub) -> list[str]:
     findings = []
     made = folder / "made"
     made.mkdir()
@@ -275,6 +285,7 @@ def interrupts(folder: Path, count: int, seed: int, names: Sequence[str]) -> lis
     keeps = {path.name for path in made.iterdir()}
     for name in names or COMMANDS:
         words, more = COMMANDS[name]
+        places = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": "hub", "V2L_CACHE": "cache"} if name == "pull" else {}
         draw, tally = random.Random(f"{seed} {name}"), Counter[int]()
         whole, last = 0.0, 0.0
         for i in range(count + 1):
@@ -282,7 +293,7 @@ def interrupts(folder: Path, count: int, seed: int, names: Sequence[str]) -> lis
             shutil.copytree(made, work)
             number = (signal.SIGINT, signal.SIGINT, signal.SIGTERM)[i % 3]
             at = draw.uniform(0.05, max(0.5, whole)) if i else None
-            ended = interrupted(words, work, at, number, terminal=i % 2 == 0)
+            ended = interrupted(words, work, at, number, i % 2 == 0, **places)
             whole = whole or ended.seconds
             last = max(last, ended.seconds - at) if at and ended.status else last
             tally[ended.status] += 1
