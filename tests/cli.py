@@ -49,8 +49,9 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def heed_interrupts() -> None:
-    """For a child's `preexec_fn`: a shell starts what runs in its background deaf to SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    """For a child's `preexec_fn`: a shell starts what runs in its background deaf to SIGINT, nohup to SIGHUP."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def process(*words: object, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:

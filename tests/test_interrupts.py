@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,15 @@ from v2l.files import replacing
 from v2l.interrupts import Terminated, at_the_end, behind
 from v2l.train.loop import Fit, Plan, Told
 from v2l.train.optim import cosine, optimizers
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Iterator[None]:
+    """Ctrl-C is heard, though the tests be started in the background of a shell."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
 
 KILL = "import os, signal; os.kill(os.getpid(), signal.{})\n"
 
