@@ -9,7 +9,6 @@ with the files of one. Exit status 1 on a finding.
 
 from __future__ import annotations
 
-import argparse
 import errno
 import os
 import random
@@ -21,7 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from reliability.kill import Place, Strike, Work, finish, left, start, tree, works
+from reliability.kill import Place, Strike, Work, arguments, finish, left, start, tree, works
 
 GONE = (errno.EIO, errno.ESTALE, errno.EROFS)
 """Nothing there can be changed any more."""
@@ -69,14 +68,11 @@ def try_out(work: Work, count: int, random_: random.Random) -> list[str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--count", type=int, default=120, help="failing disks in all; half as many meetings")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these works")
     asked = parser.parse_args()
     total = 0
-    with works() as known:
-        chosen = [work for work in known if not asked.only or work.name in asked.only]
+    with works(asked.only) as chosen:
         each = -(-asked.count // len(chosen))
         for work in chosen:
             found = try_out(work, each, random.Random(f"{asked.seed} {work.name}"))

@@ -23,7 +23,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -112,14 +112,14 @@ def warm_up() -> None:
 
 
 @contextmanager
-def works() -> Iterator[list[Work]]:
-    """All of them; the Hub that one needs lives as long."""
+def works(names: Collection[str]) -> Iterator[list[Work]]:
+    """Those named, or all; the Hub that one needs lives as long."""
     warm_up()
     model = ("--model", str(REFERENCE / "tiny-vlm"), "--checkpoint", str(REFERENCE / "hypernetwork.pt"))
     with preset_hub() as hub:
         os.environ["HF_ENDPOINT"] = hub.endpoint
         hub.server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a client was killed
-        yield [
+        known = [
             Work("ingest", ("ingest", "one-shape.mp4", "two-shapes.mp4", "--output-dir", "out"),
                  _copy("one-shape.mp4", "two-shapes.mp4")),
             Work("segments", ("ingest", "long.mp4", "--segment", "12s", "--keep-segments", "-o", "long.v2lora"),
@@ -132,6 +132,17 @@ def works() -> Iterator[list[Work]]:
             Work("convert", ("ingest", "one-shape.mp4", "--resolution", "64", "--frames", "2", *model),
                  _copy("one-shape.mp4")),
         ]
+        if unknown := set(names) - {work.name for work in known}:
+            sys.exit(f"no work is called {', '.join(unknown)}; there are {', '.join(work.name for work in known)}")
+        yield [work for work in known if not names or work.name in names]
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """The options of whoever tries these works."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", metavar="NAME", default=[], help="these works")
+    return parser
 
 
 # Doing one, and killing it.
@@ -293,13 +304,10 @@ def try_out(work: Work, kills: int, random_: random.Random, told: Callable[[str]
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__)
     parser.add_argument("--kills", type=int, default=200, help="in all")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these works")
     asked = parser.parse_args()
-    with works() as known:
-        chosen = [work for work in known if not asked.only or work.name in asked.only]
+    with works(asked.only) as chosen:
         total = [try_out(work, -(-asked.kills // len(chosen)), random.Random(f"{asked.seed} {work.name}"))
                  for work in chosen]
     for findings in total:

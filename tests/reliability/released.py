@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import pickletools
 import struct
 import zipfile
@@ -13,13 +12,11 @@ from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from reliability import mutations
+from reliability.tensors import hypernetwork
 from v2l.checkpoints import find_hypernetwork
-from v2l.config import HypernetConfig
 from v2l.convert import converted, globals_in, read_released
-from v2l.hypernetwork import Hypernetwork
 from v2l.train.export import export_released
 from v2l.unpickle import stand_in
 
@@ -187,22 +184,8 @@ class Checkpoints:
     name = "released"
 
     def __init__(self, folder: Path) -> None:
-        torch.manual_seed(0)
         self.folder, self.file = folder, folder / "a.pt"
-        config = HypernetConfig(
-            num_layers=2,
-            hidden_size=4,
-            d_in=6,
-            d_out=4,
-            rank=2,
-            latent_size=2,
-            num_queries=2,
-            num_blocks=1,
-            base="org/base",
-        )
-        ours = folder / "hypernetwork.safetensors"
-        save_file(Hypernetwork(config).state_dict(), ours)
-        ours.with_suffix(".json").write_text(json.dumps(vars(config)))
+        ours, _ = hypernetwork(folder, latent_size=2)
         export_released(find_hypernetwork("tiny", str(ours)), self.file)
         with zipfile.ZipFile(self.file) as archive:
             self.parts = [Part(name, archive.read(name)) for name in archive.namelist()]

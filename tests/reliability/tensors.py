@@ -31,6 +31,17 @@ def second_opinion(data: bytes) -> dict[str, dict[str, Any]]:
     return dict(deserialize(data))
 
 
+def hypernetwork(folder: Path, **sizes: int) -> tuple[Path, HypernetConfig]:
+    """A small one, in a file with its JSON beside it."""
+    torch.manual_seed(0)
+    small = {"num_layers": 2, "hidden_size": 4, "d_in": 6, "d_out": 4, "rank": 2, "num_queries": 2, "num_blocks": 1}
+    config = HypernetConfig(base="org/base", **small, **sizes)
+    file = folder / "hypernetwork.safetensors"
+    save_file(Hypernetwork(config).state_dict(), file)
+    file.with_suffix(".json").write_text(json.dumps(vars(config)))
+    return file, config
+
+
 class Adapters:
     """`.v2lora` files: of one and of several segments, compressed, with fields nobody knows, of every type."""
 
@@ -121,24 +132,8 @@ class Hypernetworks:
     name = "hypernetwork"
 
     def __init__(self, folder: Path) -> None:
-        self.file = folder / "hypernetwork.safetensors"
+        self.file, self.config = hypernetwork(folder, latent_size=8, num_heads=2, num_kv_heads=1, head_dim=4)
         self.json = self.file.with_suffix(".json")
-        torch.manual_seed(0)
-        self.config = HypernetConfig(
-            num_layers=2,
-            hidden_size=4,
-            d_in=6,
-            d_out=4,
-            rank=2,
-            latent_size=8,
-            num_queries=2,
-            num_blocks=1,
-            num_heads=2,
-            num_kv_heads=1,
-            head_dim=4,
-            base="org/base",
-        )
-        save_file(Hypernetwork(self.config).state_dict(), self.file)
         self.whole, self.said = self.file.read_bytes(), vars(self.config)
 
     def write(self, random: Random) -> bool:
