@@ -25,9 +25,10 @@ from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file as load_torch
 
 import v2l.adapter
-from v2l.adapter import DTYPES, MAX_HEADER, Adapter, from_float32, load, load_record, save, to_float32
+from v2l.adapter import MAX_HEADER, Adapter, load, load_record, save
 from v2l.compose import join
 from v2l.compress import compress
+from v2l.dtypes import DTYPES, from_float32, to_float32
 from v2l.errors import AdapterError, OutputError
 from v2l.files import replacing
 

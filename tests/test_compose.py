@@ -13,8 +13,9 @@ import pytest
 from adapters import D_IN, D_OUT, L, make, r, source, values
 from safetensors.numpy import load_file
 
-from v2l.adapter import DTYPES, Adapter, load, save, single
+from v2l.adapter import Adapter, load, save, single
 from v2l.compose import join, slice_segments, within
+from v2l.dtypes import DTYPES
 from v2l.errors import AdapterError, UsageError
 
 

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 from adapters import D_IN, D_OUT, L, make, r, source, values
 
-from v2l.adapter import DTYPES, Adapter, from_float32, load, load_record, save
+from v2l.adapter import Adapter, load, load_record, save
 from v2l.compose import each_segment, join, slice_segments, within
 from v2l.compress import compress, is_compressed, truncate
+from v2l.dtypes import DTYPES, from_float32
 from v2l.errors import AdapterError, UsageError
 from v2l.record import pieces
 

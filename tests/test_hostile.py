@@ -23,12 +23,13 @@ from reliability.mutations import framed, parts
 from reliability.released import Checkpoints, Part, zipped
 from test_judge import CASE, write_model
 
-from v2l.adapter import Adapter, from_float32, load, save
+from v2l.adapter import Adapter, load, save
 from v2l.base import Base
 from v2l.bench.judge import Judge
 from v2l.bench.page import paragraph
 from v2l.checkpoints import find_base, find_hypernetwork
 from v2l.convert import read_pickle, read_released
+from v2l.dtypes import from_float32
 from v2l.errors import AdapterError, ModelError
 from v2l.hub import Repo
 from v2l.show import adapter_text

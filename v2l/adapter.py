@@ -25,11 +25,10 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from v2l.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
 from v2l.errors import AdapterError
 from v2l.files import replacing
 from v2l.record import VERSIONS, Invalid, Record, check, decode, encode, is_unicode, needed_version
-
-Array = npt.NDArray[Any]
 
 FORMAT = "v2lora"
 MAX_HEADER = 8 << 20
@@ -37,44 +36,10 @@ MAX_HEADER = 8 << 20
 MAP_FROM = 64 << 20
 """Bytes of tensors from which a file is mapped rather than read."""
 
-DTYPES: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
-"""What an adapter may be stored as, and how numpy holds it: it knows no bfloat16, whose bits are kept as they are."""
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # in safetensors
-_EXPONENT = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
 _TENSORS = ("A", "B", "bias_A", "bias_B")
 _HASH = "sha256."  # begins the name of the metadata key
 _ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
-
-
-def to_float32(array: Array, dtype: str) -> npt.NDArray[np.float32]:
-    """Stored values of `dtype` -> float32; exact."""
-    if dtype == "bfloat16":
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array.astype(np.float32, copy=False)
-
-
-def from_float32(array: npt.NDArray[np.float32], dtype: str) -> Array:
-    """float32 -> stored values of `dtype`, to nearest even. AdapterError where a value does not fit."""
-    values = np.ascontiguousarray(array, np.float32)
-    if not np.isfinite(values).all():
-        raise AdapterError("The adapter came out with values that are not finite; compute it with --dtype float32.")
-    if dtype == "bfloat16":
-        bits = values.view(np.uint32)
-        stored: Array = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype("<u2")
-    else:
-        with np.errstate(over="ignore"):
-            stored = values.astype(DTYPES[dtype])
-    if not _all_finite(stored, dtype):
-        raise AdapterError(f"The adapter has values too large for {dtype}; store it with --adapter-dtype float32.")
-    return stored
-
-
-def _all_finite(array: Array, dtype: str) -> bool:
-    """Whether all stored values are finite, told from their bits a piece at a time (the array may be a mapped file)."""
-    mask, step = _EXPONENT[dtype], 1 << 20
-    bits = np.ascontiguousarray(array).reshape(-1).view("<u4" if dtype == "float32" else "<u2")
-    return not any(((bits[i:i + step] & mask) == mask).any() for i in range(0, bits.size, step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +156,7 @@ def single(
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
     """Write the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
     for key, array in adapter.tensors().items():
-        if not _all_finite(array, adapter.dtype):
+        if not all_finite(array, adapter.dtype):
             raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
     header = _header(adapter, _digest(adapter))
     with replacing(path) as file:
@@ -265,7 +230,7 @@ def load(path: str | os.PathLike[str]) -> Adapter:
         header = _read_header(file)
         arrays: dict[str, Array] = {}
         for (key, shape), array in zip(header.shapes.items(), _read_tensors(file, header), strict=True):
-            if not _all_finite(array, header.dtype):
+            if not all_finite(array, header.dtype):
                 raise Invalid(f"{key} holds values that are not finite")
             arrays[key] = np.require(array, requirements="A").reshape(shape)
         adapter = Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,

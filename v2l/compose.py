@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from v2l.adapter import Adapter, Array, from_float32, to_float32
+from v2l.adapter import Adapter
+from v2l.dtypes import Array, from_float32, to_float32
 from v2l.errors import AdapterError, UsageError
 from v2l.record import Piece, Record, combine, encode, pieces
 

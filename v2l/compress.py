@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from v2l.adapter import Adapter, Array, from_float32, to_float32
+from v2l.adapter import Adapter
+from v2l.dtypes import Array, from_float32, to_float32
 from v2l.errors import UsageError
 from v2l.record import Piece, Record, combine, singles
 

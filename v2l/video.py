@@ -5,7 +5,6 @@ Which frames there are comes from `container`, what they show from `decode`; PyA
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from bisect import bisect_left
@@ -21,6 +20,7 @@ from v2l.config import Sampling
 from v2l.container import Track, read_track
 from v2l.decode import Decoder
 from v2l.errors import UsageError, VideoError
+from v2l.verify import hash_of
 
 EXTENSIONS = (
     ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
@@ -215,7 +215,7 @@ def source_record(info: VideoInfo) -> dict[str, Any]:
     """What an adapter says of the video it was made from: the file's name without its folder, duration (s), fps,
     frames, width, height, size (bytes) and sha256."""
     try:
-        sha256, size = _digest(info.path)
+        size, sha256 = info.path.stat().st_size, hash_of(info.path)
     except OSError as error:
         raise VideoError(f"{info.path} cannot be read any more ({error}).") from error
     return {
@@ -227,16 +227,7 @@ def source_record(info: VideoInfo) -> dict[str, Any]:
 def is_source(path: Path, source: Mapping[str, Any]) -> bool:
     """Whether a file is the one a `source_record` tells of, byte for byte; False where it cannot be read."""
     try:
-        return path.stat().st_size == source["size"] and _digest(path)[0] == source["sha256"]
+        return path.stat().st_size == source["size"] and hash_of(path) == source["sha256"]
     except (OSError, ValueError):
         return False
 
-
-def _digest(path: Path) -> tuple[str, int]:
-    """sha256 and bytes of a file."""
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from v2l.adapter import Adapter, from_float32
+from v2l.adapter import Adapter
 from v2l.config import Decoding
+from v2l.dtypes import from_float32
 from v2l.engine import Engine
 from v2l.tiny.clips import write_video
 from v2l.tiny.evaluate import questions
