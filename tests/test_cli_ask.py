@@ -335,6 +335,15 @@ def test_the_base_an_adapter_names_is_used(here: Path) -> None:
         assert name in said and says in said
 
 
+def test_another_model_than_the_adapters_is_told_before_it_is_fetched(here: Path) -> None:
+    adapter = load("short.v2lora")
+    for name, model in (("v2l/tiny", "500m"), ("HuggingFaceTB/SmolVLM2-500M-Video-Instruct", "2.2b")):
+        base = {**adapter.record["base"], "id": name}
+        save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
+        said = refused("ask", "named.v2lora", "Why?", "--model", model, status=2)
+        assert f"{model} cannot read it; leave --model out" in said
+
+
 def test_from_the_hub_to_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A preset is fetched once, and an adapter made with it names it, offline too."""
     monkeypatch.chdir(tmp_path)

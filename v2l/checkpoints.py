@@ -105,7 +105,7 @@ def find_hypernetwork(model: str, checkpoint: str | None = None, *, offline: boo
 def pull(name: str, progress: Progress | None = None) -> tuple[ModelFiles, HypernetFiles | None]:
     """Fetches the newest version of a preset, or of a base by its Hub id (None: it has no hypernetwork we know of)."""
     base = _find_base(name, False, progress, refresh=True)
-    known = _preset(name) is not None or Path(name).is_dir()
+    known = name in PRESETS or preset_of(name) is not None or Path(name).is_dir()
     return base, _find_hypernetwork(name, None, False, progress, refresh=True) if known else None
 
 
@@ -129,17 +129,16 @@ def available() -> list[Availability]:
     return [_availability(preset) for preset in PRESETS.values()]
 
 
-def _preset(model: str) -> Preset | None:
-    """By short name, or by its base's Hub id, which is what adapters record."""
-    base = model.partition("@")[0]
-    return next((p for p in PRESETS.values() if model == p.name or base == (p.base or TINY_ID)), None)
+def preset_of(base: str) -> Preset | None:
+    """By its base's Hub id, which is what adapters record."""
+    return next((p for p in PRESETS.values() if base.partition("@")[0] == (p.base or TINY_ID)), None)
 
 
 # --- bases ---
 
 
 def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bool) -> ModelFiles:
-    preset = _preset(model)
+    preset = PRESETS.get(model) or preset_of(model)
     if preset is not None and not preset.base:
         if not TINY_FOLDER.is_dir():
             raise ModelError(f"This installation of v2l lacks its embedded model ({TINY_FOLDER}); install v2l again.")
@@ -216,7 +215,7 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
     offline = offline or hub.is_offline()
     if checkpoint is not None:
         return _named_checkpoint(model, checkpoint, offline, progress, refresh)
-    preset = _preset(model)
+    preset = PRESETS.get(model) or preset_of(model)
     if preset is not None and not preset.checkpoints:
         return _ours(TINY_FOLDER / TRAINED, TINY_ID)
     if model not in PRESETS:
@@ -254,7 +253,7 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
 
 def _choose(repo: Repo, model: str, offline: bool) -> str:
     """The file that is meant where only a repository was named: the preset's, or the only one there is."""
-    preset = _preset(model)
+    preset = PRESETS.get(model) or preset_of(model)
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
     cached = hub.snapshot(repo)

@@ -88,6 +88,8 @@ def ask(
     base = model or DEFAULT_MODEL
     if names and not model:
         base = asking.base_of(adapter.name, adapter.record) if adapter else asking.base_of(*asking.first_record(names))
+    elif adapter and direct is None:
+        asking.check_base(adapter.name, adapter.record, base)
     if direct is not None:
         asking.check_direct(direct, Sampling(**sampling), bool(names), console)
     engine = load_engine(console, base, None, device, dtype, offline)

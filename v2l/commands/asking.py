@@ -199,13 +199,12 @@ def first_record(names: list[str]) -> tuple[str, Record]:
 def base_of(name: str, record: Record) -> str:
     """What `--model` would say for the base an adapter names. A name from a file never becomes a path, nor has
     anything fetched that is not known by name."""
-    from v2l.checkpoints import TINY_ID
+    from v2l.checkpoints import preset_of
     from v2l.hub import Repo, snapshot
 
     base = str(record["base"]["id"])
-    known = {TINY_ID: "tiny"} | {preset.base: preset.name for preset in PRESETS.values() if preset.base}
-    if base in known:
-        return known[base]
+    if preset := preset_of(base):
+        return preset.name
     repo = Repo.parse(base)
     if repo and not os.path.exists(base):
         if snapshot(repo):
@@ -213,6 +212,15 @@ def base_of(name: str, record: Record) -> str:
         raise UsageError(f"{name} was made with the base {base}, which is not on this disk; fetch it with "
                          f"--model {base} if you trust whoever published it.")
     raise UsageError(f"{name} was made with a base in a folder called {base}; name that folder with --model.")
+
+
+def check_base(name: str, record: Record, model: str) -> None:
+    """UsageError where an adapter names another base than the one asked for by its short name; nothing is fetched."""
+    from v2l.checkpoints import preset_of
+
+    made_for = preset_of(str(record["base"]["id"]))
+    if made_for and model in PRESETS and made_for.name != model:
+        raise UsageError(f"{name} was made with {made_for.name}, and {model} cannot read it; leave --model out.")
 
 
 def check_direct(video: Path, sampling: Sampling, with_adapter: bool, console: Console) -> None:
