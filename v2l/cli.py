@@ -39,7 +39,7 @@ def v2l(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", c
       v2l ask lecture.v2lora "What happens first?"
 
     Answers come from the file alone; nothing leaves this machine. Exit status: 0 done, 1 some input failed,
-    2 wrong usage, 130 interrupted.
+    2 wrong usage, 130 interrupted, 143 told to end, 141 nobody reads the results.
     """
     if ctx.invoked_subcommand is None:
         write(ctx.get_help())

@@ -28,7 +28,7 @@ RARITY = 0.05
 COMBINED_AT_ONCE = 16
 """Answers the base reads at once to make one of them; more are combined in rounds."""
 GENERAL_VOCABULARY = 10_000
-"""Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 569 and knows
+"""Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 707 and knows
 its world's questions only, SmolVLM2 has 49,280."""
 
 
