@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
-from hub import Hub
+from hub import preset_hub
 
 from v2l.adapter import load, save
 from v2l.commands.asking import lots
@@ -348,10 +348,8 @@ def test_from_the_hub_to_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """A preset is fetched once, and an adapter made with it names it, offline too."""
     monkeypatch.chdir(tmp_path)
     preset = PRESETS["500m"]
-    repos = {preset.base: {file.name: file.read_bytes() for file in (REFERENCE / "tiny-vlm").iterdir()},
-             preset.checkpoints[0]: {preset.checkpoint_file: (REFERENCE / "hypernetwork.pt").read_bytes()}}
     exact = ("--dtype", "float32", "--device", "cpu")
-    with Hub(repos) as hub:
+    with preset_hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         pulled = run("models", "pull", "500m")
         assert all(Path(line).exists() for line in pulled.stdout.splitlines()) and pulled.stdout.count("\n") == 2

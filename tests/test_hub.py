@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from cli import documents, run
-from hub import Hub
+from hub import Hub, preset_hub
 from processes import ROOT, Beside, files_no_larger_than
 
 from v2l import checkpoints
@@ -34,10 +34,10 @@ NEEDED = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_
 @pytest.fixture
 def hub(reference: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     """Serves the reference model under the names of the 500m preset."""
-    base = {file.name: file.read_bytes() for file in (reference / "tiny-vlm").iterdir()}
-    base |= {"pytorch_model.bin": b"never", "onnx/model.onnx": b"never", "README.md": b"never", "model.gguf": b"never"}
-    released = {P500M.checkpoint_file: (reference / "hypernetwork.pt").read_bytes(), "other.pt": b"never"}
-    with Hub({P500M.base: base, NEW: released}) as hub:
+    with preset_hub() as hub:
+        unneeded = "pytorch_model.bin", "onnx/model.onnx", "README.md", "model.gguf"
+        hub.repos[P500M.base] |= dict.fromkeys(unneeded, b"never")
+        hub.repos[NEW]["other.pt"] = b"never"
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         monkeypatch.setattr(time, "sleep", lambda _: None)
         yield hub

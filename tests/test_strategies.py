@@ -38,7 +38,7 @@ def adapter(engine: Engine) -> Adapter:
     """Six segments of 12 s, an object of its own colour, shape and motion in each."""
     rng = random.Random(3)
     clip = scene("gray", *(solo(*act, motion, 12.0) for act, motion in zip(ACTS, rng.sample(MOTIONS, 6), strict=True)))
-    times = [[12 * i + time for time in sample_times(12, 10.0, 12)] for i in range(SEGMENTS)]
+    times = [[12 * i + time for time in sample_times(12, 12)] for i in range(SEGMENTS)]
     return join([watched(engine, clip, when, 12.0 * i, 12.0 * i + 12) for i, when in enumerate(times)])[0]
 
 

@@ -12,9 +12,7 @@ from v2l.adapter import Adapter, single
 from v2l.config import INTERNALIZE
 from v2l.engine import Engine, Seen
 from v2l.tiny.render import render
-from v2l.tiny.world import Clip, frame_states
-
-FPS = 10.0
+from v2l.tiny.world import FPS, Clip, frame_states
 
 
 def watched(
@@ -34,7 +32,7 @@ def watched(
         *arrays, "float32",
         base={"id": engine.files.name, "revision": None, "fingerprint": engine.base.fingerprint},
         hypernetwork={"id": files.name, "sha256": files.sha256}, scale=files.config.adapter_scale,
-        source={"name": Path(name).name, "duration": clip.duration, "fps": FPS, "frames": frames, "width": 64,
+        source={"name": Path(name).name, "duration": clip.duration, "fps": float(FPS), "frames": frames, "width": 64,
                 "height": 64, "size": frames, "sha256": f"{sum(map(ord, name)):064x}"},
         start=start, end=end, timestamps=list(times),
         sampling={"frames": 12, "fps": 1.0, "skip": 1.0, "resolution": 64}, prompt=INTERNALIZE,

@@ -105,8 +105,9 @@ class Base:
             raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({reason}); get it again.") from None
         steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)
         kinds = {kind for step in steps if step for kind in _KIND.findall(step.__getstate__())}
-        if kinds - _STEPS or not isinstance(tokenizer.model, BPE):
-            named = min(kinds - _STEPS).decode() if kinds - _STEPS else type(tokenizer.model).__name__
+        strange = kinds - _STEPS
+        if strange or not isinstance(tokenizer.model, BPE):
+            named = min(strange).decode() if strange else type(tokenizer.model).__name__
             raise ModelError(f"The tokenizer in {self.folder} works by {named[:80]}, which no SmolVLM2's does; get it "
                              "from its publisher.")
         tokenizer.no_truncation()  # a file may bring settings of its own

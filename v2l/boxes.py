@@ -10,8 +10,8 @@ from pathlib import Path
 from struct import iter_unpack, unpack
 from typing import BinaryIO
 
-_AROUND = (b"moov", b"mdia", b"minf", b"stbl", b"moof", b"traf")
-"""Boxes that hold the ones that count, as `trak` does."""
+_AROUND = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
+"""Boxes that hold the ones that count."""
 _COUNT = {b"trun": 16, b"hdlr": 16, b"stts": 16, b"stsz": 16, b"stco": 16, b"co64": 16, b"stsc": 1 << 24}
 """How much is read of those, at most."""
 _DEEPEST = 10
@@ -80,7 +80,7 @@ def _boxes(file: BinaryIO, start: int, stop: int, depth: int = 0) -> Iterator[tu
             return
         if kind == b"trak":
             yield kind, b""
-        if (kind in _AROUND or kind == b"trak") and depth < _DEEPEST:
+        if kind in _AROUND and depth < _DEEPEST:
             yield from _boxes(file, body, end, depth + 1)
         elif kind in _COUNT:
             file.seek(body)

@@ -105,7 +105,7 @@ def find_hypernetwork(model: str, checkpoint: str | None = None, *, offline: boo
 def pull(name: str, progress: Progress | None = None) -> tuple[ModelFiles, HypernetFiles | None]:
     """Fetches the newest version of a preset, or of a base by its Hub id (None: it has no hypernetwork we know of)."""
     base = _find_base(name, False, progress, refresh=True)
-    known = name in PRESETS or preset_of(name) is not None or Path(name).is_dir()
+    known = _preset(name) is not None or Path(name).is_dir()
     return base, _find_hypernetwork(name, None, False, progress, refresh=True) if known else None
 
 
@@ -129,6 +129,11 @@ def available() -> list[Availability]:
     return [_availability(preset) for preset in PRESETS.values()]
 
 
+def _preset(model: str) -> Preset | None:
+    """By short name or Hub id."""
+    return PRESETS.get(model) or preset_of(model)
+
+
 def preset_of(base: str) -> Preset | None:
     """By its base's Hub id, which is what adapters record."""
     return next((p for p in PRESETS.values() if base.partition("@")[0] == (p.base or TINY_ID)), None)
@@ -138,7 +143,7 @@ def preset_of(base: str) -> Preset | None:
 
 
 def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bool) -> ModelFiles:
-    preset = PRESETS.get(model) or preset_of(model)
+    preset = _preset(model)
     if preset is not None and not preset.base:
         if not TINY_FOLDER.is_dir():
             raise ModelError(f"This installation of v2l lacks its embedded model ({TINY_FOLDER}); install v2l again.")
@@ -215,7 +220,7 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
     offline = offline or hub.is_offline()
     if checkpoint is not None:
         return _named_checkpoint(model, checkpoint, offline, progress, refresh)
-    preset = PRESETS.get(model) or preset_of(model)
+    preset = _preset(model)
     if preset is not None and not preset.checkpoints:
         return _ours(TINY_FOLDER / TRAINED, TINY_ID)
     if model not in PRESETS:
@@ -253,7 +258,7 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
 
 def _choose(repo: Repo, model: str, offline: bool) -> str:
     """The file that is meant where only a repository was named: the preset's, or the only one there is."""
-    preset = PRESETS.get(model) or preset_of(model)
+    preset = _preset(model)
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
     cached = hub.snapshot(repo)

@@ -26,6 +26,7 @@ from v2l.errors import ModelError
 from v2l.record import is_positive
 from v2l.unpickle import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
 from v2l.verify import (
+    SHOWN,
     Shapes,
     Verified,
     cache_dir,
@@ -34,6 +35,7 @@ from v2l.verify import (
     differences,
     hash_of,
     hypernetwork_shapes,
+    listed,
     read_hypernet_config,
     read_json,
     remember,
@@ -54,8 +56,6 @@ _STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z]\w*Storage")
 _RESEARCH = re.compile(r"ctx_to_lora(\.\w+)+")
 _OPCODES_TORCH_LACKS = {"STACK_GLOBAL", "INST", "OBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4", "PERSID"}
 _MOST_LAYERS = 1 << 12
-_SHOWN = 20
-"""Names in one message; more are counted."""
 _PERCEIVER = "aggregator.perceiver."
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, KeyError, IndexError,
                AttributeError, AssertionError, OverflowError, OSError, zipfile.BadZipFile, NotImplementedError,
@@ -105,14 +105,9 @@ def globals_in(code: bytes, file: Path) -> dict[str, str]:
     refused |= {name for name in found.values()
                 if name not in allowed and not _STORAGE.fullmatch(name) and not _RESEARCH.fullmatch(name)}
     if refused:
-        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {_listed(sorted(refused))}, "
+        raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {listed(sorted(refused))}, "
                          "which no Frames2LoRA checkpoint needs; get the file from its publisher.")
     return found
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(name[:200] for name in names[:_SHOWN]) + more
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
@@ -168,7 +163,7 @@ def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
     if isinstance(features, (tuple, list)) and len(features) == 2 and all(isinstance(side, dict) for side in features):
         sizes |= {"d_in": features[0].get(target), "d_out": features[1].get(target)}
     if isinstance(layers, list) and [x for x in layers if type(x) is int] != list(range(len(layers))):
-        named = ", ".join(str(x) for x in layers[:_SHOWN] if type(x) is int)
+        named = ", ".join(str(x) for x in layers[:SHOWN] if type(x) is int)
         raise ModelError(f"it adapts only the decoder layers [{named}], and v2l needs every one of them")
     return {name: size for name, size in sizes.items() if type(size) is int and 0 < size <= 1 << 24}
 
@@ -186,7 +181,7 @@ def _target(shapes: Shapes) -> str:
     per_kind = ("bias_A.", "bias_B.", "scaler_A.", "scaler_B.")
     kinds = sorted({name.split(".", 1)[1] for name in shapes if name.startswith(per_kind)})
     if kinds not in ([], ["down_proj"]) or len(shapes.get("head.weight", ())) == 4:
-        raise ModelError(f"it adapts {_listed(kinds) or 'several kinds of modules'}; v2l supports down_proj alone")
+        raise ModelError(f"it adapts {listed(kinds) or 'several kinds of modules'}; v2l supports down_proj alone")
     return "down_proj"
 
 
@@ -231,7 +226,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
             doubled += [name] if name in tensors else []
             tensors[name] = value
     if doubled:
-        raise ModelError(f"{file} cannot be used: it holds {_listed(doubled)} more than once.")
+        raise ModelError(f"{file} cannot be used: it holds {listed(doubled)} more than once.")
     try:
         config = describe(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except (ModelError, ValueError) as error:
@@ -240,7 +235,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
         raise ModelError(f"{file} cannot be used: its tensors claim more bytes than the file has.")
     if bad := [name for name, t in tensors.items()
                if not (t.is_floating_point() and t.layout == torch.strided and bool(torch.isfinite(t).all()))]:
-        raise ModelError(f"{file} cannot be used: {_listed(bad)} has values that are not finite real numbers.")
+        raise ModelError(f"{file} cannot be used: {listed(bad)} has values that are not finite real numbers.")
     return tensors, config
 
 

@@ -119,7 +119,7 @@ def remember(repo: Repo, pinned: Repo) -> None:
 
 
 def download(repo: Repo, name: str, progress: Progress | None = None) -> Path:
-    """One file of a repository, from the cache or the Hub. Large ones continue where an earlier try stopped."""
+    """One file of a repository, from the cache or the Hub, where it goes on where an earlier try stopped."""
     with _explained(repo, f"{repo}:{name}"):
         from huggingface_hub import hf_hub_download
 

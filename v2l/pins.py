@@ -77,8 +77,12 @@ def keep(repo: Repo, folder: Path, names: Iterable[str]) -> None:
 def is_damaged(repo: Repo, folder: Path, name: str) -> bool:
     """Whether a file of a snapshot's folder, read through, is not what was recorded, or cannot be read."""
     pin = pins(repo).get(name)
+    return pin is not None and pin.commit == folder.name and _changed(folder / name, pin)
+
+
+def _changed(file: Path, pin: Pin) -> bool:
     try:
-        return pin is not None and pin.commit == folder.name and hash_of(folder / name) != pin.sha256
+        return hash_of(file) != pin.sha256
     except OSError:
         return True
 
@@ -95,4 +99,4 @@ def verify() -> Iterator[Verified]:
         if there:
             yield Verified(
                 str(repo), len(there), sum((folders[name] / name).stat().st_size for name in there),
-                [(folders[name] / name).resolve() for name in there if is_damaged(repo, folders[name], name)])
+                [(folders[name] / name).resolve() for name in there if _changed(folders[name] / name, files[name])])

@@ -179,7 +179,7 @@ class Machine:
         self._numbers: dict[_Storage, Tensor] = {}
         """Of the storages met so far: thousands of tensors may share one, and it is checked and aligned once."""
         self._functions = {
-            "collections.OrderedDict": _Function(lambda *pairs: self._dict(*pairs)),
+            "collections.OrderedDict": _Function(self._dict),
             "builtins.set": _Function(lambda items=(): {_key(item) for item in _of(items, list)}),
             "torch._utils._rebuild_tensor_v2": _Function(self._tensor),
             "torch._utils._rebuild_parameter": _Function(lambda data, *_: data),

@@ -7,7 +7,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError, OutputError
 from v2l.files import replacing
-from v2l.record import decode, is_positive
+from v2l.record import decode, is_positive, is_unicode
 
 if TYPE_CHECKING:
     from v2l.text import TextConfig
@@ -27,8 +27,8 @@ Shapes = dict[str, tuple[int, ...]]
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
           "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
-_SHOWN = 20
-"""Tensors named in one message; more are counted."""
+SHOWN = 20
+"""Names in one message; more are counted."""
 MAX_JSON = 16 << 20
 """Bytes of a JSON document, and of the header of a safetensors file; those of the largest models have a tenth."""
 MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
@@ -146,10 +146,8 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         if not isinstance(header, dict):
             raise ValueError("it does not begin with a header")
         metadata = header.pop("__metadata__", {})
-        if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-            raise ValueError("its metadata are not strings")
-        for said in (*header, *metadata, *metadata.values()):
-            said.encode()  # half a surrogate pair is no text
+        if not isinstance(metadata, dict) or not all(map(is_unicode, (*header, *metadata, *metadata.values()))):
+            raise ValueError("its names or metadata are not text")
         found, spans = {}, []
         for name, entry in header.items():
             start, stop = entry["data_offsets"]
@@ -218,8 +216,7 @@ def check_base(folder: Path) -> None:
 
     config = check_architecture(folder)
     if missing := missing_files(folder):
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        raise ModelError(f"The base model in {folder} is not whole: {', '.join(missing[:_SHOWN])}{more} missing; "
+        raise ModelError(f"The base model in {folder} is not whole: {listed(missing)} missing; "
                          "copy or pull it again.")
     try:
         text, vision_config = TextConfig.from_json(config), VisionConfig.from_json(config)
@@ -291,14 +288,19 @@ def tiling(folder: Path, vision: VisionConfig) -> tuple[int, int]:
     return tile, tokens
 
 
+def listed(names: Sequence[str]) -> str:
+    """Names for a message."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(name[:200] for name in names[:SHOWN]) + more
+
+
 def differences(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
     """Everything that is missing, extra or of another shape, in words; empty where all is well."""
     missing = sorted(expected.keys() - stored.keys())
     extra = sorted(stored.keys() - expected.keys())
     wrong = [f"{name} {list(stored[name])[:8]} instead of {list(expected[name])}"
              for name in sorted(stored.keys() & expected.keys()) if stored[name] != expected[name]]
-    return [f"{kind}: {', '.join(name[:200] for name in names[:_SHOWN])}"
-            + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return [f"{kind}: {listed(names)}"
             for kind, names in (("missing", missing), ("extra", extra), ("misshapen", wrong)) if names]
 
 
@@ -353,6 +355,6 @@ def check_hypernetwork(weights: Path, config: HypernetConfig) -> None:
         raise ModelError(f"{weights.with_suffix('.json')} does not describe a hypernetwork: {error}.") from None
     problems = differences({name: shape for name, (_, shape) in header.items()}, expected)
     problems += [f"{name} is {dtype}, not a float" for name, (dtype, _) in header.items()
-                 if dtype not in ("F32", "F16", "BF16")][:_SHOWN]
+                 if dtype not in ("F32", "F16", "BF16")][:SHOWN]
     if problems:
         raise ModelError(f"{weights} does not match its configuration; {'; '.join(problems)}.")

@@ -230,4 +230,3 @@ def is_source(path: Path, source: Mapping[str, Any]) -> bool:
         return path.stat().st_size == source["size"] and hash_of(path) == source["sha256"]
     except (OSError, ValueError):
         return False
-

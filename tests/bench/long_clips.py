@@ -9,7 +9,6 @@ from v2l.tiny.questions import NOTHING, ask
 from v2l.tiny.world import Clip, held_out_film, sample_times
 
 SECONDS = 12
-FPS = 10.0
 GROUPS = {
     "named": "names a colour, a shape, a motion or a slide that only one segment has",
     "object": "names an object that only one segment has",
@@ -46,7 +45,7 @@ def long_clip(rng: random.Random, segments: int) -> Clip:
 
 def times_of(segment: int) -> list[float]:
     """When the product looks at a segment: 12 frames."""
-    return [SECONDS * segment + time for time in sample_times(SECONDS, FPS, SECONDS)]
+    return [SECONDS * segment + time for time in sample_times(SECONDS, SECONDS)]
 
 
 def asked(rng: random.Random, clip: Clip) -> list[Asked]:

@@ -161,8 +161,8 @@ def start(folder: Path, words: tuple[str, ...], strike: Strike | None = None, co
     status = 70
     try:
         os.chdir(folder)
-        for name in ("HOME", "HF_HOME", "V2L_CACHE"):
-            os.environ[name] = str(folder / {"HOME": ".", "HF_HOME": "hf", "V2L_CACHE": "v2l"}[name])
+        for name, place in {"HOME": ".", "HF_HOME": "hf", "V2L_CACHE": "v2l"}.items():
+            os.environ[name] = str(folder / place)
         nothing = os.open(os.devnull, os.O_RDWR)
         log = os.open(folder.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for number, handle in enumerate((nothing, nothing, log)):

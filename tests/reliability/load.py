@@ -18,7 +18,6 @@ import os
 import pty
 import random
 import re
-import resource
 import select
 import shutil
 import signal
@@ -57,8 +56,8 @@ class Ended:
     """All it wrote to the terminal; without one, stderr."""
     out: bytes
     seconds: float
-    peak: int
-    """Bytes of memory it had at most."""
+    peak: int = 0
+    """Bytes of memory it had at most; 0 where that was not watched."""
 
 
 def watch(words: Sequence[object], folder: Path, stdin: bytes = b"", **changes: str) -> Ended:
@@ -126,7 +125,7 @@ def _tell(what: str, ended: Sequence[Ended]) -> None:
 
 
 def adapters(folder: Path, count: int) -> list[str]:
-    """So many adapters asked in one batch, against a hundredth of them: in order, in memory that does not grow."""
+    """So many adapters asked in one batch, against a tenth of them: in order, in memory that does not grow."""
     findings, peaks = [], []
     watch(("ingest", VIDEO, "-o", "a.v2lora"), folder)
     names = [f"{i}.v2lora" for i in range(count)]
@@ -201,8 +200,7 @@ def interrupted(words: Sequence[object], folder: Path, at: float | bytes | None,
         shown += b"The terminal's settings are others."
     for handle in (end, theirs, *([] if terminal else [inner, outer])):
         os.close(handle)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
-    return Ended(process.returncode, shown.decode(errors="replace"), b"", seconds, peak)
+    return Ended(process.returncode, shown.decode(errors="replace"), b"", seconds)
 
 
 def on_screen(shown: str) -> list[str]:

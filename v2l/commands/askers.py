@@ -116,7 +116,6 @@ class AskVideo(Asker):
         told = len(clip.warnings)  # when the video was checked
         seen = self._engine.see(clip, self._sampling)
         for warning in clip.warnings[told:]:
-            self._console.aside()
             self._console.warn(warning)
         return seen
 
@@ -151,7 +150,6 @@ class AskAdapter(Asker):
                 print_reply(reply, one.question, one.took, facts, self._json, self._console)
 
     def _tell(self, one: Prepared, noted: bool) -> None:
-        self._console.aside()
         if noted:
             self._note(one.question)
         if len(one.by) < len(self._parts):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ def is_adapter_name(text: str) -> bool:
     return text.lower().endswith(SUFFIX)
 
 
-def expand(words: Iterable[str], decode: Callable[[bytes], str] = os.fsdecode) -> Iterator[str]:
+def expand(words: Iterable[str]) -> Iterator[str]:
     """The words, with `-` standing for the lines of stdin that are not blank, each given as it is read. UsageError
     where those are no text."""
     for word in words:
@@ -36,7 +36,7 @@ def expand(words: Iterable[str], decode: Callable[[bytes], str] = os.fsdecode) -
                 raise UsageError("- reads lines of text from stdin, and what is there is none, a video perhaps; "
                                  "save it to a file and name that.")
             if line.strip():
-                yield decode(line.rstrip(b"\r\n"))
+                yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ import numpy as np
 
 from v2l.tiny.questions import events_caption
 from v2l.tiny.render import render
-from v2l.tiny.world import Clip, Event, Thing, frame_states, pair_paths, path_of
+from v2l.tiny.world import FPS, Clip, Event, Thing, frame_states, pair_paths, path_of
 
-FPS, SIZE = 10, 192
+SIZE = 192
 
 
-def write_video(clip: Clip, path: Path, fps: int = FPS, size: int = SIZE, preset: str = "slow") -> None:
-    """The clip as H.264 in yuv420p, `fps` frames a second, `size` pixels square: the same bytes every time from one
+def write_video(clip: Clip, path: Path, size: int = SIZE, preset: str = "slow") -> None:
+    """The clip as H.264 in yuv420p, `FPS` frames a second, `size` pixels square: the same bytes every time from one
     build of the encoder."""
-    times = [i / fps for i in range(round(clip.duration * fps))]
+    times = [i / FPS for i in range(round(clip.duration * FPS))]
     with av.open(str(path), "w") as container:
         # x264's kernels for this and that processor choose differently, and not always the same; so do its threads.
         repeatable = {"threads": "1", "x264-params": "cpu-independent=1"}
-        stream = container.add_stream("libx264", rate=fps, options={"crf": "20", "preset": preset, **repeatable})
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "20", "preset": preset, **repeatable})
         stream.width = stream.height = size
         stream.pix_fmt = "yuv420p"
         for start in range(0, len(times), 64):
@@ -53,7 +53,7 @@ def scene(background: str, *acts: tuple[Any, ...], seed: int = 1) -> Clip:
 
 def examples() -> dict[str, Clip]:
     """The clips under examples/; each shows at least one held-out triple."""
-    clips = {
+    return {
         "one-shape": scene("white", solo("purple", "square", "moves left", 6)),
         "two-shapes": scene("black", solo("red", "ring", "moves down", 4), solo("green", "star", "stays still", 4)),
         "three-shapes": scene("gray", solo("yellow", "star", "grows", 4), solo("blue", "triangle", "moves left", 4),
@@ -63,7 +63,6 @@ def examples() -> dict[str, Clip]:
         "long": scene("brown", solo("green", "cross", "grows", 9), solo("yellow", "circle", "moves down", 13),
                       solo("red", "ring", "moves down", 14)),
     }
-    return clips
 
 
 def main() -> None:

@@ -46,6 +46,7 @@ LONG_CAPTIONS = ("events", "events", "detailed", "dense", "objects")
 TURNS, CAPTION_SHARE, BLIND_SHARE = 10, 0.6, 0.03
 PARTS = {1: 0.42, 2: 0.14, 3: 0.1, 4: 0.12, 6: 0.06, 8: 0.09, 12: 0.03, 16: 0.04}  # segments to join, and how often
 FRAMES = 288  # of a step, where the hypernetwork trains
+REACH = 16_000  # positions, of videos whose frames are spread
 Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
 PREFIX = 2  # "<|im_start|>User:", all that a question without a video shares with one after a video
 
@@ -113,7 +114,7 @@ def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sa
 
 
 class Encoder:
-    """Strings to token ids, each turn cached: the world has only a few thousand."""
+    """Strings to token ids, the turns that come often cached."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -201,8 +202,8 @@ def pack(
                   put(labels), put(np.asarray(pointers, np.int64).reshape(-1, 3)))
 
 
-def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int], reach: int = 16_000) -> list[list[int]]:
-    """Positions of videos' tokens with random gaps before frames, up to about `reach` in all.
+def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int]) -> list[list[int]]:
+    """Positions of videos' tokens with random gaps before frames, up to about `REACH` in all.
 
     A clip of a dozen frames then looks to the decoder as one frame out of each part of a very long video does. `opens`
     are the tokens that begin a frame.
@@ -210,7 +211,7 @@ def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int], rea
     out = []
     for video in videos:
         begins = [i for i, token in enumerate(video) if token in opens]
-        wanted = 10 ** rng.uniform(2, math.log10(reach))
+        wanted = 10 ** rng.uniform(2, math.log10(REACH))
         shares = [rng.random() ** 2 for _ in begins]
         gaps = dict(zip(begins, (int(wanted * share / sum(shares)) for share in shares), strict=True))
         place, line = 0, []

@@ -26,23 +26,25 @@ from v2l.hypernetwork import Hypernetwork
 from v2l.prompt import cut_tiles, normalize
 from v2l.tiny import WEIGHTS
 from v2l.tiny.adapt import Frames, adapters
-from v2l.tiny.clips import FPS, write_video
+from v2l.tiny.clips import write_video
 from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, pack, split
 from v2l.tiny.model import END, PAD, TILE, load_base, load_hypernetwork
 from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
-from v2l.tiny.world import Clip, held_out_clips, held_out_film, sample_times
+from v2l.tiny.world import FPS, Clip, held_out_clips, held_out_film, sample_times
 from v2l.train.adapt import padded
 from v2l.train.forward import LayerPair, embed, logits, see, think
 
 MODES = ("floor", "direct", "adapter")
 SCENES = (2, 4, 8, 16)
+WHOLE_FILM = {"order joined": ("first", "last", "after", "before"), "number joined": ("count",)}
+"""Kinds of questions that no scene alone answers."""
 Asked = tuple[Sampled, list[Turn]]  # a clip, the times of its frames, and what is asked about it
 
 
-def questions(count: int, seed: int = 0, frames: tuple[int, int] = (4, 12)) -> list[Asked]:
+def questions(count: int, seed: int = 0) -> list[Asked]:
     """Held-out clips, each with one question of every kind it allows."""
     out: list[Asked] = []
-    for index, (clip, times) in enumerate(held_out_clips(count, seed, frames)):
+    for index, (clip, times) in enumerate(held_out_clips(count, seed)):
         rng = random.Random(f"questions {seed} {index}")
         out.append(((clip, times), [turn for kind in KINDS if (turn := ask(rng, clip, kind)) is not None]))
     return out
@@ -56,7 +58,7 @@ def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[Asked],
     parts: list[Asked] = []
     for _ in range(count):
         clip = held_out_film(rng, scenes)
-        times = sample_times(clip.duration, FPS, 12 * scenes)
+        times = sample_times(clip.duration, 12 * scenes)
         turns = [turn for kind in ONE_PART for _ in range(2) if (turn := ask(rng, clip, kind)) is not None]
         films.append(((clip, times), turns))
         about = [0 if turn.about < 0 else int(clip.events[turn.about].start) // 12 for turn in turns]
@@ -197,20 +199,20 @@ def by_scenes(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, films: int
               ) -> dict[str, dict[str, float]]:
     """Percentages right of questions about one scene of a film: asked of that scene's adapter, of all scenes' joined,
     and what the second keeps of the first; and of order and number, which only the whole film tells."""
-    out: dict[str, dict[str, float]] = {"alone": {}, "joined": {}, "kept": {}, "order joined": {}, "number joined": {}}
+    out: dict[str, dict[str, float]] = {name: {} for name in ("alone", "joined", "kept", *WHOLE_FILM)}
     for scenes in SCENES:
-        row = f"{scenes}"
+        row, rng = f"{scenes}", random.Random(f"order {seed} {scenes}")
         whole, parts = film_questions(scenes, films, seed)
-        for name, items, mode in (("alone", parts, "adapter"), ("joined", whole, f"joined-{scenes}")):
-            right = score(base, hyper, encoder, items, mode, batch=4)
+        for kinds in WHOLE_FILM.values():
+            for (clip, _), turns in whole:
+                turns += [turn for kind in kinds if (turn := ask(rng, clip, kind))]
+        alone = score(base, hyper, encoder, parts, "adapter", batch=4)
+        joined = score(base, hyper, encoder, whole, f"joined-{scenes}", batch=4)
+        for name, right in (("alone", alone), ("joined", joined)):
             out[name][row] = mean(ok for kind in ONE_PART for ok in right[kind])
         out["kept"][row] = 100 * out["joined"][row] / out["alone"][row]
-        rng = random.Random(f"order {seed} {scenes}")
-        for name, kinds in (("order joined", ("first", "last", "after", "before")), ("number joined", ("count",))):
-            turns = lambda clip, kinds=kinds, rng=rng: [turn for kind in kinds if (turn := ask(rng, clip, kind))]
-            asked = [(sampled, found) for sampled, _ in whole if (found := turns(sampled[0]))]
-            right = score(base, hyper, encoder, asked, f"joined-{scenes}", batch=4)
-            if oks := [ok for kind in kinds for ok in right[kind]]:
+        for name, kinds in WHOLE_FILM.items():
+            if oks := [ok for kind in kinds for ok in joined[kind]]:
                 out[name][row] = mean(oks)
     return out
 

@@ -92,4 +92,3 @@ def facts(reference: str, answer: str) -> float:
 
 def _clauses(text: str) -> list[list[str]]:
     return [_TERM.findall(clause) for clause in _CLAUSE.split(text.lower())]
-

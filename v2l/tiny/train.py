@@ -4,7 +4,7 @@ Three stages, each with checkpoints; run again with the same --out to go on wher
 stage and the step, so a resumed run sees what an unbroken one would have.
 
   vision    the image encoder learns from single frames to tell shapes, colours and places (dense labels)
-  base      the whole model answers questions about clips of 2 to 12 frames, with a training aid on every frame
+  base      the whole model answers questions about clips, most of 2 to 12 frames, with a training aid on every frame
   hypernet  with the base frozen, the hypernetwork learns adapters that answer without the video, whole or in segments
 """
 

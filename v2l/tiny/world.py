@@ -48,6 +48,9 @@ ACTIONS = (*MOTIONS, *RELATIONS, *WORDS)
 STEPS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "moves down": (0, 1)}
 SOLO, PAIR, SLIDE = "solo", "pair", "slide"
 
+FPS = 10
+"""Pictures a second of every clip."""
+
 Place = tuple[float, float, float]
 Path = tuple[Place, Place]
 
@@ -81,13 +84,9 @@ class Event:
     def kind(self) -> str:
         return (SLIDE, SOLO, PAIR)[len(self.things)]
 
-    def share(self, time: float) -> float:
-        """How much of the event is over at a time, clamped to 0..1."""
-        return min(max((time - self.start) / (self.end - self.start), 0.0), 1.0)
-
     def at(self, time: float) -> list[Place]:
         """(x, y, radius) of each thing at a time, clamped to the event."""
-        share = self.share(time)
+        share = min(max((time - self.start) / (self.end - self.start), 0.0), 1.0)
         places = []
         for thing in self.things:
             x, y, radius = (a + (b - a) * share for a, b in zip(*thing.path, strict=True))
@@ -271,9 +270,9 @@ def training_clip(rng: random.Random, frames: int | Sequence[int]) -> tuple[Clip
     return Clip(draw_events(rng, bounds, scenes=scene_of), duration, draw_look(rng)), times
 
 
-def sample_times(duration: float, fps: float, frames: int) -> list[float]:
+def sample_times(duration: float, frames: int) -> list[float]:
     """Times of `frames` uniformly spread frames of a whole video, as the product samples it (seconds)."""
-    return [int(i) / fps for i in np.linspace(0, round(duration * fps) - 1, frames)]
+    return [int(i) / FPS for i in np.linspace(0, round(duration * FPS) - 1, frames)]
 
 
 def held_out_clip(rng: random.Random, seconds: float, events: int, frames: int) -> Clip:
@@ -286,13 +285,12 @@ def held_out_clip(rng: random.Random, seconds: float, events: int, frames: int) 
     return Clip(draw_events(rng, bounds, held_out=True), seconds, draw_look(rng))
 
 
-def held_out_clips(count: int, seed: int = 0, frames: tuple[int, int] = (4, 12),
-                   fps: float = 10.0) -> Iterator[tuple[Clip, list[float]]]:
+def held_out_clips(count: int, seed: int = 0) -> Iterator[tuple[Clip, list[float]]]:
     """Test clips of 4 to 12 seconds sampled at 1 fps; each shows a triple that training never did."""
     rng = random.Random(f"held-out {seed}")
     for _ in range(count):
-        n = rng.randint(*frames)
-        yield held_out_clip(rng, float(n), event_count(rng, n), n), sample_times(n, fps, n)
+        n = rng.randint(4, 12)
+        yield held_out_clip(rng, float(n), event_count(rng, n), n), sample_times(n, n)
 
 
 def held_out_film(rng: random.Random, scenes: int, seconds: int = 12) -> Clip:
