@@ -17,6 +17,8 @@ GROUPS = {
     "border": "what comes right before or after",
     "whole": "how many objects",
 }
+MOMENT = ("named", "object", "absent")
+"""Groups about one moment, or about what none shows."""
 KINDS = {
     "named": ("color", "shape", "mover", "slide"),
     "object": ("motion", "relation", "exists"),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))
 
-from long_clips import GROUPS, SECONDS, Asked, asked, long_clip, times_of
+from long_clips import GROUPS, MOMENT, SECONDS, Asked, asked, long_clip, times_of
 from watched import watched
 
 from v2l.adapter import Adapter
@@ -64,16 +64,22 @@ def cell(values: list[bool]) -> str:
     return f"{100 * sum(values) / len(values):.0f}" if values else ""
 
 
+def columns(scores: Scores, segments: int, way: str) -> list[list[bool]]:
+    """Of each group, of those about one moment, of all."""
+    of = lambda *groups: [ok for group in groups for ok in scores.get((segments, group, way), [])]
+    return [*map(of, GROUPS), of(*MOMENT), of(*GROUPS)]
+
+
 def table(scores: Scores, spent: dict[tuple[int, str], float]) -> str:
-    heads = ["segments", "strategy", *GROUPS, "all", "ms a question"]
+    heads = ["segments", "strategy", *GROUPS, "one moment", "all", "ms a question"]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for k in dict.fromkeys(k for k, _, _ in scores):
-        asked = [scores.get((k, group, WAYS[0]), []) for group in GROUPS]
-        lines.append(f"| {k} | *questions* | " + " | ".join(f"*{len(oks)}*" for oks in asked)
-                     + f" | *{sum(map(len, asked))}* | |")
+        asked = columns(scores, k, WAYS[0])
+        lines.append(f"| {k} | *questions* | " + " | ".join(f"*{len(oks)}*" for oks in asked) + " | |")
         for way in (*WAYS, "right segment"):
-            oks = [scores.get((k, group, way), []) for group in GROUPS]
-            everything = [ok for values in oks for ok in values] if way in WAYS else []
+            *oks, everything = columns(scores, k, way)
+            if way not in WAYS:
+                everything = []  # it was not asked about the whole
             took = f"{1000 * spent[k, way] / len(everything):.0f}" if everything else ""
             lines.append(f"| {k} | {way} | " + " | ".join(map(cell, [*oks, everything])) + f" | {took} |")
     return "\n".join(lines)
