@@ -100,6 +100,9 @@ def test_an_adapter_of_another_base_is_refused(reference: Path, adapter: Adapter
     save_file({name: tensor * 1.01 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(AdapterError, match=r"made for the base tiny-vlm .* other .* is another"):
         make(folder, reference).ask(adapter, "What?")
+    earlier = {**adapter.record["base"], "id": "other"}
+    with pytest.raises(AdapterError, match="ingest its video again"):
+        make(folder, reference).ask(replace(adapter, record={**adapter.record, "base": earlier}), "What?")
 
 
 def test_a_hypernetwork_that_does_not_fit_is_refused_before_any_work(

@@ -3,4 +3,4 @@
 `from v2l.engine import Engine` is the library's door; `v2l --help` the command line's.
 """
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

@@ -269,9 +269,12 @@ class Engine:
         """Checks that an adapter was made for this base and readies it for `ask`."""
         made_for, mine = adapter.record["base"], self.base.fingerprint
         if made_for["fingerprint"] != mine:
+            way_out = "name the right one with --model"
+            if made_for["id"] == self.files.name:
+                way_out = "ingest its video again, or name the one of that time with --model"
             raise AdapterError(
                 f"{adapter.name} was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
-                f"and {self.files.name} ({mine[:19]}) is another; name the right one with --model."
+                f"and {self.files.name} ({mine[:19]}) is another; {way_out}."
             )
         config = self.base.text_config
         fits = (config.num_layers, config.intermediate_size, config.hidden_size)

@@ -58,7 +58,7 @@ def examples() -> dict[str, Clip]:
         "two-shapes": scene("black", solo("red", "ring", "moves down", 4), solo("green", "star", "stays still", 4)),
         "three-shapes": scene("gray", solo("yellow", "star", "grows", 4), solo("blue", "triangle", "moves left", 4),
                               solo("orange", "circle", "moves right", 4)),
-        "slides": scene("white", ("hello", 4, ""), ("is left of", 4, "", ("red", "heart"), ("cyan", "moon")),
+        "slides": scene("white", ("hello", 4, ""), ("is left of", 4, "", ("red", "heart"), ("blue", "moon")),
                         solo("green", "ring", "moves up", 4)),
         "long": scene("brown", solo("green", "cross", "grows", 9), solo("yellow", "circle", "moves down", 13),
                       solo("red", "ring", "moves down", 14)),

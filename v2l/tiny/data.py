@@ -38,13 +38,13 @@ from v2l.train.adapt import padded
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
 WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
-           "slide": 0.8, "first": 0.4, "last": 0.6, "after": 1.8, "before": 1.8, "count": 1.0, "absent": 1.8,
+           "slide": 0.8, "first": 0.4, "last": 0.6, "after": 2.4, "before": 2.4, "count": 1.4, "absent": 1.8,
            "region": 0.8}
 # Of a long film mostly what one part of it tells: order and number are asked for less.
 FILM_WEIGHTS = WEIGHTS | {"first": 0.2, "last": 0.2, "after": 0.8, "before": 0.8, "count": 0.4, "region": 1.5}
-LONG_CAPTIONS = ("events", "events", "detailed", "dense", "objects")
+LONG_CAPTIONS = ("events", "detailed", "dense", "objects", "objects")
 TURNS, CAPTION_SHARE, BLIND_SHARE = 10, 0.6, 0.03
-PARTS = {1: 0.42, 2: 0.14, 3: 0.1, 4: 0.12, 6: 0.06, 8: 0.09, 12: 0.03, 16: 0.04}  # segments to join, and how often
+PARTS = {1: 0.38, 2: 0.13, 3: 0.08, 4: 0.13, 6: 0.07, 8: 0.11, 12: 0.04, 16: 0.06}  # segments to join, and how often
 FRAMES = 288  # of a step, where the hypernetwork trains
 REACH = 16_000  # positions, of videos whose frames are spread
 Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
@@ -102,8 +102,8 @@ def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sa
         if share > 0.2 and roll < 0.12:
             grid = rng.choice((2, 2, 3))
             sizes = [rng.randint(2, 8)]
-        elif share > 0.2 and roll < 0.3:
-            sizes = [int(10 ** rng.uniform(1.1, 2.1 if roll < 0.27 else 3.01))]
+        elif share > 0.2 and roll < 0.36:
+            sizes = [int(10 ** rng.uniform(1.1, 2.3 if roll < 0.3 else 3.01))]
     elif parts < 4 and rng.random() < 0.5:  # one clip cut anywhere, in the middle of what happens too
         sizes = [sum(sizes)]
         cuts = random_cuts(rng, sizes[0], parts)
@@ -153,6 +153,7 @@ class Packed:
     mask: Tensor  # [b, 1, s, s], 0 or -inf
     target: Tensor  # [m]
     labels: Tensor  # [m]
+    caption: Tensor  # [m], bool: whether a label is of one of LONG_CAPTIONS
     pointers: Tensor  # [p, 3]: sequence, place of a question's last token, event its answer is about
 
 
@@ -176,7 +177,7 @@ def pack(
 
     `places` puts the videos' tokens at other positions than 0, 1, 2 and so on.
     """
-    ids, positions, blocks, where, labels, pointers = [], [], [], [], [], []
+    ids, positions, blocks, where, labels, caption, pointers = [], [], [], [], [], [], []
     for row, (video, asked, is_blind) in enumerate(zip(videos, turns, blind, strict=True)):
         line, place = list(video), list(places[row]) if places else list(range(len(video)))
         after = place[-1] + 1
@@ -188,6 +189,7 @@ def pack(
                 pointers.append((row, len(line) + question - 1, turn.about))
             where += [(row, len(line) + i - 1) for i in range(question, len(tokens))]
             labels += tokens[question:]
+            caption += [turn.kind in LONG_CAPTIONS] * (len(tokens) - question)
             line += tokens
             place += range(start, start + len(tokens))
             block += [number + 1000 * is_blind] * len(tokens)
@@ -199,7 +201,7 @@ def pack(
     at = np.asarray(where)
     mask = mask_of(padded(blocks, -3).to(device), dtype)
     return Packed(token_ids, padded(positions).to(device), mask, put(at[:, 0] * token_ids.shape[1] + at[:, 1]),
-                  put(labels), put(np.asarray(pointers, np.int64).reshape(-1, 3)))
+                  put(labels), put(caption), put(np.asarray(pointers, np.int64).reshape(-1, 3)))
 
 
 def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int]) -> list[list[int]]:

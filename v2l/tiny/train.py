@@ -77,6 +77,8 @@ PATCH_LABELS = THINGS[:2]
 SLOT_LABELS = (*THINGS, len(ACTIONS) + 1)
 FRAME_LABELS = (*THINGS, len(WORDS) + 1, len(BACKGROUND_NAMES))
 PLACES = 6  # x, y, radius of two things
+CAPTION_WEIGHT = 0.3  # of a caption's tokens, which are many; 1 over the last of the hypernetwork's steps,
+WHOLE_CAPTIONS = 0.75  # from this share on
 CHECK_EVERY, CHECKED = 250, 96  # steps from one check to the next, clips of each
 
 
@@ -94,9 +96,9 @@ class Stage:
 
 
 STAGES = {
-    "vision": Stage(1000, 0.02, 3e-3),
-    "base": Stage(3200, 0.02, 3e-3, cooldown=0.4),
-    "hypernet": Stage(1900, 0.02, 3e-3, cooldown=0.5),
+    "vision": Stage(1500, 0.02, 3e-3),
+    "base": Stage(5000, 0.02, 3e-3, cooldown=0.4),
+    "hypernet": Stage(4000, 0.02, 3e-3, cooldown=0.5),
 }
 
 
@@ -174,19 +176,19 @@ class Trainer:
     def base_loss(self, step: int) -> Tensor:
         rng = random.Random(f"base {step}")
         share, roll = step / STAGES["base"].steps, rng.random()
-        low, high = (2, 4) if share < 0.08 else (4, 8) if share < 0.5 else (4, 12)
+        low, high = (2, 4) if share < 0.06 else (4, 8) if share < 0.35 else (4, 12)
         n, grid = rng.randint(low, high), 1
-        if share > 0.25 and roll < 0.08:  # frames of several tiles
+        if share > 0.25 and roll < 0.1:  # frames of several tiles
             grid = rng.choice((2, 2, 3))
-            n = rng.randint(2, 5 if grid == 2 else 3)
-        elif share > 0.5 and roll < 0.2:
-            n = int(10 ** rng.uniform(1.1, 1.65))
+            n = rng.randint(2, 12 if grid == 2 else 4)
+        elif share > 0.45 and roll < 0.22:
+            n = int(10 ** rng.uniform(1.1, 2.1))
         a_frame = 11 if grid == 1 else 6 * grid * grid + 15
         clips = [training_clip(rng, n) for _ in range(TOKENS // (160 + a_frame * n))]
         turns = [draw_turns(rng, clip) for clip, _ in clips]
         blind = [rng.random() < BLIND_SHARE for _ in clips]
         ids = self.encoder.videos([t for _, t in clips], [c.duration for c, _ in clips], False, grid)
-        far = share > 0.25 and rng.random() < 0.25
+        far = share > 0.2 and rng.random() < 0.2
         places = spread(rng, ids, self.encoder.opens) if far else None
         packed = pack(self.encoder, ids, turns, blind, DTYPE, self.device, places)
         fast = self.low.copy
@@ -214,7 +216,8 @@ class Trainer:
 
     def hypernet_loss(self, step: int) -> Tensor:
         rng = random.Random(f"hypernet {step}")
-        clips, segments, parts, grid = draw_segments(rng, step / STAGES["hypernet"].steps)
+        share = step / STAGES["hypernet"].steps
+        clips, segments, parts, grid = draw_segments(rng, share)
         turns = [draw_turns(rng, clip, TURNS + 2 * parts if len(clips) > 2 else 48) for clip in clips]
         prefix = self.encoder.videos([[0.0]], [1.0])[0][:PREFIX]
         packed = pack(self.encoder, [prefix] * len(clips), turns, [False] * len(clips), DTYPE, self.device)
@@ -223,7 +226,7 @@ class Trainer:
         keep: list[Tensor] = []
         pairs = adapters(base, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far, keep=keep)
         hidden = think(base, embed(base, packed.ids), packed.positions, packed.mask, pairs)
-        loss = answer_loss(base, hidden, packed)
+        loss = answer_loss(base, hidden, packed, CAPTION_WEIGHT if share < WHOLE_CAPTIONS else 1.0)
         # The aid: from layer SLOT_LAYER on, a segment's first latents each tell one of its events, one the background.
         latents = norm_free(keep[0][SLOT_LAYER:])
         events, scenes = (torch.from_numpy(x).to(self.device) for x in segment_labels(segments))
@@ -331,8 +334,11 @@ def looks(base: nn.Module, entering: Tensor, packed: Packed, closing: Tensor) ->
     return (q @ k[rows].transpose(-1, -2))[:, :, 0].float() * text.head_dim**-0.5
 
 
-def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed) -> Tensor:
-    return F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels)
+def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed, caption: float = CAPTION_WEIGHT) -> Tensor:
+    """Cross-entropy over the labels, those of captions weighed by `caption`."""
+    weights = torch.where(packed.caption, caption, 1.0)
+    losses = F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels, reduction="none")
+    return (losses * weights).sum() / weights.sum()
 
 
 def main() -> None:
