@@ -167,13 +167,13 @@ def test_the_file_is_read_and_decoded_once(engine: Engine, video: Path, monkeypa
         original = getattr(sys.modules[place], what)
         monkeypatch.setattr(f"{place}.{what}", lambda *a, **b: (reads.append(what), original(*a, **b))[1])
 
-    for place, what in (("v2l.video", "read_track"), ("v2l.video", "_digest"), ("v2l.segments", "Decoder")):
+    for place, what in (("v2l.video", "read_track"), ("v2l.video", "hash_of"), ("v2l.segments", "Decoder")):
         counting(place, what)
     taken: list[int] = []
     advance = _Reader._advance
     monkeypatch.setattr(_Reader, "_advance", lambda self: (taken.append(1), advance(self))[1])
     assert ingest(engine, video).segments == 3
-    assert sorted(reads) == ["Decoder", "_digest", "read_track"]
+    assert sorted(reads) == ["Decoder", "hash_of", "read_track"]
     assert len(taken) <= 228
 
 
