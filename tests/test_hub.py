@@ -378,6 +378,7 @@ def test_a_hub_that_changes_a_commit_is_not_believed(hub: Hub) -> None:
 
 
 def test_verify_reads_everything_and_pull_repairs(hub: Hub) -> None:
+    assert "Nothing was fetched yet." in run("models", "verify").stderr
     weights, converted = pull("500m")[0].folder / "model.safetensors", find_hypernetwork("500m").weights
     said = run("models", "verify").stdout.splitlines()
     assert len(said) == 3 and all("as it was" in line for line in said)

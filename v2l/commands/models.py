@@ -72,8 +72,11 @@ def verify_models(json: Json = False, quiet: Quiet = False) -> None:
     from v2l.pins import verify as verify_fetched
     from v2l.show import verified_record, verified_text
 
-    with Console(quiet).working("Reading"):
+    console = Console(quiet)
+    with console.working("Reading"):
         found = [*verify_fetched(), *verify_converted()]
+    if not found:
+        console.note("Nothing was fetched yet.")
     for one in found:
         if json:
             write_json(verified_record(one))
