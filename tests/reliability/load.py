@@ -263,7 +263,6 @@ COMMANDS: dict[str, tuple[Sequence[object], set[str]]] = {
 }
 
 
-
 def interrupts(folder: Path, count: int, seed: int, names: Sequence[str]) -> list[str]:
     """SIGINT and SIGTERM at random moments of each command, every second time in a terminal."""
     with preset_hub() as hub:

@@ -77,8 +77,8 @@ PATCH_LABELS = THINGS[:2]
 SLOT_LABELS = (*THINGS, len(ACTIONS) + 1)
 FRAME_LABELS = (*THINGS, len(WORDS) + 1, len(BACKGROUND_NAMES))
 PLACES = 6  # x, y, radius of two things
-CAPTION_WEIGHT = 0.3  # of a caption's tokens, which are many; 1 over the last of the hypernetwork's steps,
-WHOLE_CAPTIONS = 0.75  # from this share on
+CAPTION_WEIGHT = 0.3  # of each token of a long caption, which has many
+WHOLE_CAPTIONS = 0.75  # share of the hypernetwork's steps from which they weigh 1
 CHECK_EVERY, CHECKED = 250, 96  # steps from one check to the next, clips of each
 
 
@@ -196,7 +196,7 @@ class Trainer:
         keep: list[Tensor] = []
         x = embed(fast["base"], packed.ids, see(fast["base"], pixels)[1].flatten(0, 1))
         hidden = think(fast["base"], x, packed.positions, packed.mask, keep=keep)
-        loss = answer_loss(fast["base"], hidden, packed)
+        loss = answer_loss(fast["base"], hidden, packed, CAPTION_WEIGHT)
         # The aid reads each frame's closing token.
         each = 2 if grid == 1 else grid**2 + 2
         closing = (packed.ids == self.encoder.close).nonzero()[each - 1 :: each]
@@ -334,7 +334,7 @@ def looks(base: nn.Module, entering: Tensor, packed: Packed, closing: Tensor) ->
     return (q @ k[rows].transpose(-1, -2))[:, :, 0].float() * text.head_dim**-0.5
 
 
-def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed, caption: float = CAPTION_WEIGHT) -> Tensor:
+def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed, caption: float) -> Tensor:
     """Cross-entropy over the labels, those of captions weighed by `caption`."""
     weights = torch.where(packed.caption, caption, 1.0)
     losses = F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels, reduction="none")
