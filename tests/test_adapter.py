@@ -19,18 +19,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapters import D_IN, D_OUT, L, make, r, source, values
 from safetensors import safe_open
 from safetensors.numpy import load_file as load_numpy
 from safetensors.torch import load_file as load_torch
+from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
-import v2l.adapter
-from v2l.adapter import MAX_HEADER, Adapter, load, load_record, save
-from v2l.compose import join
-from v2l.compress import compress
-from v2l.dtypes import DTYPES, from_float32, to_float32
+import v2l.adapter.file
+from v2l.adapter.compress import compress
+from v2l.adapter.dtypes import DTYPES, from_float32, to_float32
+from v2l.adapter.file import MAX_HEADER, Adapter, load, load_record, save
+from v2l.adapter.join import join
 from v2l.errors import AdapterError, OutputError
-from v2l.files import replacing
+from v2l.system.files import replacing
 
 TESTS = Path(__file__).parent
 
@@ -98,7 +98,8 @@ def test_a_file_rewritten_by_safetensors_is_read(tmp_path: Path) -> None:
 
 
 def test_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    code = "import sys; from adapters import make; from v2l.adapter import save; save(make(5, 'bfloat16'), sys.argv[1])"
+    code = ("import sys; from support.adapters import make; from v2l.adapter import save\n"
+            "save(make(5, 'bfloat16'), sys.argv[1])")
     for seed in "01":
         run(code, str(tmp_path / seed), PYTHONHASHSEED=seed)
     expected = contents(make(5, "bfloat16"), tmp_path / "2")
@@ -140,7 +141,7 @@ def test_unknown_fields_are_kept(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shift", [0, 1])
 def test_large_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shift: int) -> None:
-    monkeypatch.setattr(v2l.adapter, "MAP_FROM", 1)
+    monkeypatch.setattr(v2l.adapter.file, "MAP_FROM", 1)
     data = contents(make(1), tmp_path / "a")
     if shift:  # tensors at an odd offset: allowed, and copied to be usable
         length = int.from_bytes(data[:8], "little")
@@ -155,7 +156,7 @@ def test_large_files_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_no_heavy_imports() -> None:
-    loaded = run("import sys, v2l.compose, v2l.compress, v2l.show; print(*sys.modules)").split()
+    loaded = run("import sys, v2l.adapter.join, v2l.adapter.compress, v2l.cli.describe; print(*sys.modules)").split()
     assert not {"torch", "transformers", "safetensors", "cv2", "typer", "rich"} & set(loaded)
 
 
@@ -419,7 +420,7 @@ def test_not_finite(tmp_path: Path, dtype: str, value: float) -> None:
 
 @pytest.mark.parametrize("at", [0, 2**20 - 1, 2**20, 3 * 2**20 - 1])
 def test_every_piece_of_a_large_tensor_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    monkeypatch.setattr(v2l.adapter, "MAP_FROM", 1)
+    monkeypatch.setattr(v2l.adapter.file, "MAP_FROM", 1)
     few = make(1)
     large = replace(few, A=np.ones((L, r, 2**18), np.float32), bias_A=np.ones((L, r, 2**18), np.float32))
     data = bytearray(contents(large, tmp_path / "a"))
@@ -581,8 +582,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
     before = (tmp_path / "a").read_bytes()
     code = f"""if True:
         import resource, sys
-        from adapters import make
-        from v2l.adapter import save
+        from support.adapters import make
+        from v2l.adapter.file import save
         from v2l.errors import OutputError
         adapter = make(2)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, {resource.getrlimit(resource.RLIMIT_FSIZE)[1]}))
@@ -606,9 +607,9 @@ def test_killed_while_writing(tmp_path: Path) -> None:
     code = """if True:
         import sys
         import numpy as np
-        from adapters import make
-        from v2l.adapter import save
-        from v2l.compose import join
+        from support.adapters import make
+        from v2l.adapter.file import save
+        from v2l.adapter.join import join
         a, b = (join([make(seed * 200 + i, start=i, end=i + 1) for i in range(200)])[0] for seed in range(2))
         save(a, sys.argv[1])
         print("ready", flush=True)

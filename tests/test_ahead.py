@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from v2l.ahead import ahead
+from v2l.system.ahead import ahead
 
 
 class Source:

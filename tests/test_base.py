@@ -12,10 +12,10 @@ import pytest
 import torch
 from transformers import SmolVLMConfig, SmolVLMForConditionalGeneration
 
-from v2l.answer import next_logits
-from v2l.base import Base
-from v2l.prompt import context_prompt, normalize
-from v2l.verify import check_base
+from v2l.model.base import Base
+from v2l.model.folder import check_base
+from v2l.model.generate import next_logits
+from v2l.model.prompt import context_prompt, normalize
 
 TEXT = dict(model_type="llama", vocab_size=480, rms_norm_eps=1e-5, initializer_range=0.2, pad_token_id=2)
 VISION = dict(hidden_size=32, intermediate_size=48, num_hidden_layers=2, initializer_range=0.2)

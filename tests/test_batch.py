@@ -11,20 +11,20 @@ from typing import Any
 
 import pytest
 import torch
-from watched import watched
+from support.watched import watched
 
-from v2l import answer
 from v2l import engine as engine_module
-from v2l.adapter import Adapter
-from v2l.answer import Answer, ask_batch
-from v2l.compose import join
+from v2l.adapter.file import Adapter
+from v2l.adapter.join import join
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import AdapterError
-from v2l.text import LayerAdapter
+from v2l.model import generate as answer
+from v2l.model.generate import Answer, ask_batch
+from v2l.model.text import LayerAdapter
 from v2l.tiny.questions import KINDS, ask
 from v2l.tiny.world import held_out_clips
-from v2l.video import open_clip
+from v2l.video.clip import open_clip
 
 Bound = list[LayerAdapter]
 CLIPS = list(held_out_clips(6, seed=5))
@@ -85,7 +85,8 @@ def test_answers_that_end_at_once(
 ) -> None:
     """Were `yes` the end, every answer that is yes would be empty."""
     yes = next(i for i, answer in enumerate(one_by_one(engine, rows, Decoding(4))) if answer.text == "yes")
-    monkeypatch.setattr("v2l.answer.END", engine.base.tokenizer.id_to_token(engine.base.encode("Assistant: yes")[-1]))
+    last = engine.base.tokenizer.id_to_token(engine.base.encode("Assistant: yes")[-1])
+    monkeypatch.setattr("v2l.model.generate.END", last)
     answers = list(engine.ask_batch(rows, Decoding(4)))
     same(answers, one_by_one(engine, rows, Decoding(4)))
     assert answers[yes].ids == [] and answers[yes].text == "" and answers[yes].ttft_s == answers[yes].total_s > 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from v2l.bench.compare import Comparison, Way, compare
+from v2l.bench.speed.compare import Comparison, Way, compare
 from v2l.config import Decoding
 from v2l.engine import Engine
 

@@ -16,29 +16,30 @@ from xml.etree import ElementTree
 import pytest
 import torch
 import torch.nn.functional as F
-from cli import MAKE, REFERENCE, documents, environment, refused, run
+from support.cli import MAKE, REFERENCE, documents, environment, refused, run
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMForConditionalGeneration
 
-from v2l.adapter import save
-from v2l.bench import machine, plots, speed, worker
-from v2l.bench.cells import Cell, Cold, InPrompt, Missing, Plan, Throughput, Watched
-from v2l.bench.compare import Comparison, Way
-from v2l.bench.drawn import draw, length
-from v2l.bench.floors import Shapes
-from v2l.bench.jobs import NoFigures, cold_start, run_job
-from v2l.bench.journal import Journal
-from v2l.bench.machine import Machine
-from v2l.bench.report import speed_page
-from v2l.bench.speed import Setting, Sweep, sweep
-from v2l.bench.tables import comparison_text, sweep_text
-from v2l.bench.words import count_text, lasting_text
+from v2l.adapter.file import save
+from v2l.bench.speed.cells import Cell, Cold, InPrompt, Missing, Plan, Throughput, Watched
+from v2l.bench.speed.compare import Comparison, Way
+from v2l.bench.speed.drawn import draw, length
+from v2l.bench.speed.floors import Shapes
+from v2l.bench.speed.jobs import NoFigures, cold_start, run_job
+from v2l.bench.speed.journal import Journal
+from v2l.bench.speed.machine import Machine
+from v2l.bench.speed.report import speed_page
+from v2l.bench.speed.sweep import Setting, Sweep, machine, sweep, worker
+from v2l.bench.speed.sweep import sweep as speed
+from v2l.bench.speed.tables import comparison_text, sweep_text
+from v2l.bench.speed.words import count_text, lasting_text
 from v2l.config import HypernetConfig, Sampling
 from v2l.engine import Engine
 from v2l.errors import UsageError
-from v2l.prompt import tile_grid
-from v2l.video import frame_indices, open_clip
+from v2l.model.prompt import tile_grid
+from v2l.report import plots
+from v2l.video.clip import frame_indices, open_clip
 
 MACHINE = Machine("A <fast> CPU", "cpu", 2, 2, 24 * 10**9, 0.85e12, 0.3e12, 20e9)
 SHAPES_500M = Shapes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,
@@ -326,7 +327,7 @@ def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
 
 def test_a_sweep_imports_nothing_heavy() -> None:
     """It would count to the memory of what it starts."""
-    code = ("import sys, v2l.bench.speed, v2l.bench.report, v2l.bench.tables, v2l.commands.bench\n"
+    code = ("import sys, v2l.bench.speed.sweep, v2l.bench.speed.report, v2l.bench.speed.tables, v2l.cli.bench\n"
             "print(sorted({'torch', 'transformers', 'cv2', 'av', 'numpy'} & sys.modules.keys()))")
     done = subprocess.run([sys.executable, "-c", code], text=True, env=environment(), timeout=60, capture_output=True)
     assert done.stdout == "[]\n", done.stderr

@@ -17,7 +17,7 @@ from v2l.bench.benchmarks.load import ANSWER
 from v2l.config import Sampling
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest
-from v2l.video import frame_indices
+from v2l.video.clip import frame_indices
 
 
 def put(path: Path, content: Any = b"") -> Path:

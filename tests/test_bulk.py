@@ -19,23 +19,23 @@ from typing import TextIO
 
 import numpy as np
 import pytest
-from cli import MAKE, REFERENCE, command, documents, environment, refused, run
 from rich.console import Console as RichConsole
-from videos import write
+from support.cli import MAKE, REFERENCE, command, documents, environment, refused, run
+from support.videos import write
 
-from v2l import bulk
-from v2l.adapter import load
-from v2l.bulk import Failed, Job, Made, Settings, ingest_all
-from v2l.commands.bar import Bar, Pace, clock
-from v2l.commands.console import Console
-from v2l.commands.plan import plan
-from v2l.commands.shard import Shard, parse_shard
+from v2l import many as bulk
+from v2l.adapter.file import load
+from v2l.cli.bar import Bar, Pace, clock
+from v2l.cli.console import Console
+from v2l.cli.describe import shortened
+from v2l.cli.plan import plan
+from v2l.cli.shard import Shard, parse_shard
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
-from v2l.files import replacing
-from v2l.show import shortened
-from v2l.video import Clip, Frame, open_clip
+from v2l.many import Failed, Job, Made, Settings, ingest_all
+from v2l.system.files import replacing
+from v2l.video.clip import Clip, Frame, open_clip
 
 VIDEOS = REFERENCE / "videos"
 
@@ -150,7 +150,7 @@ def test_a_video_that_breaks_on_the_way(
     engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, error: Exception, after: int
 ) -> None:
     jobs[1].output.write_bytes(b"before")
-    monkeypatch.setattr("v2l.bulk.DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
+    monkeypatch.setattr("v2l.many.DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
     broken(monkeypatch, "1.mp4", error, after)
     results = list(ingest_all(engine, jobs, settings(engine)))
     assert [type(result) for result in results] == [Made, Failed, Made, Made]
@@ -290,7 +290,7 @@ def test_full_stdout_stops_nothing(here: Path, clips: list[Path], monkeypatch: p
     def full(path: Path) -> None:
         raise OutputError("Cannot write to stdout: No space left on device.")
 
-    monkeypatch.setattr("v2l.commands.ingest.write_path", full)
+    monkeypatch.setattr("v2l.cli.ingest.write_path", full)
     assert "Cannot write to stdout" in run("ingest", ".", *MAKE, status=1).stderr
     assert Path("0.v2lora").exists() and Path("1.v2lora").exists()
 

@@ -17,16 +17,16 @@ from typing import Any
 
 import pytest
 import torch
-from processes import ROOT, Beside, files_no_larger_than
 from safetensors.torch import load_file, save_file
+from support.processes import ROOT, Beside, files_no_larger_than
 
-from v2l import convert
-from v2l.checkpoints import check_fit, find_base, find_hypernetwork
 from v2l.config import HypernetConfig
-from v2l.convert import read_pickle
 from v2l.errors import ModelError
-from v2l.unpickle import Record
-from v2l.verify import cache_dir, check_base, read_header, sha256_of
+from v2l.model.folder import cache_dir, check_base, read_header, sha256_of
+from v2l.store import released as convert
+from v2l.store.pickles import Record
+from v2l.store.released import read_pickle
+from v2l.store.resolve import check_fit, find_base, find_hypernetwork
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -101,7 +101,7 @@ def test_conversion_happens_once_and_gives_the_same_bytes(
     assert first.weights.is_relative_to(home / "v2l")
     with monkeypatch.context() as patch:
         patch.setattr(convert, "read_released", lambda _: pytest.fail("converted again"))
-        patch.setattr("v2l.verify.hash_of", lambda _: pytest.fail("hashed again"))
+        patch.setattr("v2l.model.folder.hash_of", lambda _: pytest.fail("hashed again"))
         assert convert_file(reference / "hypernetwork.pt") == first
     monkeypatch.setenv("V2L_CACHE", str(home / "moved"))
     again = convert_file(reference / "hypernetwork.pt")
@@ -135,7 +135,7 @@ def test_a_damaged_conversion_is_made_anew(reference: Path, harm: str) -> None:
 def test_two_processes_convert_at_once(reference: Path) -> None:
     file = reference / "hypernetwork.pt"
     other = Beside(
-        "import torch; from v2l.checkpoints import find_hypernetwork",
+        "import torch; from v2l.store.resolve import find_hypernetwork",
         f"print(find_hypernetwork('500m', {str(file)!r}).sha256)",
     )
     other.go()
@@ -505,7 +505,7 @@ def test_a_base_and_a_hypernetwork_that_do_not_fit(reference: Path) -> None:
 
 def test_nothing_heavy_is_imported_for_listing() -> None:
     run = (
-        "import sys; from v2l.checkpoints import available; available()\n"
+        "import sys; from v2l.store.resolve import available; available()\n"
         "print([m for m in ('torch', 'transformers', 'huggingface_hub', 'numpy') if m in sys.modules])"
     )
     env = os.environ | {"PYTHONPATH": ROOT}

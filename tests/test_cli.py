@@ -12,15 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from adapters import make
-from cli import MAKE, MODEL, REFERENCE, documents, environment, process, refused, run
+from support.adapters import make
+from support.cli import MAKE, MODEL, REFERENCE, documents, environment, process, refused, run
 
 import v2l
-from v2l.adapter import load, save
-from v2l.commands.console import clean
-from v2l.commands.options import parse_time
-from v2l.show import size_text
-from v2l.times import time_text
+from v2l.adapter.file import load, save
+from v2l.cli.console import clean
+from v2l.cli.describe import size_text
+from v2l.cli.options import parse_time
+from v2l.wording import time_text
 
 HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
 
@@ -37,7 +37,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
     """Exit status of a command, and the heavy modules it imported."""
-    code = ("import sys; from v2l.cli import main\ntry: main()\nexcept SystemExit as end: status = end.code\n"
+    code = ("import sys; from v2l.cli.app import main\ntry: main()\nexcept SystemExit as end: status = end.code\n"
             f"print('HEAVY', status, *(m for m in {HEAVY} if m in sys.modules), file=sys.stderr)")
     done = subprocess.run([sys.executable, "-c", code, *words], cwd=cwd, env=environment(), capture_output=True,
                           text=True, timeout=240)
@@ -181,7 +181,7 @@ def test_bench_draws_a_clip_where_none_is_given(here: Path) -> None:
 
 
 def test_a_bug_says_so_and_shows_itself_on_demand(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2l.show.adapter_text", lambda *_: 1 / 0)
+    monkeypatch.setattr("v2l.cli.describe.adapter_text", lambda *_: 1 / 0)
     result = run("info", "a.v2lora", status=1)
     assert result.stderr == ("Error: This is a bug in v2l (ZeroDivisionError: division by zero); "
                              "set V2L_DEBUG=1 to see where it happened.\n")
@@ -193,7 +193,7 @@ def test_memory_that_does_not_suffice_is_no_bug(here: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried ...")
 
-    monkeypatch.setattr("v2l.show.adapter_text", full)
+    monkeypatch.setattr("v2l.cli.describe.adapter_text", full)
     assert "The memory did not suffice" in refused("info", "a.v2lora")
 
 

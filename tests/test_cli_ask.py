@@ -15,12 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
-from hub import preset_hub
+from support.cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
+from support.hub import preset_hub
 
-from v2l.adapter import load, save
-from v2l.commands.asking import lots
-from v2l.commands.console import harmless
+from v2l.adapter.file import load, save
+from v2l.cli.ask_inputs import lots
+from v2l.cli.console import harmless
 from v2l.config import PRESETS
 from v2l.engine import Engine
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from cli import MAKE, REFERENCE, command, documents, environment, heed_interrupts, refused, run
 from safetensors.numpy import load_file
+from support.cli import MAKE, REFERENCE, command, documents, environment, heed_interrupts, refused, run
 
 GOLDEN = json.loads((REFERENCE / "golden.json").read_text())
 VIDEOS = REFERENCE / "videos"

@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
-from adapters import make, source
-from cli import documents, refused, run
+from support.adapters import make, source
+from support.cli import documents, refused, run
 
-from v2l.adapter import load, save
+from v2l.adapter.file import load, save
 
 NAMES = [f"{i}.v2lora" for i in range(4)]
 
@@ -132,7 +132,7 @@ def test_compressing_is_not_done_twice(here: Path, monkeypatch: pytest.MonkeyPat
     (first,) = documents(run(*words))
     assert first["rank"] == 9 and first["error"] == load("small.v2lora").compressed[0]["error"] > 0
     with monkeypatch.context() as patch:
-        patch.setattr("v2l.compress.compress", lambda *_: 1 / 0)
+        patch.setattr("v2l.adapter.compress.compress", lambda *_: 1 / 0)
         again = run(*words)
         assert documents(again) == [{**first, "skipped": True}]
         assert again.stderr.endswith("small.v2lora is up to date.\n") and "relative error" in again.stderr

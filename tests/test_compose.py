@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from adapters import D_IN, D_OUT, L, make, r, source, values
 from safetensors.numpy import load_file
+from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
-from v2l.adapter import Adapter, load, save, single
-from v2l.compose import join, slice_segments, within
-from v2l.dtypes import DTYPES
+from v2l.adapter.dtypes import DTYPES
+from v2l.adapter.file import Adapter, load, save, single
+from v2l.adapter.join import join, slice_segments, within
 from v2l.errors import AdapterError, UsageError
 
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from adapters import D_IN, D_OUT, L, make, r, source, values
+from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
-from v2l.adapter import Adapter, load, load_record, save
-from v2l.compose import each_segment, join, slice_segments, within
-from v2l.compress import compress, is_compressed, truncate
-from v2l.dtypes import DTYPES, from_float32
+from v2l.adapter.compress import compress, is_compressed, truncate
+from v2l.adapter.dtypes import DTYPES, from_float32
+from v2l.adapter.file import Adapter, load, load_record, save
+from v2l.adapter.join import each_segment, join, slice_segments, within
+from v2l.adapter.record import pieces
 from v2l.errors import AdapterError, UsageError
-from v2l.record import pieces
 
 WIDE_IN, WIDE_OUT = 40, 30
 """Sides of a weight that eight segments of rank 4 do not fill."""
@@ -153,8 +153,8 @@ def test_a_layer_of_nothing_stays_nothing() -> None:
 
 
 def test_the_same_bytes_in_every_process(tmp_path: Path) -> None:
-    code = ("import sys; from test_compress import whole; from v2l.adapter import save; "
-            "from v2l.compress import compress; save(compress(whole('float16'), 7), sys.argv[1])")
+    code = ("import sys; from test_compress import whole; from v2l.adapter.file import save; "
+            "from v2l.adapter.compress import compress; save(compress(whole('float16'), 7), sys.argv[1])")
     path = os.pathsep.join([str(Path(__file__).parent.parent), str(Path(__file__).parent)])
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "other")], check=True,
                    env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "1"})

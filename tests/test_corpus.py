@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import MAKE, MODEL, documents, process, refused, run
 from reliability import bombs, corpus, damage
 from reliability.corpus import ALL, ENTRIES, NAMES, Entry, can_write, make
+from support.cli import MAKE, MODEL, documents, process, refused, run
 
 from v2l.config import MOST_SEGMENTS, Sampling, Scenes
 from v2l.errors import UsageError, VideoError
-from v2l.scenes import choose
 from v2l.segments import regular
-from v2l.video import open_clip
+from v2l.video.clip import open_clip
+from v2l.video.scenes import choose
 
 SLOW = ("8k.mp4", "hour.mkv", "tall.mp4")
 """Seconds to write, and much like others; `python tests/reliability/corpus.py` has them."""

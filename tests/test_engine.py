@@ -12,12 +12,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from v2l.adapter import Adapter, save
+from v2l.adapter.file import Adapter, save
 from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import AdapterError, ModelError, V2LError
-from v2l.prompt import resized_size
-from v2l.video import open_clip
+from v2l.model.prompt import resized_size
+from v2l.video.clip import open_clip
 
 
 def make(folder: Path, reference: Path, **options: str) -> Engine:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from cli import REFERENCE, documents, refused, run
 from safetensors.torch import load_file, save_file
+from support.cli import REFERENCE, documents, refused, run
 
-from v2l.checkpoints import find_hypernetwork
 from v2l.config import HypernetConfig
-from v2l.convert import read_pickle
-from v2l.hypernetwork import Hypernetwork
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.store.released import read_pickle
+from v2l.store.resolve import find_hypernetwork
 
 RELEASED = REFERENCE / "hypernetwork.pt"
 

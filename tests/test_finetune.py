@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from cli import REFERENCE
+from support.cli import REFERENCE
 
 from v2l.config import Decoding
 from v2l.engine import Engine
@@ -63,7 +63,7 @@ def test_its_loss_is_that_of_the_adapter_it_gives(engine: Engine, tuned: dict[in
 
 
 def next_logits(engine: Engine, tuned: Tuned, ids: list[int]) -> torch.Tensor:
-    from v2l.answer import next_logits
+    from v2l.model.generate import next_logits
 
     return next_logits(engine.base, tuned.adapter, ids).float()
 

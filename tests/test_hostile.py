@@ -17,24 +17,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from adapters import make
-from cli import MODEL, REFERENCE, documents, refused, run
 from reliability.mutations import framed, parts
 from reliability.released import Checkpoints, Part, zipped
+from support.adapters import make
+from support.cli import MODEL, REFERENCE, documents, refused, run
 from test_judge import CASE, write_model
 
-from v2l.adapter import Adapter, load, save
-from v2l.base import Base
-from v2l.bench.judge import Judge
-from v2l.bench.page import paragraph
-from v2l.checkpoints import find_base, find_hypernetwork
-from v2l.convert import read_pickle, read_released
-from v2l.dtypes import from_float32
+from v2l.adapter.dtypes import from_float32
+from v2l.adapter.file import Adapter, load, save
+from v2l.cli.describe import adapter_text
 from v2l.errors import AdapterError, ModelError
-from v2l.hub import Repo
-from v2l.show import adapter_text
+from v2l.model.base import Base
+from v2l.report.page import paragraph
+from v2l.score.judge import Judge
+from v2l.store.hub import Repo
+from v2l.store.pickles import Archive
+from v2l.store.released import read_pickle, read_released
+from v2l.store.resolve import find_base, find_hypernetwork
 from v2l.train.forward import load_frozen
-from v2l.unpickle import Archive
 
 TESTS = Path(__file__).parent
 

@@ -14,16 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli import documents, run
-from hub import Hub, preset_hub
-from processes import ROOT, Beside, files_no_larger_than
+from support.cli import documents, run
+from support.hub import Hub, preset_hub
+from support.processes import ROOT, Beside, files_no_larger_than
 
-from v2l import checkpoints
-from v2l import hub as client
-from v2l.checkpoints import available, find_base, find_hypernetwork, pull
 from v2l.config import PRESETS
 from v2l.errors import ModelError, UsageError
-from v2l.hub import snapshot
+from v2l.store import hub as client
+from v2l.store import resolve as checkpoints
+from v2l.store.hub import snapshot
+from v2l.store.resolve import available, find_base, find_hypernetwork, pull
 
 P500M = PRESETS["500m"]
 NEW, OLD = P500M.checkpoints
@@ -90,7 +90,7 @@ def test_an_interrupted_download_continues_in_a_later_run(hub: Hub) -> None:
 
 def test_a_killed_process_loses_nothing(hub: Hub, home: Path) -> None:
     hub.stall[P500M.checkpoint_file] = 1_000_000
-    run = "from v2l.checkpoints import find_hypernetwork; find_hypernetwork('500m')"
+    run = "from v2l.store.resolve import find_hypernetwork; find_hypernetwork('500m')"
     child = subprocess.Popen([sys.executable, "-c", run], env=os.environ | {"PYTHONPATH": ROOT})
     pause, end = threading.Event(), time.monotonic() + 60
     while sum(file.stat().st_size for file in partials()) < 900_000 and time.monotonic() < end:
@@ -303,7 +303,7 @@ def test_a_cache_that_is_a_file(hub: Hub, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_two_processes_pull_at_once(hub: Hub) -> None:
-    other = Beside("import torch; from v2l.checkpoints import pull", "print(pull('500m')[1].sha256)")
+    other = Beside("import torch; from v2l.store.resolve import pull", "print(pull('500m')[1].sha256)")
     other.go()
     _, found = pull("500m")
     assert found is not None and other.result() == found.sha256

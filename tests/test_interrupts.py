@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli import command, environment, heed_interrupts
+from support.cli import command, environment, heed_interrupts
 from torch import nn
 
-from v2l.commands.console import Console
+from v2l.cli.console import Console
 from v2l.config import Recipe
 from v2l.errors import ModelError
-from v2l.files import replacing
-from v2l.interrupts import Terminated, at_the_end, behind
+from v2l.system.files import replacing
+from v2l.system.interrupts import Terminated, at_the_end, behind
 from v2l.train.loop import Fit, Plan, Told
 from v2l.train.optim import cosine, optimizers
 
@@ -37,7 +37,7 @@ KILL = "import os, signal; os.kill(os.getpid(), signal.{})\n"
 
 
 def ended(code: str, cwd: Path, prepare: Callable[[], object] = heed_interrupts, **files: str) -> tuple[int, str]:
-    """Exit status and stderr of `v2l --version`, where `v2l.cli` is replaced by a module that runs `code`."""
+    """Exit status and stderr of `v2l --version`, where `v2l.cli.app` is replaced by a module that runs `code`."""
     (cwd / "v2l").mkdir()
     for name, text in {"cli": f"def main():\n    {code}", **files}.items():
         (cwd / "v2l" / f"{name}.py").write_text(text)
@@ -191,13 +191,13 @@ def test_a_training_is_saved_before_it_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_interrupted_twice_it_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2l.interrupts._SAME", 0.0)
+    monkeypatch.setattr("v2l.system.interrupts._SAME", 0.0)
     twice = lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
     run = fit(tmp_path, {3: twice})
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert run.now.step == 3 and not (tmp_path / "training.pt").exists()
-    monkeypatch.setattr("v2l.interrupts._SAME", 60.0)  # and a key that bounces is pressed once
+    monkeypatch.setattr("v2l.system.interrupts._SAME", 60.0)  # and a key that bounces is pressed once
     assert fit(tmp_path, {}).now.step == 0
     run = fit(tmp_path, {3: twice})
     with pytest.raises(KeyboardInterrupt):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub import Hub
+from support.hub import Hub
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from v2l.bench.judge import INSTRUCTIONS, Case, Judge, parse
 from v2l.errors import ModelError
+from v2l.score.judge import INSTRUCTIONS, Case, Judge, parse
 
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>"]
 CHAT = ("{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -177,7 +177,7 @@ def test_from_a_hub_and_then_offline(seven: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_nothing_heavy_before_there_is_a_judge() -> None:
-    code = ("import sys; from v2l.bench.judge import Judge\nimport v2l.bench.scores, v2l.bench.stats\n"
+    code = ("import sys; from v2l.score.judge import Judge\nimport v2l.score.text, v2l.score.stats\n"
             "try: Judge('nowhere')\nexcept Exception as e: assert 'no judge' in str(e)\n"
             "print(*{'torch', 'transformers', 'tokenizers'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,17 +12,17 @@ import time
 from pathlib import Path
 
 import pytest
-from adapters import make
-from cli import MAKE, MODEL, REFERENCE, command, environment, refused, run
-from processes import Beside
 from reliability.load import faults, interrupted, on_screen
+from support.adapters import make
+from support.cli import MAKE, MODEL, REFERENCE, command, environment, refused, run
+from support.processes import Beside
 from test_train_run import TRAIN
 
-from v2l.adapter import load, save
-from v2l.commands.asking import lots
+from v2l.adapter.file import load, save
+from v2l.cli.ask_inputs import lots
 from v2l.errors import UsageError
-from v2l.lock import Busy, alone
 from v2l.manifest import Item, Turn, write_manifest
+from v2l.system.lock import Busy, alone
 
 VIDEOS = REFERENCE / "videos"
 
@@ -39,7 +39,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_lock_is_held_by_one_and_opened_by_death(here: Path) -> None:
     lock, told = here / "lock", []
-    other = Beside("from v2l.lock import alone; from pathlib import Path; import os, time",
+    other = Beside("from v2l.system.lock import alone; from pathlib import Path; import os, time",
                    "with alone(Path('lock')): print('mine', flush=True); input(); os._exit(0)")
     other.go()
     assert other.process.stdout is not None and other.process.stdout.readline() == "mine\n"
@@ -65,8 +65,8 @@ for _ in range(150):
         Path("number").write_text(str(number + 1))
 """
     Path("number").write_text("0")
-    both = [Beside("from pathlib import Path; import v2l.lock; v2l.lock._PATIENCE = 0.0005; from v2l.lock import alone",
-                   count) for _ in range(3)]
+    setup = "from pathlib import Path; from v2l.system import lock; lock._PATIENCE = 0.0005; alone = lock.alone"
+    both = [Beside(setup, count) for _ in range(3)]
     for each in both:
         each.go()
     for each in both:

@@ -16,13 +16,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from v2l.adapter import Adapter
-from v2l.answer import next_logits
-from v2l.compose import join
+from v2l.adapter.file import Adapter
+from v2l.adapter.join import join
 from v2l.config import INTERNALIZE, Decoding
 from v2l.engine import Engine
-from v2l.prompt import cut_tiles, in_words, normalize, question_prompt
-from v2l.video import open_clip
+from v2l.model.generate import next_logits
+from v2l.model.prompt import cut_tiles, in_words, normalize, question_prompt
+from v2l.video.clip import open_clip
 
 REFERENCE = Path(__file__).parent / "reference"
 GOLDEN: dict[str, Any] = json.loads((REFERENCE / "golden.json").read_text())

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l import attention, base, hypernetwork, packed, text
 from v2l.engine import Engine
-from v2l.packed import Packable, PackedLinear, pack, packs
-from v2l.text import LayerAdapter
-from v2l.video import open_clip
+from v2l.model import attention, base, hypernetwork, packed, text
+from v2l.model.packed import Packable, PackedLinear, pack, packs
+from v2l.model.text import LayerAdapter
+from v2l.video.clip import open_clip
 
 CPU = torch.device("cpu")
 needs_packing = pytest.mark.skipif(not packs(CPU, torch.bfloat16), reason="nothing is packed on this kind of machine")

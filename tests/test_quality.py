@@ -10,24 +10,24 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from cli import documents, refused, run
-from quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
+from support.cli import documents, refused, run
+from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
 
-from v2l.bench.journal import Journal
-from v2l.bench.judge import Case
 from v2l.bench.quality import arms, sources
+from v2l.bench.quality.answers import Answered, Given, Record
 from v2l.bench.quality.bench import bench
-from v2l.bench.quality.journal import Answered, Given, Record
 from v2l.bench.quality.plan import Asked, Question, Setting, Watch, collect, held_out
 from v2l.bench.quality.results import table
 from v2l.bench.quality.score import Judging, Scored, score
 from v2l.bench.quality.words import about_texts
-from v2l.commands import quality as command
+from v2l.bench.speed.journal import Journal
+from v2l.cli import bench_quality as command
 from v2l.config import ARMS, Decoding
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest
-from v2l.video import open_clip
+from v2l.score.judge import Case
+from v2l.video.clip import open_clip
 
 SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=24)
 WORDS = ("bench", "quality", "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "24")

@@ -8,13 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from shots import FPS, Film, Shot, film
-from videos import number, numbered, write
+from support.shots import FPS, Film, Shot, film
+from support.videos import number, numbered, write
 
 from v2l.config import Scenes
-from v2l.container import read_track
-from v2l.decode import thumbnails
-from v2l.scenes import choose, find_cuts, scene_edges
+from v2l.video.decode import thumbnails
+from v2l.video.scenes import choose, find_cuts, scene_edges
+from v2l.video.track import read_track
 
 
 def found(path: Path, first: int = 0, stop: int | None = None) -> list[int]:

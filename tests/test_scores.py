@@ -11,7 +11,8 @@ from collections import Counter
 
 import pytest
 
-from v2l.bench.scores import (
+from v2l.errors import UsageError
+from v2l.score.text import (
     common_subsequence,
     degeneration,
     exact_match,
@@ -21,7 +22,6 @@ from v2l.bench.scores import (
     token_f1,
     words,
 )
-from v2l.errors import UsageError
 
 
 def squad(text: str) -> list[str]:

@@ -13,22 +13,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from cli import environment
-from processes import ROOT
-from shots import Film, Shot
-from videos import write
+from support.cli import environment
+from support.processes import ROOT
+from support.shots import Film, Shot
+from support.videos import write
 
 from v2l import segments
-from v2l.adapter import Adapter, load, save
-from v2l.compose import join
-from v2l.compress import compress
+from v2l.adapter.compress import compress
+from v2l.adapter.file import Adapter, load, save
+from v2l.adapter.join import join
 from v2l.config import Sampling
-from v2l.container import read_track
-from v2l.decode import Decoder, _Reader
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
 from v2l.segments import Segmented, SegmentSpec, ingest_segments, kept_folder, parse, regular, windows, work_folder
-from v2l.video import Clip, open_clip
+from v2l.video.clip import Clip, open_clip
+from v2l.video.decode import Decoder, _Reader
+from v2l.video.track import read_track
 
 PAUSES = [40 * i + 5000 * (i >= 30) + 9000 * (i >= 40) for i in range(60)]
 """Milliseconds: frames at 25 a second, with nothing new from 1.2 to 6.2 and from 6.6 to 15.6 seconds."""
@@ -167,7 +167,7 @@ def test_the_file_is_read_and_decoded_once(engine: Engine, video: Path, monkeypa
         original = getattr(sys.modules[place], what)
         monkeypatch.setattr(f"{place}.{what}", lambda *a, **b: (reads.append(what), original(*a, **b))[1])
 
-    for place, what in (("v2l.video", "read_track"), ("v2l.video", "hash_of"), ("v2l.segments", "Decoder")):
+    for place, what in (("v2l.video.clip", "read_track"), ("v2l.video.clip", "hash_of"), ("v2l.segments", "Decoder")):
         counting(place, what)
     taken: list[int] = []
     advance = _Reader._advance

@@ -14,9 +14,9 @@ from functools import cache
 import numpy as np
 import pytest
 
-from v2l.bench import stats
-from v2l.bench.stats import Paired, holm, paired, verdicts
 from v2l.errors import UsageError
+from v2l.score import stats
+from v2l.score.stats import Paired, holm, paired, verdicts
 
 MARGIN = 0.05
 

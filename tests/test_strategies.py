@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from watched import watched
+from support.watched import watched
 
-from v2l.adapter import Adapter
-from v2l.answer import Answer
-from v2l.compose import join, slice_segments
-from v2l.compress import compress
+from v2l.adapter.compress import compress
+from v2l.adapter.file import Adapter
+from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
+from v2l.model.generate import Answer
+from v2l.model.text import LayerAdapter
 from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
-from v2l.text import LayerAdapter
 from v2l.tiny.clips import scene, solo
 from v2l.tiny.world import MOTIONS, sample_times
 
@@ -172,7 +172,7 @@ def test_videos_are_told_apart(engine: Engine, adapter: Adapter) -> None:
 
 def test_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """A long clip in segments allows every group of questions, each with the segment that holds its answer."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent / "bench")])
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parent / "measure")])
     from long_clips import GROUPS, asked, long_clip
 
     rng = random.Random(1)

@@ -11,17 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from adapters import make
-from cli import MAKE, MODEL, command, environment, run
-from processes import ROOT
+from support.adapters import make
+from support.cli import MAKE, MODEL, command, environment, run
+from support.processes import ROOT
 
-from v2l import files
-from v2l.adapter import save
+from v2l.adapter.file import save
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError
-from v2l.files import replacing
 from v2l.segments import SegmentSpec, ingest_segments, work_folder
+from v2l.system import files
+from v2l.system.files import replacing
 from v2l.tiny.clips import scene, solo, write_video
 
 EXAMPLES = Path(ROOT) / "examples"
@@ -115,7 +115,7 @@ def test_segments_that_an_output_holds_do_not_wait_on(tmp_path: Path) -> None:
 
 def test_the_next_run_removes_what_a_killed_one_left_and_not_what_another_writes(tmp_path: Path) -> None:
     code = "with replacing(sys.argv[1]) as f:\n f.write(b'half'); f.flush(); print('there', flush=True); input()"
-    writers = [subprocess.Popen([sys.executable, "-c", f"import sys\nfrom v2l.files import replacing\n{code}",
+    writers = [subprocess.Popen([sys.executable, "-c", f"import sys\nfrom v2l.system.files import replacing\n{code}",
                                  str(tmp_path / name)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
                                 env={**os.environ, "PYTHONPATH": ROOT}) for name in ("dead", "alive")]
     for writer in writers:

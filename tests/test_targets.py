@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import MODEL, REFERENCE, ROOT, documents, refused, run
+from support.cli import MODEL, REFERENCE, ROOT, documents, refused, run
 
 from v2l.config import CAPTION_PROMPTS, Decoding
 from v2l.engine import Engine

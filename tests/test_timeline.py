@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from adapters import make, source
-from cli import run
+from support.adapters import make, source
+from support.cli import run
 
-from v2l.adapter import Adapter, save
-from v2l.compose import join
-from v2l.compress import compress
-from v2l.show import adapter_text
-from v2l.timeline import draw
-from v2l.times import time_text
+from v2l.adapter.compress import compress
+from v2l.adapter.file import Adapter, save
+from v2l.adapter.join import join
+from v2l.cli.describe import adapter_text
+from v2l.cli.timeline import draw
+from v2l.wording import time_text
 
 
 def drawn(spans: list[tuple[float, float]], duration: float, width: int) -> list[str]:

@@ -13,11 +13,11 @@ from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from v2l.config import Sampling
 from v2l.manifest import read_manifest
-from v2l.prompt import context_prompt, cut_tiles, normalize, question_prompt
+from v2l.model.prompt import context_prompt, cut_tiles, normalize, question_prompt
 from v2l.tiny import BASE, WEIGHTS
+from v2l.tiny.check import film_questions, mean, questions, score
 from v2l.tiny.clips import examples, write_video
 from v2l.tiny.data import PARTS, PREFIX, Encoder, draw_segments, drawn, pack, random_cuts, spread
-from v2l.tiny.evaluate import film_questions, mean, questions, score
 from v2l.tiny.model import TILE, base_config, build_tokenizer, load_base, load_hypernetwork
 from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, Turn, ask, detailed_caption, region_caption
 from v2l.tiny.render import render
@@ -39,7 +39,7 @@ from v2l.tiny.world import (
     training_clip,
 )
 from v2l.train.forward import embed, logits, see, think
-from v2l.video import open_clip
+from v2l.video.clip import open_clip
 
 
 def clips(count: int, seed: int = 0):

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import torch
-from cli import environment
+from support.cli import environment
 from torch import Tensor, nn
 
 from v2l.config import SHORTEST_SEGMENT, Recipe
@@ -283,7 +283,7 @@ def test_the_rate_rises_and_falls() -> None:
 
 def test_every_parameter_is_trained_once_at_its_rate() -> None:
     from v2l.config import HypernetConfig
-    from v2l.hypernetwork import Hypernetwork
+    from v2l.model.hypernetwork import Hypernetwork
 
     named = dict(Hypernetwork(HypernetConfig(2, 8, 12, 8, rank=2, latent_size=4, num_queries=2, num_blocks=1,
                                              num_heads=2, num_kv_heads=1, head_dim=2)).named_parameters())

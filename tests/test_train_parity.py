@@ -12,19 +12,19 @@ from typing import Any
 import pytest
 import torch
 
-from v2l.answer import END, next_logits
-from v2l.compose import join
+from v2l.adapter.join import join
 from v2l.config import Decoding, Recipe
 from v2l.engine import Engine
 from v2l.errors import VideoError
 from v2l.manifest import Item, Turn
-from v2l.prompt import question_prompt
+from v2l.model.generate import END, next_logits
+from v2l.model.prompt import question_prompt
 from v2l.segments import windows
-from v2l.train.adapt import adapters, context_features
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
 from v2l.train.forward import embed, load_frozen, logits, see, think
-from v2l.train.losses import Objective, divergence, rows, target_ids
-from v2l.video import open_clip
+from v2l.train.joined import adapters, context_features
+from v2l.train.objective import Objective, divergence, rows, target_ids
+from v2l.video.clip import open_clip
 
 REFERENCE = Path(__file__).parent / "reference"
 VIDEO = REFERENCE / "videos" / "clip.mp4"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli import MODEL, REFERENCE, documents, environment, refused, run
+from support.cli import MODEL, REFERENCE, documents, environment, refused, run
 from test_cli import imported
 
 from v2l.manifest import Item, Turn, write_manifest
@@ -38,7 +38,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 KILLED = """
 import os, signal
-from v2l.cli import main
+from v2l.cli.app import main
 from v2l.train.curves import Curves
 add = Curves.add
 def killing(curves, row):

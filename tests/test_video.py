@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image
-from videos import number, numbered, silence, write
+from support.videos import number, numbered, silence, write
 
-from v2l import decode as decoding
 from v2l.config import Sampling
-from v2l.container import Track, read_track
 from v2l.errors import UsageError, V2LError, VideoError
-from v2l.video import find_videos, frame_indices, open_clip, source_record
+from v2l.video.clip import decode as decoding
+from v2l.video.clip import find_videos, frame_indices, open_clip, source_record
+from v2l.video.track import Track, read_track
 
 GOLDEN = json.loads((Path(__file__).parent / "reference" / "golden.json").read_text())["cases"]
 B = {"g": "12", "bf": "3", "preset": "veryfast"}
@@ -428,7 +428,7 @@ def test_hdr_is_warned_of(tmp_path: Path) -> None:
 def test_nothing_else_is_printed_and_nothing_heavy_imported(made: Path, tmp_path: Path) -> None:
     (tmp_path / "text.mp4").write_text("dear diary")
     script = """
-import sys, pathlib, v2l.video as video
+import sys, pathlib, v2l.video.clip as video
 assert not {"cv2", "av", "torch"} & set(sys.modules), "heavy"
 for name in sys.argv[1:]:
     try:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from v2l import interrupts
+from v2l.system import interrupts
 
 
 def main() -> None:
@@ -12,7 +12,7 @@ def main() -> None:
         try:
             interrupts.listen()
             _open_closed_streams()
-            from v2l.cli import main as command
+            from v2l.cli.app import main as command
 
             command()
         finally:

@@ -61,7 +61,7 @@ class Scenes:
 
     threshold: float = 3.0
     """How many times larger than the steps around it a step between two frames must be: from 2.5 on, no motion was
-    taken for a cut in the films it was measured on, and up to 3 no cut was missed (tests/bench/scene_cuts.py)."""
+    taken for a cut in the films it was measured on, and up to 3 no cut was missed (tests/measure/scene_cuts.py)."""
     shortest: float = 10.0
     """Seconds; about what an adapter's 12 frames cover at the default rate, so that no rank is spent on less."""
     longest: float = 60.0
@@ -108,7 +108,7 @@ class Comparing:
 
 @dataclass(frozen=True)
 class Strategy:
-    """How an adapter of several segments is asked; the defaults did best in tests/bench/strategies.py."""
+    """How an adapter of several segments is asked; the defaults did best in tests/measure/strategies.py."""
 
     name: str = "auto"
     """join: all segments at once, summed in rank space; route: every segment by itself, then the best ones joined;

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from v2l.errors import UsageError
-from v2l.files import replacing
+from v2l.system.files import replacing
 
 SPLITS = ("train", "val", "test")
 TASKS = ("caption", "qa")

@@ -1,4 +1,4 @@
-"""Many segments, one question: which of them answer it, and how (tests/bench/strategies.py measures).
+"""Many segments, one question: which of them answer it, and how (tests/measure/strategies.py measures).
 
 Summing all segments in rank space (METHOD section 6) garbles answers as they become many. Every segment is an adapter
 by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many segments
@@ -16,12 +16,12 @@ from itertools import groupby
 
 import torch
 
-from v2l.adapter import Adapter
-from v2l.answer import Answer
+from v2l.adapter.file import Adapter
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
-from v2l.text import LayerAdapter
-from v2l.times import time_text
+from v2l.model.generate import Answer
+from v2l.model.text import LayerAdapter
+from v2l.wording import time_text
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""

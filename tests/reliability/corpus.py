@@ -24,7 +24,7 @@ import numpy as np
 
 from v2l.config import Sampling
 from v2l.errors import V2LError
-from v2l.video import open_clip
+from v2l.video.clip import open_clip
 
 os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder's own variable
 

@@ -29,7 +29,7 @@ import numpy as np
 from reliability.corpus import Entry, make
 from v2l.config import Sampling
 from v2l.errors import V2LError
-from v2l.video import open_clip
+from v2l.video.clip import open_clip
 
 SAMPLING = Sampling(frames=12, fps=5, skip=0)
 MEMORY = 4 << 30

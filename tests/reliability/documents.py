@@ -9,8 +9,8 @@ from typing import Any
 
 from reliability import mutations
 from v2l.bench.benchmarks import BENCHMARKS, load_benchmark
-from v2l.bench.journal import Journal
-from v2l.bench.quality.journal import Record
+from v2l.bench.quality.answers import Record
+from v2l.bench.speed.journal import Journal
 from v2l.manifest import TURN_KEYS, read_manifest, write_manifest
 
 

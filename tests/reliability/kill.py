@@ -31,9 +31,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # a fork must not find threads that are not there
 
-from hub import preset_hub
+from support.hub import preset_hub
 
-from v2l.cli import app
+from v2l.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "tests" / "reference"

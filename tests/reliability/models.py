@@ -12,10 +12,10 @@ import torch
 
 from reliability import mutations
 from reliability.tensors import second_opinion
-from v2l.answer import next_logits
-from v2l.base import Base
-from v2l.checkpoints import find_base
-from v2l.prompt import question_prompt
+from v2l.model.base import Base
+from v2l.model.generate import next_logits
+from v2l.model.prompt import question_prompt
+from v2l.store.resolve import find_base
 
 REFERENCE = Path(__file__).parents[1] / "reference" / "tiny-vlm"
 _WORDS = (

@@ -15,10 +15,10 @@ import torch
 
 from reliability import mutations
 from reliability.tensors import hypernetwork
-from v2l.checkpoints import find_hypernetwork
-from v2l.convert import converted, globals_in, read_released
-from v2l.train.export import export_released
-from v2l.unpickle import stand_in
+from v2l.store.export import export_released
+from v2l.store.pickles import stand_in
+from v2l.store.released import converted, globals_in, read_released
+from v2l.store.resolve import find_hypernetwork
 
 _GLOBALS = [
     "os system",

@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from adapters import make
 from safetensors import deserialize
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import load_file, save_file
+from support.adapters import make
 
 from reliability import mutations
-from v2l.adapter import load, load_label, save
-from v2l.checkpoints import find_hypernetwork
-from v2l.compose import each_segment, join, slice_segments
-from v2l.compress import compress
+from v2l.adapter.compress import compress
+from v2l.adapter.file import load, load_label, save
+from v2l.adapter.join import each_segment, join, slice_segments
+from v2l.cli.describe import adapter_text
 from v2l.config import HypernetConfig
 from v2l.engine import Engine
-from v2l.hypernetwork import Hypernetwork
-from v2l.show import adapter_text
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.store.resolve import find_hypernetwork
 
 
 def second_opinion(data: bytes) -> dict[str, dict[str, Any]]:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from v2l.hypernetwork import Hypernetwork
+from v2l.model.hypernetwork import Hypernetwork
 from v2l.tiny.data import Encoder, Sampled, drawn
-from v2l.train import adapt
+from v2l.train import joined as adapt
 from v2l.train.forward import LayerPair, see
 
 Frames = Callable[[Sequence[Sampled], int, torch.dtype, str, int], Tensor]

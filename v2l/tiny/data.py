@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from v2l.prompt import context_prompt
+from v2l.model.prompt import context_prompt
 from v2l.tiny.model import PAD, PIECES, SEQ_LEN, TILE
 from v2l.tiny.questions import Turn, ask
 from v2l.tiny.render import render
@@ -34,7 +34,7 @@ from v2l.tiny.world import (
     frame_states,
     training_clip,
 )
-from v2l.train.adapt import padded
+from v2l.train.joined import padded
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
 WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,

@@ -16,8 +16,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from v2l.config import HypernetConfig
-from v2l.hypernetwork import Hypernetwork
-from v2l.prompt import in_words
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.prompt import in_words
 from v2l.tiny.questions import corpus
 
 TILE, SEQ_LEN = 64, 4

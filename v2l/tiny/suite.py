@@ -9,8 +9,8 @@ import random
 import re
 from pathlib import Path
 
-from v2l.bench.scores import common_subsequence
 from v2l.manifest import Item, Turn, write_manifest
+from v2l.score.text import common_subsequence
 from v2l.tiny.clips import write_video
 from v2l.tiny.questions import CAPTION_KINDS, ask
 from v2l.tiny.wordings import WAYS

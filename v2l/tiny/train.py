@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import SmolVLMForConditionalGeneration
 
-from v2l.hypernetwork import Hypernetwork
+from v2l.model.hypernetwork import Hypernetwork
 from v2l.tiny.adapt import adapters
+from v2l.tiny.check import film_questions, mean, questions, score
 from v2l.tiny.data import (
     BLIND_SHARE,
     PREFIX,
@@ -45,7 +46,6 @@ from v2l.tiny.data import (
     segment_labels,
     spread,
 )
-from v2l.tiny.evaluate import film_questions, mean, questions, score
 from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, save_base
 from v2l.tiny.questions import KINDS, ONE_PART, SHORT_KINDS
 from v2l.tiny.world import (

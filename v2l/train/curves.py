@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from v2l.bench.page import figure, figures, page
-from v2l.bench.plots import Axis, Html, Line, Point, line_plot
 from v2l.errors import OutputError
-from v2l.files import replacing
+from v2l.report.page import figure, figures, page
+from v2l.report.plots import Axis, Html, Line, Point, line_plot
+from v2l.system.files import replacing
 
 DRAWN = 160
 """Points of a line; of more steps, each is the mean of several."""

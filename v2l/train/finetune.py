@@ -20,10 +20,10 @@ from torch import Tensor
 from v2l.config import FineTuning
 from v2l.errors import UsageError
 from v2l.manifest import Turn
-from v2l.prompt import question_prompt
-from v2l.text import LayerAdapter
+from v2l.model.prompt import question_prompt
+from v2l.model.text import LayerAdapter
 from v2l.train.forward import embed, load_frozen, logits, think
-from v2l.train.losses import Rows, cross_entropy, rows, target_ids
+from v2l.train.objective import Rows, cross_entropy, rows, target_ids
 
 if TYPE_CHECKING:
     from v2l.engine import Engine

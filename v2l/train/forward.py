@@ -1,9 +1,9 @@
 """A differentiable forward pass of transformers' SmolVLM: its own parameters, run with an adapter for each row.
 
 Training needs what neither transformers' forward nor the product's gives: a batch with another adapter in every row,
-what enters each layer of a batch, packed sequences under a mask. The mathematics is that of `v2l.text` and
-`v2l.vision`; tests hold both and transformers against each other. `model` is a `SmolVLMForConditionalGeneration` of any
-size, or a copy of one.
+what enters each layer of a batch, packed sequences under a mask. The mathematics is that of `v2l.model.text` and
+`v2l.model.vision`; tests hold both and transformers against each other. `model` is a
+`SmolVLMForConditionalGeneration` of any size, or a copy of one.
 
 Shapes: b rows, s tokens, h hidden size, n tiles, p patches of a tile, e width of the vision tower, R rank.
 """
@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from v2l.attention import attend
-from v2l.verify import plain_loading
-from v2l.vision import patch_places
+from v2l.model.attention import attend
+from v2l.model.folder import plain_loading
+from v2l.model.vision import patch_places
 
 LayerPair = tuple[Tensor, Tensor]
 """The adapters of one layer: A [b, R, d_in] and scale * B [b, R, d_out]. The product is computed in their dtype."""

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from v2l.errors import ModelError, OutputError, UsageError, VideoError
-from v2l.files import create_folder, replacing
-from v2l.interrupts import at_the_end
+from v2l.system.files import create_folder, replacing
+from v2l.system.interrupts import at_the_end
 from v2l.train.curves import Curves, Row
 from v2l.train.optim import Optimizers, Rate
 from v2l.train.processes import Processes

@@ -14,24 +14,24 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from v2l.base import Base, choose_device, choose_dtype
-from v2l.checkpoints import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.config import DEFAULT_MODEL, HypernetConfig, Recipe, Sampling
 from v2l.errors import ModelError, OutputError, UsageError, VideoError, is_memory
-from v2l.files import create_folder, replacing
-from v2l.hub import Progress
-from v2l.hypernetwork import Hypernetwork
-from v2l.lock import Busy, alone
 from v2l.manifest import Item
-from v2l.text import TextConfig
+from v2l.model.base import Base, choose_device, choose_dtype
+from v2l.model.folder import read_json
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.text import TextConfig
+from v2l.store.hub import Progress
+from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
+from v2l.system.files import create_folder, replacing
+from v2l.system.lock import Busy, alone
 from v2l.train.batches import Clips, Watcher
 from v2l.train.forward import load_frozen
 from v2l.train.items import digest, sort_out
 from v2l.train.loop import STATE, Fit, Plan, Told, journal
-from v2l.train.losses import Objective
+from v2l.train.objective import Objective
 from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
-from v2l.verify import read_json
 
 LOCK = ".v2l.lock"
 """There while a run trains in a folder."""

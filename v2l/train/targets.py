@@ -13,13 +13,13 @@ from zlib import crc32
 
 from v2l.config import CAPTION_PROMPTS, Decoding, Sampling
 from v2l.errors import ModelError, OutputError, UsageError
-from v2l.files import replacing
 from v2l.manifest import TURN_KEYS, Item, Turn, document_of, documents, line_of, parse_item, read_lines, video_path
-from v2l.video import find_videos, open_clip
+from v2l.system.files import replacing
+from v2l.video.clip import find_videos, open_clip
 
 if TYPE_CHECKING:
-    from v2l.answer import Answer
     from v2l.engine import Engine, Seen
+    from v2l.model.generate import Answer
 
 def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = None) -> list[tuple[Item, dict[str, Any]]]:
     """Videos, and those below folders, as the lines of a manifest in `folder`: the prompt, or one of the usual ones, is

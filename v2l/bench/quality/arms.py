@@ -9,18 +9,18 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from v2l.answer import ROWS_AT_ONCE, Answer
-from v2l.base import Base
-from v2l.bench.compare import QUESTION, timed
-from v2l.bench.drawn import ASPECT
-from v2l.bench.prompts import prompt_tokens
-from v2l.bench.quality.journal import Answered, Task, Unreadable, given_of
+from v2l.bench.quality.answers import Answered, Task, Unreadable, given_of
+from v2l.bench.speed.compare import QUESTION, timed
+from v2l.bench.speed.drawn import ASPECT
 from v2l.config import Comparing, Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
-from v2l.prompt import tile_grid
-from v2l.text import LayerAdapter
-from v2l.video import open_clip
+from v2l.model.base import Base
+from v2l.model.generate import ROWS_AT_ONCE, Answer
+from v2l.model.prompt import tile_grid
+from v2l.model.prompts import prompt_tokens
+from v2l.model.text import LayerAdapter
+from v2l.video.clip import open_clip
 
 
 def default_budget(base: Base, sampling: Sampling) -> int:

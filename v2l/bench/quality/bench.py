@@ -10,7 +10,7 @@ from v2l.bench.quality.results import Margins, Quality
 from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Judging, Scored, score
 from v2l.bench.quality.sweep import Sweep, sweep
-from v2l.bench.worker import RESOLUTIONS, edge_for
+from v2l.bench.speed.worker import RESOLUTIONS, edge_for
 from v2l.config import Comparing
 from v2l.errors import VideoError
 

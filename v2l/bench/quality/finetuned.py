@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.journal import Answered, Task, given_of
+from v2l.bench.quality.answers import Answered, Task, given_of
 from v2l.bench.quality.plan import Asked
 from v2l.bench.quality.results import mean
 from v2l.bench.quality.run import Answers, Session

@@ -9,15 +9,15 @@ from dataclasses import replace
 
 from PIL import Image
 
-from v2l.bench import page
-from v2l.bench.plots import Html, escape
 from v2l.bench.quality.plan import Question, Watch
 from v2l.bench.quality.results import Quality
 from v2l.bench.quality.score import Scored
 from v2l.bench.quality.sweep import spread
 from v2l.bench.quality.words import arm_text
 from v2l.errors import VideoError
-from v2l.video import open_clip
+from v2l.report import page
+from v2l.report.plots import Html, escape
+from v2l.video.clip import open_clip
 
 CLIPS, FRAMES, SHOWN = 6, 4, 3
 """Clips, frames of each, and questions about each that are not folded away."""

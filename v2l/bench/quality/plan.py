@@ -14,7 +14,7 @@ from v2l.bench.quality.published import task_of
 from v2l.config import ARMS, DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 from v2l.manifest import Item
-from v2l.times import time_text
+from v2l.wording import time_text
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from statistics import fmean
 from typing import Any
 
 import v2l
-from v2l.bench.quality.journal import Answered, Made
+from v2l.bench.quality.answers import Answered, Made
 from v2l.bench.quality.plan import Asked, Question, Setting
 from v2l.bench.quality.published import Published, in_order, published, title
 from v2l.bench.quality.run import Answers
 from v2l.bench.quality.score import METRICS, Scored
-from v2l.bench.stats import Paired, paired, verdicts
 from v2l.manifest import TASKS
+from v2l.score.stats import Paired, paired, verdicts
 
 
 @dataclass(frozen=True)

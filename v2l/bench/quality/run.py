@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.journal import Answered, Made, Record, Task, Unreadable
+from v2l.bench.quality.answers import Answered, Made, Record, Task, Unreadable
 from v2l.bench.quality.plan import Asked, Setting, Watch
 from v2l.config import Decoding
 from v2l.errors import UsageError

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from v2l.bench.judge import Case
-from v2l.bench.quality.journal import Answered, Given, Record
+from v2l.bench.quality.answers import Answered, Given, Record
 from v2l.bench.quality.plan import Asked, Question
-from v2l.bench.scores import exact_match, is_degenerate, rouge_l, token_f1
+from v2l.score.judge import Case
+from v2l.score.text import exact_match, is_degenerate, rouge_l, token_f1
 
 METRICS = ("judge", "token_f1", "exact", "rouge_l", "degenerate")
 """What an answer is scored by; of `degenerate` less is better."""

@@ -11,16 +11,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from v2l.bench.quality.journal import Task
+from v2l.bench.quality.answers import Task
 from v2l.bench.quality.plan import Asked, Watch
 from v2l.bench.quality.results import Arm, arm_of, difference, pairs_of
 from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Scored
-from v2l.bench.stats import Paired
 from v2l.config import Sampling
 from v2l.errors import ModelError, VideoError, is_memory
-from v2l.prompt import tile_grid
-from v2l.video import Clip, open_clip
+from v2l.model.prompt import tile_grid
+from v2l.score.stats import Paired
+from v2l.video.clip import Clip, open_clip
 
 ARMS = ("adapter", "direct")
 Score = Callable[[Answers], list[Scored]]

@@ -1,0 +1,74 @@
+"""A few drawn clips with questions for the quality bench, and scores worked out once more in the plainest way."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from v2l.bench.quality.answers import Record
+from v2l.bench.quality.plan import Setting
+from v2l.bench.quality.run import Session
+from v2l.bench.speed.journal import Journal
+from v2l.engine import Engine
+from v2l.manifest import Item, Turn, write_manifest
+from v2l.tiny.clips import write_video
+from v2l.tiny.questions import ask
+from v2l.tiny.world import held_out_clips
+
+CLIPS = 5
+KINDS = {"events": "vdc", "background": "next-qa", "last": "next-qa", "motion": "own"}
+"""Kinds of questions and the benchmark each is given to; not in the order of the paper."""
+
+
+def draw(folder: Path) -> Path:
+    """Writes the clips and the manifest that asks about them; returns its path."""
+    items = []
+    for number, (clip, _) in enumerate(held_out_clips(CLIPS, seed=3)):
+        write_video(clip, folder / f"{number}.mp4", size=64)
+        rng = random.Random(number)
+        turns = {kind: turn for kind in ("motion", *KINDS) if (turn := ask(rng, clip, kind))}
+        items += [Item(f"{number}-{kind}", folder / f"{number}.mp4", (Turn(turn.question, (turn.answer,), kind),),
+                       split="test", benchmark=KINDS[kind]) for kind, turn in turns.items()]
+    write_manifest(folder / "clips.jsonl", items)
+    return folder / "clips.jsonl"
+
+
+def session(setting: Setting, journal: Path | None = None, engine: Engine | None = None, **options: Any) -> Session:
+    """One whose model is `engine`; without one, that a model is asked for fails the test."""
+    def load() -> Engine:
+        assert engine is not None, "no model should be needed"
+        return engine
+
+    return Session(setting, Record(Journal(journal), setting), load, **options)
+
+
+def answers(journal: Path) -> dict[str, dict[str, str]]:
+    """Texts by arm, then by question."""
+    found: dict[str, dict[str, str]] = {}
+    for line in journal.read_text().splitlines():
+        document = json.loads(line)
+        if document["kind"] == "answers":
+            found.setdefault(document["arm"], {}).update({a["question"]: a["text"] for a in document["answers"]})
+    return found
+
+
+def words(text: str) -> list[str]:
+    return [word for word in re.sub(r"[^\w\s]", "", text.lower()).split() if word not in ("a", "an", "the")]
+
+
+def f1(answer: str, reference: str) -> float:
+    a, b = Counter(words(answer)), Counter(words(reference))
+    common = sum((a & b).values())
+    precision, recall = (common / max(1, sum(c.values())) for c in (a, b))
+    return 2 * precision * recall / (precision + recall) if common else 0.0
+
+
+def holm(p: list[float]) -> list[float]:
+    """Each p-value by its rank: never less than a smaller one's."""
+    order = sorted(p)
+    return [min(1.0, max((len(p) - rank) * other for rank, other in enumerate(order) if other <= value))
+            for value in p]

@@ -1,0 +1,387 @@
+"""The `Adapter` value and the `.v2lora` file, versions 1 and 2 (DESIGN, "The .v2lora file"; `v2l.adapter.record`).
+
+A `.v2lora` file is a safetensors file, written and read here by hand: the safetensors library orders metadata at
+random (we want the same bytes for the same input), and checks a file from a stranger less closely. numpy only.
+
+Shapes: L layers; k segments of rank r each, R = k * r, or fewer where segments were compressed.
+
+A file carries the sha256 of its record and tensors in the metadata key `sha256.DTYPE.R`, and `load` checks it. A v2l
+that knows nothing of it keeps the key as any other and may so hand it on to files it joins or slices; their R or dtype
+is another, which is why both are in the key: what it says of another R or dtype is not of this file, and passed over.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import mmap
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
+from v2l.adapter.record import VERSIONS, Invalid, Record, check, decode, encode, is_unicode, needed_version
+from v2l.errors import AdapterError
+from v2l.system.files import replacing
+
+FORMAT = "v2lora"
+MAX_HEADER = 8 << 20
+"""Bytes of JSON a file may open with; a thousand segments need about two million."""
+MAP_FROM = 64 << 20
+"""Bytes of tensors from which a file is mapped rather than read."""
+
+_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # in safetensors
+_TENSORS = ("A", "B", "bias_A", "bias_B")
+_HASH = "sha256."  # begins the name of the metadata key
+_ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """What was kept of one or more segments of video, for one base model. Checked on construction (AdapterError).
+
+    For x entering layer l's `down_proj`: y = W x + scale * B^T (A x) over the rows of all segments and, once, the bias
+    pair (METHOD section 6). Arrays hold stored values of `dtype`; treat them and the record as constant.
+    """
+
+    A: Array
+    """[L, R, d_in], segments in time order along R."""
+    B: Array
+    """[L, R, d_out]"""
+    bias_A: Array
+    """[L, r, d_in], the hypernetwork's video-independent pair."""
+    bias_B: Array
+    """[L, r, d_out]"""
+    dtype: str
+    """float32, float16 or bfloat16."""
+    record: Record
+    """See `v2l.adapter.record`."""
+    name: str = "The adapter"
+    """How messages call it: the file it was read from."""
+
+    def __post_init__(self) -> None:
+        try:
+            if self.dtype not in DTYPES:
+                raise Invalid(f"{self.dtype} is not a type it can have")
+            if any(array.dtype != DTYPES[self.dtype] for array in self.tensors().values()):
+                raise Invalid(f"its tensors do not hold {self.dtype}")
+            _check_shapes({key: array.shape for key, array in self.tensors().items()}, self.record)
+        except Invalid as error:
+            raise _damaged(self.name, error) from error
+
+    def tensors(self) -> dict[str, Array]:
+        """The four arrays as stored, by the names A, B, bias_A, bias_B."""
+        return {"A": self.A, "B": self.B, "bias_A": self.bias_A, "bias_B": self.bias_B}
+
+    def float32(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The four arrays in float32, by the names A, B, bias_A, bias_B."""
+        return {key: to_float32(array, self.dtype) for key, array in self.tensors().items()}
+
+    @property
+    def num_layers(self) -> int:
+        return int(self.A.shape[0])
+
+    @property
+    def rank(self) -> int:
+        """r, of one segment as it was made and of the bias."""
+        return int(self.bias_A.shape[1])
+
+    @property
+    def total_rank(self) -> int:
+        """R, the bias not counted."""
+        return int(self.A.shape[1])
+
+    @property
+    def scale(self) -> float:
+        return float(self.record["scale"])
+
+    @property
+    def segments(self) -> list[Record]:
+        segments: list[Record] = self.record["segments"]
+        return segments
+
+    @property
+    def sources(self) -> list[Record]:
+        sources: list[Record] = self.record["sources"]
+        return sources
+
+    @property
+    def compressed(self) -> list[Record]:
+        """What `v2l.adapter.record` says of segments that were compressed; nothing in a file of version 1."""
+        blocks: list[Record] = self.record.get("compressed", [])
+        return blocks
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Seconds from the earliest start to the latest end of its segments."""
+        return min(s["start"] for s in self.segments), max(s["end"] for s in self.segments)
+
+    @property
+    def file_size(self) -> int:
+        """Bytes of the file `save` writes."""
+        return len(_header(self, "0" * 64)) + sum(array.nbytes for array in self.tensors().values())
+
+
+def single(
+    A: npt.NDArray[np.float32], B: npt.NDArray[np.float32], bias_A: npt.NDArray[np.float32],
+    bias_B: npt.NDArray[np.float32], dtype: str, *, base: Record, hypernetwork: Record, scale: float, source: Record,
+    start: float, end: float, timestamps: list[float], sampling: Record, prompt: str, compute: Record, version: str,
+) -> Adapter:
+    """The adapter of one segment of one video, fresh from the hypernetwork.
+
+    A [L, r, d_in], B [L, r, d_out] and the bias pair of the same shapes, float32; start, end and the timestamps of the
+    frames that were seen in seconds; `version` of v2l; the other fields as in `v2l.adapter.record`. AdapterError where
+    a value is not finite, or too large for `dtype`.
+    """
+    rank = int(bias_A.shape[1])
+    record = {
+        "base": base, "hypernetwork": hypernetwork, "rank": rank, "scale": scale, "target_modules": ["down_proj"],
+        "sources": [source],
+        "segments": [{"source": 0, "start": start, "end": end, "timestamps": timestamps, "rank": [0, rank]}],
+        "sampling": sampling, "prompt": prompt, "compute": compute, "v2l": version,
+    }
+    return Adapter(from_float32(A, dtype), from_float32(B, dtype), from_float32(bias_A, dtype),
+                   from_float32(bias_B, dtype), dtype, record)
+
+
+# Writing.
+
+
+def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
+    """Write the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
+    for key, array in adapter.tensors().items():
+        if not all_finite(array, adapter.dtype):
+            raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
+    header = _header(adapter, _digest(adapter))
+    with replacing(path) as file:
+        file.write(header)
+        for array in adapter.tensors().values():
+            file.write(np.ascontiguousarray(array).data)
+
+
+def _digest(adapter: Adapter) -> str:
+    """sha256 of what a file holds, however its header is written: the record, the shapes and type, the values."""
+    shapes = {key: list(array.shape) for key, array in adapter.tensors().items()}
+    digest = hashlib.sha256(encode([*_metadata(adapter), adapter.dtype, shapes]).encode())
+    for array in adapter.tensors().values():
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _hash_key(dtype: str, total_rank: int) -> str:
+    return f"{_HASH}{dtype}.{total_rank}"
+
+
+def _metadata(adapter: Adapter) -> tuple[Record, Record]:
+    """The record as it is written, and the other metadata of the file, the hash left out."""
+    record = {key: value for key, value in adapter.record.items() if key != "metadata"}
+    return record, {key: value for key, value in adapter.record.get("metadata", {}).items() if not _is_hash(key)}
+
+
+def _is_hash(key: str) -> bool:
+    return key.startswith(_HASH)
+
+
+def _header(adapter: Adapter, digest: str) -> bytes:
+    record, metadata = _metadata(adapter)
+    document: Record = {"__metadata__": {**metadata, _hash_key(adapter.dtype, adapter.total_rank): digest,
+                                         "format": FORMAT, "version": needed_version(record),
+                                         "record": encode(record)}}
+    offset = 0
+    for key, array in adapter.tensors().items():
+        document[f"down_proj.{key}"] = {"dtype": _NAMES[adapter.dtype], "shape": list(array.shape),
+                                        "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    text = encode(document).encode()
+    text += b" " * (-(8 + len(text)) % _ALIGNMENT)
+    if len(text) > MAX_HEADER:
+        raise AdapterError(f"{adapter.name} records more than a file can hold; split it into several files.")
+    return len(text).to_bytes(8, "little") + text
+
+
+# Reading.
+
+
+@dataclass(frozen=True)
+class _Header:
+    dtype: str
+    shapes: dict[str, tuple[int, ...]]
+    """Of A, B, bias_A, bias_B."""
+    offsets: dict[str, int]
+    """In bytes, of each tensor from `start`."""
+    start: int
+    """Where the tensors begin in the file."""
+    size: int
+    """Bytes of tensors."""
+    record: Record
+    sha256: str | None
+    """Of what `_digest` says; older files have none."""
+
+
+def load(path: str | os.PathLike[str]) -> Adapter:
+    """Read and check a whole file: nothing of it is believed before it was checked. AdapterError."""
+    with _reading(path) as file:
+        header = _read_header(file)
+        arrays: dict[str, Array] = {}
+        for (key, shape), array in zip(header.shapes.items(), _read_tensors(file, header), strict=True):
+            if not all_finite(array, header.dtype):
+                raise Invalid(f"{key} holds values that are not finite")
+            arrays[key] = np.require(array, requirements="A").reshape(shape)
+        adapter = Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,
+                          record=header.record, name=os.fspath(path))
+        if header.sha256 not in (None, _digest(adapter)):
+            raise Invalid("its content is not what its sha256 says, so it was damaged or changed")
+        return adapter
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a file says about itself."""
+
+    record: Record
+    dtype: str
+    """float32, float16 or bfloat16."""
+    size: int
+    """Bytes of the file."""
+
+
+def load_label(path: str | os.PathLike[str]) -> Label:
+    """What a file says about itself, its tensors' sizes checked and their values not read. AdapterError."""
+    with _reading(path) as file:
+        header = _read_header(file)
+        return Label(header.record, header.dtype, header.start + header.size)
+
+
+def load_record(path: str | os.PathLike[str]) -> Record:
+    """The record of `load_label`. AdapterError."""
+    return load_label(path).record
+
+
+@contextmanager
+def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file to read; whatever turns out to be wrong with it becomes one AdapterError that names it."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block the open
+            raise AdapterError(f"{path} is not a file; name an adapter, which ends in .v2lora.")
+        with open(path, "rb") as file:
+            yield file
+    except Invalid as error:
+        raise _damaged(os.fspath(path), error) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AdapterError(f"Cannot read the adapter {path}: {reason}.") from error
+
+
+def _damaged(name: str, error: Invalid) -> AdapterError:
+    return AdapterError(f"{name} is not a usable adapter: {error}; ingest its video again with --force, or get the "
+                        "file again.")
+
+
+def _read_header(file: BinaryIO) -> _Header:
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise Invalid("it is cut short, or not a .v2lora file")
+    if not 2 <= length <= MAX_HEADER:
+        raise Invalid("its header has an impossible length")
+    text = file.read(length)
+    if len(text) != length or not text.startswith(b"{"):
+        raise Invalid("it does not begin with a header")
+    document = decode(text)
+    metadata = document.pop("__metadata__", None)
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise Invalid("it is a safetensors file of another kind")
+    if not all(is_unicode(text) for pair in metadata.items() for text in pair):
+        raise Invalid("its metadata are not text")
+    _check_version(metadata.get("version", ""), os.fspath(file.name))
+    if "record" not in metadata:
+        raise Invalid("it has no record")
+    record = decode(metadata["record"])
+    others = {key: value for key, value in metadata.items()
+              if key not in ("format", "version", "record") and not _is_hash(key)}
+    if not isinstance(record, dict) or "metadata" in record or metadata["version"] != needed_version(record):
+        raise Invalid("its record is not what it should be")
+    header = _layout(document, 8 + length, size - 8 - length, {**record, "metadata": others} if others else record)
+    _check_shapes(header.shapes, header.record)
+    return replace(header, sha256=metadata.get(_hash_key(header.dtype, header.shapes["A"][1])))
+
+
+def _check_version(version: str, name: str) -> None:
+    if version in VERSIONS:
+        return
+    if version.isascii() and version.isdigit() and len(version) < 10 and int(version) > int(VERSIONS[-1]):
+        raise AdapterError(f"{name} was made by a newer v2l (format {version}, this one reads {VERSIONS[-1]}); "
+                           "update v2l.")
+    raise Invalid("its format version is unknown")
+
+
+def _layout(document: Record, start: int, size: int, record: Record) -> _Header:
+    """The tensors' entries of the header -> what is where; they must fill the file without gap or overlap."""
+    if document.keys() != {f"down_proj.{key}" for key in _TENSORS}:
+        raise Invalid("it does not hold the four tensors of an adapter")
+    names = {name: dtype for dtype, name in _NAMES.items()}
+    shapes: dict[str, tuple[int, ...]] = {}
+    offsets, spans, found = {}, [], set()
+    for key in _TENSORS:
+        entry = document[f"down_proj.{key}"]
+        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
+            raise Invalid(f"its header does not describe {key}")
+        dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
+        if not isinstance(dtype, str) or dtype not in names:
+            raise Invalid(f"{key} is not float32, float16 or bfloat16")
+        if not _integers(shape, 3, 1) or not _integers(span, 2, 0):
+            raise Invalid(f"{key} has an impossible shape or place")
+        if span[1] - span[0] != math.prod(shape) * DTYPES[names[dtype]].itemsize:
+            raise Invalid(f"{key} has a shape that is not the size of its data")
+        shapes[key], offsets[key] = tuple(shape), span[0]
+        spans.append(span)
+        found.add(names[dtype])
+    if len(found) != 1:
+        raise Invalid("its tensors have different types")
+    spans.sort()
+    if [0, *(end for _, end in spans)] != [*(begin for begin, _ in spans), size]:
+        raise Invalid("its tensors do not fill the file exactly: it is cut short, or tampered with")
+    return _Header(found.pop(), shapes, offsets, start, size, record, sha256=None)
+
+
+def _integers(value: Any, length: int, least: int) -> bool:
+    return isinstance(value, list) and len(value) == length and all(type(x) is int and x >= least for x in value)
+
+
+def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None:
+    """Raises Invalid unless the four shapes agree with each other and with the record."""
+    if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
+        raise Invalid("its tensors have impossible shapes")
+    (L, R, d_in), (_, _, d_out), (_, r, _) = shapes["A"], shapes["B"], shapes["bias_A"]
+    if shapes != {"A": (L, R, d_in), "B": (L, R, d_out), "bias_A": (L, r, d_in), "bias_B": (L, r, d_out)}:
+        raise Invalid("its tensors' shapes do not fit each other")
+    check(record, L, R, r)
+
+
+def _read_tensors(file: BinaryIO, header: _Header) -> Iterator[Array]:
+    """The tensors, flat, in the header's order: read or, where the file is large, mapped.
+
+    Not always mapped, because a mapped file that another program cuts short kills us. Mapped as a private copy, because
+    torch warns of arrays that cannot be written to. Each is read into memory of its own: who joins many files needs
+    the bias of one.
+    """
+    dtype = DTYPES[header.dtype]
+    whole = None
+    if header.size >= MAP_FROM:
+        whole = mmap.mmap(file.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
+    for key, shape in header.shapes.items():
+        count, start = math.prod(shape), header.start + header.offsets[key]
+        if whole is not None:
+            yield np.frombuffer(whole, dtype, count, start)
+            continue
+        file.seek(start)
+        array = np.fromfile(file, dtype, count)
+        if array.size != count:
+            raise Invalid("it was cut short while it was read")
+        yield array

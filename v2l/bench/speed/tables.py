@@ -1,0 +1,168 @@
+"""Measurements as plain text that reads well on 40 columns and uses 100."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from v2l.bench.speed.cells import Cell, InPrompt, Missing, Watched
+from v2l.bench.speed.words import count_text, lasting_text, machine_text, missing_text, speeds_text
+from v2l.cli.describe import size_text
+
+if TYPE_CHECKING:
+    from v2l.bench.speed.compare import Comparison, Way
+    from v2l.bench.speed.sweep import Sweep
+
+WIDE = 100
+"""Columns that the wide table needs."""
+
+
+def wrapped(text: str, width: int | None, indent: str = "") -> str:
+    """`text` on lines of at most `width` columns, all but the first indented; unchanged without a width."""
+    if width is None:
+        return text
+    return "\n".join(textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_on_hyphens=False))
+
+
+def comparison_text(found: Comparison, width: int | None = None) -> str:
+    """Three ways of answering side by side; the table takes 40 columns."""
+    def seconds(value: float) -> str:
+        return f"{value:.3g}" if value else "-"
+
+    def pays(way: Way) -> str:
+        if way is found.adapter:
+            return "-"
+        after = found.pays_after(way)
+        return "never" if after is None else f"{after}"
+
+    rows: list[tuple[str, list[str]]] = [
+        ("", ["adapter", "direct", "cached"]),
+        ("prompt tokens", [str(way.prompt_tokens) for way in found.ways]),
+        ("  of the video", [str(way.visual_tokens) for way in found.ways]),
+        ("watching, s", [seconds(way.setup_s) for way in found.ways]),
+        ("first token, s", [seconds(way.ttft_s) for way in found.ways]),
+        ("answer, s", [seconds(way.total_s) for way in found.ways]),
+        ("answer, tokens", [str(way.new_tokens) for way in found.ways]),
+        ("pays at question", [pays(way) for way in found.ways]),
+    ]
+    table = "\n".join(f"{name:<16}" + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows)
+    about = [f"{found.model}: {found.video}, {found.frames} frames at {found.resolution} pixels",
+             f"{found.device}, {found.dtype}, {found.threads} threads; median of {found.repeats}"]
+    said = [f"Q: {found.question}"]
+    said += [f"{name}: {way.answer}" for name, way in zip(("adapter", "direct"), found.ways, strict=False)]
+    return "\n".join([*(wrapped(line, width) for line in about), "", table, "",
+                      *(wrapped(line, width, "  ") for line in said)])
+
+
+# --- the sweep ---
+
+_Columns = Sequence[tuple[str, str, int, Callable[["Sweep", Cell], str]]]
+"""Two lines of a heading, how wide, and what a cell shows."""
+
+
+def sweep_text(sweep: Sweep, width: int | None = None) -> str:
+    """A table for each resolution: narrow below 100 columns, with more in it from there on."""
+    columns = _WIDE if width is None or width >= WIDE else _NARROW
+    parts = [wrapped(line, width) for line in _about(sweep)]
+    for edge in sweep.resolutions:
+        cells = sorted((c for c in sweep.cells if c.plan.resolution == edge), key=lambda c: c.plan.frames)
+        parts += ["", f"{edge} pixels", *("".join(f"{column[line]:>{column[2]}}" for column in columns).rstrip()
+                                          for line in (0, 1))]
+        for cell in cells:
+            parts.append("".join(f"{text(sweep, cell):>{size}}" for _, _, size, text in columns).rstrip())
+            parts += [wrapped(line, width, "    ") for line in _missing(cell)]
+    parts += ["", *(wrapped(line, width, "  ") for line in _asking(sweep))]
+    return "\n".join(parts)
+
+
+def _about(sweep: Sweep) -> list[str]:
+    return [f"{sweep.model}, {sweep.dtype}", machine_text(sweep.machine), speeds_text(sweep.machine),
+            f"adapter's prompt: {sweep.adapter_tokens} tokens"]
+
+
+def _missing(cell: Cell) -> list[str]:
+    names = (("watching", cell.watch), ("in the prompt", cell.direct))
+    return [f"  {name}: {missing_text(half, because=True)}" for name, half in names if isinstance(half, Missing)]
+
+
+def _asking(sweep: Sweep) -> list[str]:
+    """What does not depend on the cell."""
+    lines = []
+    read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
+    for cell in sweep.shown():
+        if cell.parts:
+            floors = sweep.floors(cell.plan).parts
+            shares = ", ".join(f"{part} {lasting_text(took)} ({count_text(took / floors[part])}x its floor)"
+                               for part, took in cell.parts.items())
+            lines.append(f"watching {cell.plan.frames:,} frames at {cell.plan.resolution} px: {shares}")
+    watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
+    if sweep.asking:
+        first, token = sweep.asking
+        lines += [
+            f"first token, warm: {lasting_text(first)}, {count_text(first / read_s)}x reading the weights once "
+            f"({lasting_text(read_s)})",
+            f"each token after: {lasting_text(token)}, {count_text(1 / token)} a second, {read_s / token:.0%} of the "
+            "bandwidth",
+            f"adapter file: {size_text(max(w.file_size for w in watched))}",
+        ]
+    if sweep.cold:
+        peak = f", {size_text(sweep.cold.peak)} of memory" if sweep.cold.peak else ""
+        lines.append(f"first token, cold v2l ask: {lasting_text(sweep.cold.first_s)}{peak}")
+    if sweep.throughput:
+        t = sweep.throughput
+        lines.append(f"{t.adapters} adapters at once: {lasting_text(t.batched_s)}, "
+                     f"{count_text(t.one_by_one_s / t.batched_s)}x faster than one by one")
+    over = [cell.plan.direct_tokens for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
+    if over:
+        lines.append(f"prompts of {min(over):,} tokens and more have positions beyond the "
+                     f"{sweep.shapes.max_positions:,} that the text model was made for")
+    return lines
+
+
+def _watched(show: Callable[[Sweep, Cell, Watched], str]) -> Callable[[Sweep, Cell], str]:
+    return lambda sweep, cell: show(sweep, cell, cell.watch) if isinstance(cell.watch, Watched) else "-"
+
+
+def _direct(show: Callable[[InPrompt], str]) -> Callable[[Sweep, Cell], str]:
+    return lambda sweep, cell: show(cell.direct) if isinstance(cell.direct, InPrompt) else "-"
+
+
+def _times(value: float | None) -> str:
+    return "-" if value is None else f"{count_text(value)}x"
+
+
+def _pays(name: str) -> Callable[[Sweep, Cell], str]:
+    def text(_: Sweep, cell: Cell) -> str:
+        if cell.pays is None:
+            return "-"
+        return f"{cell.pays[name] or 'never'}"
+
+    return text
+
+
+def _peak(half: Watched | InPrompt) -> str:
+    size = half.peak_device or half.peak
+    return size_text(size) if size else "-"
+
+
+_FRAMES = ("", "frames", 6, lambda _, cell: f"{cell.plan.frames:,}")
+_FEWER = ("fewer", "tokens", 8, lambda sweep, cell: _times(sweep.reduction(cell.plan)))
+_SOONER = ("first", "token", 7, lambda _, cell: _times(cell.ttft_ratio))
+_WATCHING = _watched(lambda _, __, watch: lasting_text(watch.watch_s))
+_OVER = _watched(lambda sweep, cell, watch: _times(watch.watch_s / sweep.floors(cell.plan).watch_s))
+_PEAK = _watched(lambda _, __, watch: _peak(watch))
+
+_NARROW: _Columns = (
+    _FRAMES, _FEWER, _SOONER, ("watch-", "ing", 9, _WATCHING), ("peak", "memory", 10, _PEAK),
+)
+_WIDE: _Columns = (
+    _FRAMES, ("prompt", "tokens", 9, lambda _, cell: f"{cell.plan.direct_tokens:,}"), _FEWER,
+    ("first token", "adapter", 13, _watched(lambda _, __, watch: lasting_text(watch.ttft_s))),
+    ("", "direct", 8, _direct(lambda direct: lasting_text(direct.ttft_s))),
+    ("", "cached", 8, _direct(lambda direct: lasting_text(direct.cached_ttft_s))),
+    ("", "ratio", 7, lambda _, cell: _times(cell.ttft_ratio)),
+    ("", "watching", 10, _WATCHING), ("over", "floor", 6, _OVER),
+    ("peak,", "watching", 9, _PEAK), ("peak,", "direct", 9, _direct(_peak)),
+    ("pays", "at", 6, _pays("direct")),
+)

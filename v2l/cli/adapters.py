@@ -1,0 +1,230 @@
+"""Commands that work on adapter files alone, with no model: `v2l compose`, `v2l slice`, `v2l info`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from v2l.cli.ask_inputs import joined
+from v2l.cli.console import Console, Failures, columns, write, write_json, write_path
+from v2l.cli.options import Force, Json, Output, Quiet, argument, option, parse_time, positive
+from v2l.cli.plan import SUFFIX, check_output, expand
+from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.system.files import create_folder
+
+if TYPE_CHECKING:
+    from v2l.adapter.file import Adapter
+
+
+def compose(
+    segments: Annotated[list[str], argument("ADAPTER...")],
+    output: Annotated[Path, Output],
+    max_rank: Annotated[int | None, option("R", "Compress the segments to rank R, the bias not counted.",
+                                           "keep every segment", callback=positive)] = None,
+    force: Force = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Join adapters into one that answers from all of them.
+
+    They must be of one base and one hypernetwork; - reads names from stdin. No model is needed. With --max-rank the
+    sum of the segments is kept as well as R ranks can, which is told, and they can no longer be taken apart.
+
+    \b
+      v2l compose part1.v2lora part2.v2lora -o full.v2lora
+      v2l compose day*.v2lora --max-rank 64 -o week.v2lora
+    """
+    from v2l.adapter.compress import compress, is_compressed
+    from v2l.adapter.file import load
+
+    names, console = list(expand(segments)), Console(quiet)
+    check_output(output)
+    _refuse_input(output, names)
+    whole = joined(names, console)
+    adapter = whole
+    if max_rank is not None and max_rank < whole.total_rank:
+        there = None
+        with suppress(AdapterError):
+            there = None if force else load(output)
+        if there is not None and is_compressed(there, whole, max_rank):
+            adapter = there
+        else:
+            del there  # on Windows a file that is mapped cannot be replaced
+            with console.working("Compressing"):
+                adapter = compress(whole, max_rank, console.progress)
+        _tell_compressed(adapter, whole, console)
+    elif max_rank is not None:
+        console.note(f"Rank {whole.total_rank} needs no compressing to {max_rank}.")
+    _save(adapter, output, force, json, console)
+
+
+def _refuse_input(output: Path, names: list[str]) -> None:
+    if os.path.realpath(output) in map(os.path.realpath, names):
+        raise UsageError(f"{output} is one of the adapters to read; name another file with -o.")
+
+
+def _tell_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None:
+    block = adapter.compressed[0]
+    most = "at most " if whole.compressed else ""  # a bound, where some of it was compressed before
+    console.note(f"Compressed from rank {whole.total_rank} to {adapter.total_rank}, "
+                 f"relative error {most}{block['error']:.2g}; by layer "
+                 f"{' '.join(f'{error:.2g}' for error in block['errors'])}.")
+
+
+def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Console, **facts: Any) -> None:
+    """Writes an adapter where it is not written yet, and tells of it."""
+    from v2l.adapter.file import load, save
+
+    skipped = False
+    if not force:
+        with suppress(AdapterError):
+            skipped = _same(adapter, load(output))
+    if skipped:
+        console.note(f"{output} is up to date.")
+    else:
+        save(adapter, output)
+    if json:
+        error = {"error": max(block["error"] for block in adapter.compressed)} if adapter.compressed else {}
+        write_json({"output": str(output), "segments": len(adapter.segments),
+                    "sources": [source["name"] for source in adapter.sources],
+                    "rank": adapter.total_rank + adapter.rank, **error, **facts, "size": adapter.file_size,
+                    "skipped": skipped})
+    else:
+        write_path(output)
+
+
+def _same(one: Adapter, other: Adapter) -> bool:
+    """Whether two adapters are the same file."""
+    pairs = zip(one.tensors().values(), other.tensors().values(), strict=True)
+    return one.record == other.record and one.dtype == other.dtype and all(
+        # Layer by layer, because the tensors may be large.
+        a.shape == b.shape and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True)) for a, b in pairs)
+
+
+def parse_segments(text: str) -> range:
+    """Segments as `info` counts them: `3` or `3-7`. Raises typer.BadParameter."""
+    match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last:
+        raise typer.BadParameter(f"{text!r} names no segments; write a number from 1 on, or two as in 3-7.")
+    return range(first - 1, last)
+
+
+def slice_(
+    adapters: Annotated[list[str], argument("ADAPTER...")],
+    output: Annotated[Path | None, Output] = None,
+    from_: Annotated[float | None, option("TIME", "Take what is seen from here on: seconds, MM:SS, H:MM:SS.", "",
+                                          "--from", parser=parse_time)] = None,
+    to: Annotated[float | None, option("TIME", "Take what is seen before.", parser=parse_time)] = None,
+    video: Annotated[str | None, option("NAME", "Take what is of this video.")] = None,
+    segment: Annotated[list[range] | None, option("N", "Take segment N, or N-M; may be repeated.", "",
+                                                  parser=parse_segments)] = None,
+    each: Annotated[bool, typer.Option("--each", help="Write a file a segment.")] = False,
+    output_dir: Annotated[Path | None, option("DIR", "Put the files of --each here.", "next to the adapter")] = None,
+    force: Force = False, json: Json = False, quiet: Quiet = False,
+) -> None:
+    """Take composed adapters apart again.
+
+    Segments are taken whole: all that --from and --to touch, or those named, counted as `v2l info` does. They give
+    the very bytes of the files that were composed. With --each, full.v2lora becomes full-1.v2lora and so on, all of
+    it where nothing is chosen; - reads names from stdin.
+
+    \b
+      v2l slice full.v2lora --from 12:00 --to 13:30 -o part.v2lora
+      v2l slice full.v2lora --each --output-dir parts
+    """
+    if each == (output is not None) or (output_dir is not None and not each):
+        raise UsageError("Name one file with -o, or write a file a segment with --each.")
+    if segment and (from_ is not None or to is not None or video is not None):
+        raise UsageError("--segment and --from, --to or --video exclude each other.")
+    if not each and not segment and from_ is None and to is None and video is None:
+        raise UsageError("Nothing is chosen; say what to take with --from, --to, --video or --segment.")
+    names, console, failures = list(expand(adapters)), Console(quiet), Failures()
+    outputs = _outputs(names, output, output_dir)
+
+    def selected(adapter: Adapter) -> list[int]:
+        from v2l.adapter.join import overlapping
+
+        count = len(adapter.segments)
+        if segment and max(numbers.stop for numbers in segment) > count:
+            raise UsageError(f"{adapter.name} has segments 1 to {count}; name some of these.")
+        return [i for numbers in segment for i in numbers] if segment else overlapping(adapter, from_, to, video)
+
+    for name, place in zip(names, outputs, strict=True):
+        try:
+            for adapter, path in _cut(name, place, selected, each):
+                _refuse_input(path, names)
+                start, end = adapter.span
+                _save(adapter, path, force, json, console, start=start, end=end)
+        except V2LError as error:
+            if len(names) == 1:
+                raise
+            failures.add(error, name)
+    failures.exit()
+
+
+def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list[Path]:
+    """The file an adapter is sliced into; or, where each of its segments is, the name that theirs begin with."""
+    if output is not None:
+        if len(names) != 1:
+            raise UsageError(f"-o names one file and there are {len(names)} adapters; slice one, or use --each.")
+        check_output(output)
+        return [output]
+    taken: dict[Path, str] = {}
+    for name in names:
+        path = (folder or Path(name).parent) / Path(name).stem
+        if path in taken:
+            raise UsageError(f"{taken[path]} and {name} would become the same files; slice one at a time.")
+        check_output(path.with_name(f"{path.name}-1{SUFFIX}"), create_folder=True)
+        taken[path] = name
+    return list(taken)
+
+
+def _cut(
+    name: str, output: Path, selected: Callable[[Adapter], list[int]], each: bool
+) -> Iterator[tuple[Adapter, Path]]:
+    """The slices of an adapter, with the file each becomes."""
+    from v2l.adapter.file import load
+    from v2l.adapter.join import each_segment, slice_segments
+
+    adapter = load(name)
+    indices = selected(adapter)
+    if not each:
+        yield slice_segments(adapter, indices), output
+        return
+    create_folder(output.parent)
+    digits = len(str(len(adapter.segments)))  # so that their names sort
+    for i, one in each_segment(adapter, indices):
+        yield one, output.with_name(f"{output.name}-{i + 1:0{digits}d}{SUFFIX}")
+
+
+def info(
+    files: Annotated[list[str], argument("ADAPTER...")],
+    json: Json = False,
+) -> None:
+    """Show what an adapter says about itself.
+
+    \b
+      v2l info lecture.v2lora
+    """
+    from v2l.adapter.file import load
+    from v2l.cli.describe import adapter_text
+
+    failures = Failures()
+    for number, name in enumerate(expand(files)):
+        try:
+            adapter = load(name)
+        except V2LError as error:
+            failures.add(error, name)
+            continue
+        if json:
+            shapes = {f"down_proj.{key}": list(array.shape) for key, array in adapter.tensors().items()}
+            write_json({"file": name, "size": os.path.getsize(name), "dtype": adapter.dtype, "tensors": shapes,
+                        **adapter.record})
+        else:
+            write(("\n" if number else "") + adapter_text(adapter, columns()))
+    failures.exit()

@@ -1,0 +1,155 @@
+"""`v2l bench`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from v2l.cli.bench_quality import measure_quality
+from v2l.cli.console import Console, columns, write, write_json
+from v2l.cli.options import (
+    Checkpoint,
+    Command,
+    Compute,
+    Device,
+    Dtype,
+    Fps,
+    Frames,
+    Json,
+    Model,
+    Offline,
+    Quiet,
+    Resolution,
+    argument,
+    numbers,
+    option,
+    positive,
+)
+from v2l.cli.start import changes, load_engine
+from v2l.config import DEFAULT_MODEL, Sampling
+from v2l.errors import OutputError, UsageError
+
+
+class _Bench(TyperGroup):
+    """`v2l bench VIDEO` is `v2l bench compare VIDEO`; the names of other benches come first."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        named = bool(args) and args[0] in (*self.commands, "-h", "--help")
+        return super().parse_args(ctx, args if named else ["compare", *args])
+
+
+bench = typer.Typer(cls=_Bench, rich_markup_mode=None)
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure what an adapter saves. `v2l bench VIDEO` is short for `v2l bench compare VIDEO`.
+
+    \b
+      v2l bench lecture.mp4 --model 500m
+      v2l bench speed --model 500m --report speed.html
+      v2l bench quality --suite tiny
+    """
+
+
+bench.command("quality", cls=Command)(measure_quality)
+
+
+@bench.command("compare", cls=Command)
+def compare_ways(
+    video: Annotated[Path | None, argument("[VIDEO]")] = None,
+    question: Annotated[str | None, option("TEXT", "What to ask.", "what happens")] = None,
+    repeat: Annotated[int, option("N", "Answers to take the median of.", "3", callback=positive)] = 3,
+    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
+    frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
+    device: Device = None, dtype: Compute = Dtype.auto,
+    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+) -> None:
+    """Measure what an adapter saves, against the video in the prompt.
+
+    Times are for a model that is loaded and warm. "cached" is the video in the prompt with its part of the prompt
+    computed before. Without a VIDEO, a clip is drawn.
+
+    \b
+      v2l bench lecture.mp4 --model 500m
+    """
+    sampling, console = changes(frames=frames, fps=fps), Console(quiet)
+    if question is not None and not question.strip():
+        raise UsageError("The question is empty.")
+    if video is not None:
+        from v2l.video.clip import open_clip
+
+        open_clip(video, Sampling(**sampling))
+    engine = load_engine(console, model, checkpoint, device, dtype, offline)
+    with console.working("Measuring"), TemporaryDirectory() as folder:
+        from v2l.bench.speed.compare import QUESTION, compare
+        from v2l.bench.speed.tables import comparison_text
+
+        found = compare(engine, video or _drawn_clip(Path(folder)), question=question or QUESTION,
+                        sampling=engine.sampling(**sampling, resolution=resolution), repeats=repeat)
+    if json:
+        write_json(found.to_json())
+    else:
+        write(comparison_text(found, columns()))
+
+
+@bench.command("speed", cls=Command)
+def sweep_speed(
+    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
+    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024", parser=numbers)]
+    = None,
+    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024", parser=numbers)]
+    = None,
+    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10", callback=positive)] = 10.0,
+    quick: Annotated[bool, typer.Option("--quick", help="8, 12 and 24 frames, the model's own resolution, once.")]
+    = False,
+    repeat: Annotated[int, option("N", "Times of which the median is taken.", "3", callback=positive)] = 3,
+    report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
+    resume: Annotated[Path | None, option("FILE", "Go on from what it holds; keep what is found.")] = None,
+    device: Device = None, dtype: Compute = Dtype.auto,
+    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+) -> None:
+    """Measure a sweep of frames and resolutions, as published.
+
+    Each cell draws a clip of which so many frames are really sampled, watches it into an adapter, and asks once from
+    the adapter and once with the video in the prompt; in processes of their own, so that memory is measured truly.
+    Cells run from the cheapest on. What the budget leaves out is listed with the time it would take; a later call
+    with the same --resume goes on with it.
+
+    \b
+      v2l bench speed --quick
+      v2l bench speed --model 500m --budget 240 --resume 500m.jsonl --report 500m.html
+    """
+    from v2l.bench.speed.journal import Journal
+    from v2l.bench.speed.sweep import FRAMES, QUICK_FRAMES, Setting, sweep
+    from v2l.bench.speed.tables import sweep_text
+    from v2l.system.files import replacing
+
+    if report is not None and (report.is_dir() or not report.parent.is_dir()):
+        raise OutputError(f"{report} cannot be written; name a file in a folder that exists.")
+    setting = Setting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
+                      frames=frames or (QUICK_FRAMES if quick else FRAMES), repeats=1 if quick else repeat, quick=quick)
+    console, journal = Console(quiet), Journal(resume)
+    with console.working("Starting"):
+        found = sweep(setting, budget * 60, journal=journal, told=console.progress,
+                      found=write_json if json else lambda _: None)
+    if not json:
+        write(sweep_text(found, columns()))
+    if report is not None:
+        from v2l.bench.speed.report import speed_page
+
+        with replacing(report) as file:
+            file.write(speed_page(found).encode())
+        console.note(f"{report} shows it with plots.")
+
+
+def _drawn_clip(folder: Path) -> Path:
+    from v2l.tiny.clips import examples, write_video
+
+    video = folder / "three-shapes.mp4"
+    write_video(examples()["three-shapes"], video)
+    return video

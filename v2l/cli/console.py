@@ -1,0 +1,273 @@
+"""What the command line shows: results on stdout, the rest on stderr, and nothing that a terminal trips over."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shutil
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import typer
+from typer.core import TyperGroup
+
+from v2l.errors import OutputError, V2LError, is_memory
+from v2l.system.interrupts import behind, told
+
+if TYPE_CHECKING:
+    from v2l.cli.bar import Bar
+
+PIPE_CLOSED = 141
+"""Exit status, as the shell gives it to what SIGPIPE ends."""
+
+_CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
+"""Control characters but newline and tab."""
+_CONTROLS = re.compile(f"[{_CONTROL}]")
+_UNSAFE = re.compile(f"[{_CONTROL}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""And the marks that reorder text."""
+
+
+def clean(text: str) -> str:
+    """Text of a file or a model, made harmless to a terminal: all that v2l shows on one passes through here."""
+    return _UNSAFE.sub("\ufffd", text)
+
+
+def harmless(text: str) -> str:
+    """Text without control characters, for what is no terminal: its marks of writing from the right stay."""
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """`clean`, for a name or a sentence: it cannot pretend to be two."""
+    return clean(text).replace("\n", "\ufffd")
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def columns() -> int | None:
+    """How wide the terminal that shows results is; None if none does."""
+    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+
+
+def debugging() -> bool:
+    return os.environ.get("V2L_DEBUG", "") not in ("", "0")
+
+
+def ready_streams() -> None:
+    """No character can fail to print, and the bytes of a file name reach a pipe as they are."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            bytewise = not is_terminal(stream) and stream.encoding.lower().replace("-", "") == "utf8"
+            stream.reconfigure(errors="surrogateescape" if bytewise else "backslashreplace")
+
+
+# Results.
+
+
+def write(text: str, end: str = "\n") -> None:
+    """A piece of a result to stdout, at once. OutputError where stdout cannot take it.
+
+    To a terminal goes what `clean` leaves, to a pipe or a file what `harmless` does: what reads those may well show it
+    on a terminal.
+    """
+    _put(clean(text) if is_terminal(sys.stdout) else harmless(text), end)
+
+
+def write_path(path: str | os.PathLike[str]) -> None:
+    """A file's name as a result: to a pipe byte for byte, in any locale, so that a program finds the file.
+    OutputError."""
+    name = os.fspath(path)
+    if is_terminal(sys.stdout):
+        _put(one_line(name))
+    else:
+        _put(os.fsencode(name) + b"\n" if hasattr(sys.stdout, "buffer") else name)
+
+
+def _put(text: str | bytes, end: str = "\n") -> None:
+    if sys.stdout is None:
+        raise OutputError("Cannot write to stdout: it is closed.")
+    try:
+        if isinstance(text, bytes):
+            sys.stdout.buffer.write(text)  # nothing waits above it: every piece of text is flushed
+            sys.stdout.buffer.flush()
+        else:
+            print(text, end=end, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _unwritten(error) from error
+
+
+def _unwritten(error: OSError) -> OutputError:
+    _abandon(sys.stdout)
+    return OutputError(f"Cannot write to stdout: {error.strerror or error}.")
+
+
+def write_json(value: Any) -> None:
+    """One line of JSON, in printable ASCII: any locale takes it, and no terminal acts on it."""
+    write(json.dumps(value).replace("\x7f", "\\u007f"))
+
+
+# Everything else.
+
+
+class Console:
+    """Notes and progress of one command on stderr; `quiet` leaves only errors."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self._bar: Bar | None = None
+
+    def note(self, text: str) -> None:
+        if not self.quiet:
+            self.aside()  # or the text would stand at the end of the bar's row, which then stays
+            _tell(text)
+
+    def warn(self, text: str) -> None:
+        self.note(f"Note: {one_line(text)}")
+
+    @contextmanager
+    def working(self, what: str, of: int | None = None) -> Iterator[None]:
+        """Shows `what` as going on, until the block ends or `stop`; then what `progress` reports. `of` so many things,
+        of which `finished` counts those that are done, how long the rest will take is told too."""
+        if self.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") in ("dumb", "unknown"):
+            yield
+            return
+        from v2l.cli.bar import Bar
+
+        self._bar = Bar(one_line(what), of)
+        try:
+            self._bar.show()
+            yield
+        finally:
+            self.stop()
+
+    def stop(self) -> None:
+        """Takes the bar away before its block ends."""
+        if self._bar:
+            self._bar.hide()
+            self._bar = None
+
+    def aside(self) -> None:
+        """The bar makes way for what is to be written, until `progress` is next reported."""
+        if self._bar:
+            self._bar.hide()
+
+    def progress(self, what: str, done: int, total: int | None) -> None:
+        """What the engine reports: frames of a video, or bytes of a file that comes in."""
+        if self._bar:
+            self._bar.update(one_line(what), done, total)
+
+    def finished(self, worked: bool) -> None:
+        """One of the things is done; `worked` unless it was there already."""
+        if self._bar:
+            self._bar.finish(worked)
+
+
+def _tell(text: str) -> None:
+    # A reader of messages that went away stops no work, nor does a disk that is full of them.
+    with suppress(OSError):
+        print(clean(text), file=sys.stderr, flush=True)
+
+
+def report(error: Exception, subject: str = "") -> None:
+    """One sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it. Raises
+    KeyboardInterrupt where that is what it came of."""
+    if interrupt := behind(error):
+        raise interrupt
+    if debugging():
+        _tell("".join(traceback.format_exception(error)))
+    if isinstance(error, V2LError):
+        text = str(error)
+    elif is_memory(error):
+        text = f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
+    else:
+        text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
+                "set V2L_DEBUG=1 to see where it happened.")
+    _tell(f"Error: {one_line(text)}")
+
+
+class Failures:
+    """Counts the inputs that failed, so that the others can go on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def add(self, error: Exception, name: str | Path) -> None:
+        report(error, subject=f"{name}: ")
+        self.count += 1
+
+    def exit(self) -> None:
+        if self.count:
+            raise typer.Exit(1)
+
+
+class Boundary(TyperGroup):
+    """The group of all commands, where every error becomes one sentence and an exit status."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        return _bounded(lambda: super(Boundary, self).make_context(*args, **kwargs))
+
+    def invoke(self, ctx: Any) -> Any:
+        return _bounded(lambda: super(Boundary, self).invoke(ctx))
+
+
+def _bounded(work: Callable[[], Any]) -> Any:
+    with _interruptible():
+        ready_streams()
+        try:
+            return work()
+        except BrokenPipeError:
+            raise typer.Exit(PIPE_CLOSED) from None
+        except (typer.Exit, typer.Abort):
+            raise
+        except Exception as error:
+            if hasattr(error, "format_message"):  # wrong usage, which Typer tells by itself
+                raise _cleaned(error) from None
+            if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":
+                error = _unwritten(error)  # help, which Typer prints by itself
+            report(error)
+            raise typer.Exit(error.exit_status if isinstance(error, V2LError) else 1) from None
+        finally:
+            _flush()
+
+
+def _cleaned(error: Any) -> Exception:
+    """Wrong usage whose message is harmless: what a shell put there for `*` may be the name of anybody's file."""
+    message = one_line(error.format_message())
+    error.format_message = lambda: message
+    return error
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is told in a word; Typer would say nothing."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        text, status = told(error)
+        _tell(text)
+        raise typer.Exit(status) from None
+
+
+def _flush() -> None:
+    """What could not be written is dropped now, so that the interpreter does not complain of it at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:
+                stream.flush()
+        except OSError:
+            _abandon(stream)
+
+
+def _abandon(stream: TextIO) -> None:
+    with suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -1,0 +1,221 @@
+"""Adapters and models as plain text that reads well on 40 columns too."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from v2l.adapter.record import Record, encode, pieces, singles
+from v2l.cli.timeline import draw
+from v2l.wording import time_text
+
+if TYPE_CHECKING:
+    from v2l.adapter.file import Adapter
+    from v2l.model.folder import Verified
+    from v2l.store.resolve import Availability
+
+
+def size_text(size: float) -> str:
+    """Bytes for people: 8.1 MB."""
+    if size < 1000:
+        return f"{size:.0f} bytes"
+    for unit in ("kB", "MB"):
+        size /= 1000
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+    return f"{size / 1000:.3g} GB"
+
+
+def shortened(text: str, room: int) -> str:
+    """At most `room` characters; the end stays, where a name differs from its neighbours."""
+    if len(text) <= room:
+        return text
+    front = (room - 1) // 2
+    return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
+
+
+MOST_TEXT = 4000
+"""Characters shown of a value; to wrap millions would take hours."""
+
+
+def _room(width: int | None) -> int:
+    """Columns for a value of `_lines`."""
+    return max((width or 80) - 15, 16)
+
+
+def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int | None) -> str:
+    """A field a line; values are wrapped to `width` columns if it is given, lists of lines are as they are."""
+    lines = [title.replace("\n", "\ufffd")]  # a name from a file draws no lines
+    for name, value in fields:
+        rows = value if isinstance(value, list) else [" ".join(value[:MOST_TEXT].split())]
+        if not isinstance(value, list) and len(value) > MOST_TEXT:
+            rows = [f"{rows[0]} ... ({len(value)} characters in all)"]
+        if width and not isinstance(value, list):
+            rows = textwrap.wrap(rows[0], _room(width), break_on_hyphens=False)
+        lines += [f"  {name if i == 0 else '':<12} {row}" for i, row in enumerate(rows or [""])]
+    return "\n".join(lines)
+
+
+# --- adapters ---
+
+
+FEW_SOURCES, FEW_SEGMENTS, SOME_SEGMENTS, SOME_SOURCES = 4, 6, 24, 10
+"""Up to which each is shown in full, and up to which on a line of its own; `--json` shows all."""
+
+
+def adapter_text(adapter: Adapter, width: int | None = None) -> str:
+    """What an adapter records, a field a line; of many segments or sources only what sums them up."""
+    record, r = adapter.record, adapter.rank
+    base, hypernetwork, count = record["base"], record["hypernetwork"], len(adapter.segments)
+    revision = f" at {base['revision']}" if base["revision"] else ""
+    segments = f"{count} {'segment' if count == 1 else 'segments'}"
+    ranks = f"{adapter.total_rank} for {segments}, {r} for" if adapter.compressed else f"{segments} and"
+    fields: list[tuple[str, str | list[str]]] = [
+        ("base", f"{base['id']}{revision}"),
+        ("", base["fingerprint"]),
+        ("hypernetwork", hypernetwork["id"]),
+        ("", hypernetwork["sha256"]),
+        ("rank", f"{adapter.total_rank + r}: {ranks} the bias{'' if adapter.compressed else f', {r} each'}"),
+        *_compressed_fields(record),
+        ("scale", f"{adapter.scale:g}"),
+        ("tensors", f"{', '.join(record['target_modules'])} {adapter.A.shape[2]} -> {adapter.B.shape[2]} "
+                    f"of {adapter.num_layers} layers, {adapter.dtype}, {size_text(adapter.file_size)}"),
+        *_source_fields(adapter.sources),
+    ]
+    if count > 1:
+        fields += _timelines(adapter, _room(width))
+    views = singles(record)
+    fields += _segments_fields(views, several_sources=len(adapter.sources) > 1)
+    for name, _ in _settings(views[0]):
+        values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
+        fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
+    unknown = record.keys() - _KNOWN
+    fields += [(" ".join(one[:40].split()), encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
+    if len(unknown) > SOME_SEGMENTS:
+        fields += [("", f"and {len(unknown) - SOME_SEGMENTS} more fields; --json shows all")]
+    return _lines(adapter.name, fields, width)
+
+
+_KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", "segments", "sampling", "prompt",
+          "compute", "v2l", "compressed"}
+
+
+def _compressed_fields(record: Record) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
+    number = 1
+    for piece in pieces(record):
+        last = number + len(piece.segments) - 1
+        if piece.block:
+            errors = piece.block["errors"]
+            which = f"segments {number} to {last}" if last > number else f"segment {number}"
+            fields += [("compressed", f"{which}, from rank {len(piece.segments) * record['rank']} to {piece.rank}"),
+                       ("", f"relative error {piece.block['error']:.2g}, by layer {min(errors):.2g} to "
+                            f"{max(errors):.2g}"),
+                       ("", piece.block["sha256"])]
+        number = last + 1
+    return fields
+
+
+def _source_fields(sources: Sequence[Record]) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
+    for source in sources if len(sources) <= FEW_SOURCES else []:
+        fields += [("source", source["name"]),
+                   ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
+                        f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
+                   ("", source["sha256"])]
+    if not fields:
+        shown = sources if len(sources) <= SOME_SOURCES else sources[:SOME_SOURCES - 1]
+        lines = [f"{source['name']}, {time_text(source['duration'])}" for source in shown]
+        if len(shown) < len(sources):
+            lines += [f"and {len(sources) - len(shown)} more; --json names all"]
+        fields = [("" if i else "sources", line) for i, line in enumerate(lines)]
+    return fields
+
+
+def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]]:
+    """Where in its video each segment lies; of many videos, only those that were cut."""
+    spans: dict[int, list[tuple[int, float, float]]] = {}
+    for number, segment in enumerate(adapter.segments, 1):
+        spans.setdefault(segment["source"], []).append((number, segment["start"], segment["end"]))
+    fields: list[tuple[str, str | list[str]]] = []
+    if len(spans) > FEW_SOURCES:
+        spans = {source: found for source, found in spans.items() if len(found) > 1}
+    for source, found in list(spans.items())[:FEW_SOURCES]:
+        drawn = draw(found, adapter.sources[source]["duration"], width, time_text)
+        if len(adapter.sources) > 1:
+            fields += [("timeline", adapter.sources[source]["name"]), ("", drawn)]
+        else:
+            fields += [("timeline", drawn)]
+    return fields
+
+
+def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[tuple[str, str | list[str]]]:
+    if len(views) <= SOME_SEGMENTS:
+        shown = [_segment_fields(number, view, several_sources) for number, view in enumerate(views, 1)]
+        return [field for fields in shown for field in (fields if len(views) <= FEW_SEGMENTS else fields[:1])]
+    segments = [view["segments"][0] for view in views]
+    lengths = [time_text(round(segment["end"] - segment["start"], 1)) for segment in
+               sorted(segments, key=lambda segment: segment["end"] - segment["start"])]
+    frames = [len(segment["timestamps"]) for segment in segments]
+    each = f"{lengths[0]}" if lengths[0] == lengths[-1] else f"{lengths[0]} to {lengths[-1]}"
+    seen = f"{frames[0]}" if min(frames) == max(frames) else f"{min(frames)} to {max(frames)}"
+    return [("segments", f"{len(views)} of {each}, {seen} frames each, {sum(frames)} in all; --json lists them")]
+
+
+def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tuple[str, str | list[str]]]:
+    segment = view["segments"][0]
+    count, tokens = len(segment["timestamps"]), view["compute"].get("tokens")
+    text = f"{time_text(segment['start'])} to {time_text(segment['end'])}"
+    text += f", {count} {'frame' if count == 1 else 'frames'}"
+    text += f", {tokens} tokens" if tokens else ""
+    text += f", {view['sources'][0]['name']}" if several_sources else ""
+    shown = [time_text(round(time, 1)) for time in segment["timestamps"]]
+    if len(shown) > 12:
+        shown = [*shown[:6], "..", *shown[-5:]]
+    return [(f"segment {number}", text), ("", "at " + " ".join(shown))]
+
+
+def _settings(view: Record) -> list[tuple[str, str]]:
+    """What a segment was made with, in words."""
+    sampling, compute = view["sampling"], view["compute"]
+    return [
+        ("sampling", f"at most {sampling['frames']} frames, {sampling['fps']:g} fps, {sampling['resolution']} pixels; "
+                     f"of longer videos {sampling['skip']:g} s skipped at either end"),
+        ("prompt", view["prompt"]),
+        ("computed", f"in {compute['dtype']} on {compute['device']} by v2l {view['v2l']}"),
+    ]
+
+
+# --- models ---
+
+
+def models_text(models: Sequence[Availability], width: int | None = None) -> str:
+    """The presets and what of them is on this disk."""
+    parts = []
+    for model in models:
+        there = f"ready, {size_text(model.size)}"
+        if not model.ready:
+            there = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
+        parts.append(_lines(model.name, [("", model.about), ("base", model.base), ("hypernetwork", model.hypernetwork),
+                                         ("on disk", there)], width))
+    return "\n".join(parts)
+
+
+def model_record(model: Availability) -> dict[str, Any]:
+    """The same, for JSON."""
+    return {"name": model.name, "about": model.about, "base": model.base, "hypernetwork": model.hypernetwork,
+            "ready": model.ready, "size": model.size,
+            "base_folder": str(model.base_folder) if model.base_folder else None,
+            "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None}
+
+
+def verified_text(found: Verified) -> str:
+    """What became of reading through what was fetched or converted."""
+    said = f"{len(found.changed)} changed since" if found.changed else "as it was"
+    return f"{found.name}: {found.files} file{'s' * (found.files > 1)}, {size_text(found.size)}, {said}"
+
+
+def verified_record(found: Verified) -> dict[str, Any]:
+    """The same, for JSON."""
+    return {"name": found.name, "files": found.files, "size": found.size, "changed": list(map(str, found.changed))}

@@ -1,0 +1,91 @@
+"""The options that commands share, and how they and their help are written."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Sampling
+from v2l.wording import clock_seconds
+
+
+class Dtype(str, Enum):
+    auto, float32, bfloat16, float16 = "auto", "float32", "bfloat16", "float16"
+
+
+def parse_time(text: str) -> float:
+    """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`. Raises typer.BadParameter."""
+    seconds = clock_seconds(text)
+    if seconds is None:
+        raise typer.BadParameter(f"{text!r} is not a time; write seconds, MM:SS or H:MM:SS.")
+    return seconds
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """`8,12,24`. Raises typer.BadParameter."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
+        raise typer.BadParameter(f"{text!r} is not a list of numbers such as 8,12,24.")
+    return tuple(dict.fromkeys(map(int, parts)))
+
+
+def positive(value: float | None) -> float | None:
+    if value is not None and not 0 < value < float("inf"):
+        raise typer.BadParameter(f"{value} is not a number above 0.")
+    return value
+
+
+def not_negative(value: float) -> float:
+    if not 0 <= value < float("inf"):
+        raise typer.BadParameter(f"{value} is not 0 or a number above it.")
+    return value
+
+
+def strategy(value: str | None) -> str | None:
+    if value is not None and value not in STRATEGIES:
+        raise typer.BadParameter(f"{value!r} is not {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}.")
+    return value
+
+
+def device(value: str | None) -> str | None:
+    if value is not None and not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", value, re.ASCII):
+        raise typer.BadParameter(f"{value!r} is not cpu, cuda, cuda:N or mps.")
+    return value
+
+
+def option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
+    """An option; `default` says in words what holds where it is not given."""
+    help = f"{help} [{default}]" if default else help
+    return typer.Option(*names, metavar=metavar, help=help, show_default=False, **settings)
+
+
+def argument(metavar: str) -> Any:
+    """An argument; the command's text explains it."""
+    return typer.Argument(metavar=metavar, hidden=True, show_default=False)
+
+
+class Command(TyperCommand):
+    """Usage in the words of the metavars: VIDEO..., not {VIDEO...}..."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return ["[OPTIONS]", *(str(p.metavar) for p in self.params if p.param_type_name == "argument")]
+
+
+Model = Annotated[str, option("NAME", f"Base: {', '.join(PRESETS)}, a folder or a Hub id.", DEFAULT_MODEL)]
+Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: file, folder or HUB_ID[:FILE].", "the model's own")]
+Frames = Annotated[int | None, option("N", "Look at no more frames.", f"{Sampling.frames}", callback=positive)]
+Fps = Annotated[float | None, option("F", "Frames a second of video.", f"{Sampling.fps:g}", callback=positive)]
+Resolution = Annotated[int | None, option("PIXELS", "Longest edge of a frame.", "the model's own", callback=positive)]
+Start = Annotated[float | None, option("TIME", "Look from here on: seconds, MM:SS, H:MM:SS.", parser=parse_time)]
+End = Annotated[float | None, option("TIME", "Look up to here.", parser=parse_time)]
+Device = Annotated[str | None, option("NAME", "cpu, cuda or mps.", "the best there is", callback=device)]
+Compute = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
+Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Make it again even if it is up to date.")]
+Output = option("FILE", "The adapter file to write.", "", "-o", "--output")

@@ -1,1 +1,0 @@
-"""The commands of `v2l`, one module for those that belong together; `v2l.cli` gathers them."""

@@ -1,0 +1,239 @@
+"""Many videos -> an adapter file each: the next is decoded while one is computed, and a bad one stops no other."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from v2l.adapter.file import load_label, save
+from v2l.adapter.record import Record, singles
+from v2l.config import DECODED_AHEAD, Sampling
+from v2l.errors import AdapterError, OutputError
+from v2l.system.ahead import ahead
+from v2l.system.files import create_folder
+from v2l.video.clip import Clip, Frame, open_clip
+
+if TYPE_CHECKING:
+    from v2l.engine import Engine
+    from v2l.segments import SegmentSpec
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video to watch and the adapter file it becomes."""
+
+    video: Path
+    output: Path
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How videos are watched, and what is done about outputs that are there."""
+
+    sampling: Sampling
+    adapter_dtype: str = "auto"
+    force: bool = False
+    """Make again what is up to date, and replace what was joined."""
+    segments: SegmentSpec | None = None
+    keep_segments: bool = False
+
+
+@dataclass(frozen=True)
+class Made:
+    """An adapter file that is there now."""
+
+    job: Job
+    record: Record
+    size: int
+    """Bytes of the file."""
+    seconds: float
+    """It took."""
+    skipped: bool
+    """It was there before, and up to date."""
+    resumed: int = 0
+    """Segments that a run before had made already."""
+    kept: Sequence[Path] = ()
+    """The segments' own files."""
+    warnings: Sequence[str] = ()
+
+    @property
+    def segments(self) -> int:
+        return len(self.record["segments"])
+
+    @property
+    def frames(self) -> int:
+        return sum(len(segment["timestamps"]) for segment in self.record["segments"])
+
+    @property
+    def tokens(self) -> int | None:
+        """Of the prompts of all segments; None where one is not known."""
+        counts = [record["compute"].get("tokens") for record in singles(self.record)]
+        return None if None in counts else sum(counts)
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A video of which nothing was made; what stood at its output is untouched."""
+
+    job: Job
+    error: Exception
+
+
+Results = Generator[Made | Failed, None, None]
+
+
+def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None = None) -> Results:
+    """Watches the videos one after the other and says what became of each, in order.
+
+    `first` is the first video, where it was opened already. `engine.progress` hears of every video when its turn comes.
+    What is no fault of one video (KeyboardInterrupt, for example) is raised; close the iterator when leaving it early.
+    """
+    if settings.segments is not None:
+        return _in_segments(engine, jobs, settings, settings.segments, first)
+    return _whole(engine, jobs, settings, first)
+
+
+def _in_segments(
+    engine: Engine, jobs: Iterable[Job], settings: Settings, spec: SegmentSpec, first: Clip | None
+) -> Results:
+    from v2l.segments import ingest_segments
+
+    for job in jobs:
+        clip, first = first or job.video, None
+        try:
+            create_folder(job.output.parent)
+            done = ingest_segments(engine, clip, settings.sampling, spec, job.output, progress=engine.progress,
+                                   adapter_dtype=settings.adapter_dtype, keep=settings.keep_segments,
+                                   force=settings.force)
+            yield Made(job, done.adapter.record, done.adapter.file_size, done.seconds, done.skipped,
+                       0 if done.skipped else done.segments - done.made, done.kept, done.warnings)
+        except Exception as error:
+            yield _failed(job, error)
+
+
+def _failed(job: Job, error: Exception) -> Failed:
+    traceback.clear_frames(error.__traceback__)  # the tensors in them must be gone before the next video
+    return Failed(job, error)
+
+
+# One adapter a video: a thread opens and decodes, this one computes. For each video there passes between them either
+# what became of it, where there is nothing to compute; or its clip, its frames, and `_End` or what went wrong.
+
+
+class _Coming(Clip):
+    """A clip whose frames are decoded in the thread, by `decoded`, and come out here, of `frames`."""
+
+    def __init__(self, job: Job, clip: Clip) -> None:
+        super().__init__(clip.info, clip.indices, clip.warnings, clip.track)
+        self.job = job
+        self.queue: Iterator[_Item] = iter(())
+        self.over = False
+        """All its frames were taken from the queue."""
+        self.unwanted = False
+
+    def decoded(self) -> Iterator[Frame]:
+        for frame in super().frames():
+            if self.unwanted:
+                return
+            yield frame
+
+    def frames(self) -> Iterator[Frame]:
+        last: _Item | None = None
+        for last in self.queue:
+            if not isinstance(last, Frame):
+                break
+            yield last
+        self.over = True
+        if isinstance(last, Failed):
+            # Without the thread's frames: who handles the error clears them, which would end the generator in there.
+            raise last.error.with_traceback(None)
+
+    def drop(self) -> None:
+        """Takes the frames nobody looked at out of the queue."""
+        self.unwanted = True
+        if not self.over:
+            for item in self.queue:
+                if not isinstance(item, Frame):
+                    break
+
+
+class _End:
+    """The last frame of a clip has come."""
+
+
+_Item = Made | Failed | _Coming | Frame | _End
+
+
+def _whole(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Results:
+    with ahead(_decoded(engine, jobs, settings, first), DECODED_AHEAD, _bytes) as queue:
+        for item in queue:
+            if isinstance(item, _Coming):
+                item.queue = queue
+                yield _ingest(engine, item, settings)
+                item.drop()
+            elif isinstance(item, (Made, Failed)):
+                yield item
+
+
+def _bytes(item: _Item) -> int:
+    if isinstance(item, Frame):
+        return item.image.nbytes
+    return 16 * item.track.frames if isinstance(item, _Coming) else 0
+
+
+def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Iterator[_Item]:
+    """In the thread."""
+    for job in jobs:
+        try:
+            opened = _opened(engine, job, settings, first)
+            yield opened
+            if isinstance(opened, _Coming):
+                yield from opened.decoded()
+                yield _End()
+        except Exception as error:
+            yield _failed(job, error)
+        first = None
+
+
+def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Made | _Coming:
+    """What is there of a video if that is up to date, else its clip."""
+    started, wanted = time.perf_counter(), (settings.sampling, settings.adapter_dtype)
+    if not settings.force:
+        with suppress(AdapterError):
+            label = load_label(job.output)
+            current = engine.is_unchanged(label, job.video, *wanted)
+            if not current:
+                clip = clip or open_clip(job.video, settings.sampling)
+                current = engine.is_current(label, clip, *wanted)
+            if current:
+                return Made(job, label.record, label.size, time.perf_counter() - started, skipped=True)
+            _refuse_composed(job.output, label.record)
+    return _Coming(job, clip or open_clip(job.video, settings.sampling))
+
+
+def _refuse_composed(output: Path, record: Record) -> None:
+    """OutputError for an adapter that took more than watching this video."""
+    count = len(record["segments"])
+    what = f"holds {count} segments that were joined" if count > 1 else "was compressed"
+    if count > 1 or "compressed" in record:
+        raise OutputError(f"{output} {what}; name another file with -o (or folder with --output-dir), or replace it "
+                          "with --force.")
+
+
+def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Made | Failed:
+    started, job = time.perf_counter(), clip.job
+    try:
+        if engine.progress:
+            engine.progress(clip.info.path.name, 0, len(clip.indices))
+        adapter = engine.ingest(clip, settings.sampling, settings.adapter_dtype)
+        create_folder(job.output.parent)
+        save(adapter, job.output)
+    except Exception as error:
+        return _failed(job, error)
+    return Made(job, adapter.record, adapter.file_size, time.perf_counter() - started, skipped=False,
+                warnings=clip.warnings)

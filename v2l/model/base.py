@@ -1,0 +1,208 @@
+"""The frozen SmolVLM2: only what is needed of it is loaded; context features come out layer by layer (METHOD 4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from v2l.config import CHUNK
+from v2l.errors import ModelError
+from v2l.model.folder import read_json, tiling
+from v2l.model.packed import cpu_has
+from v2l.model.prompt import normalize
+from v2l.model.text import Cache, TextConfig, TextStack
+from v2l.model.vision import Vision, VisionConfig
+from v2l.model.weights import fingerprint, load_into, text_name, vision_name
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+TILES_AT_ONCE = 4
+"""Tiles that go through the vision tower together: bounds memory; more is not faster on a CPU."""
+
+
+def choose_device(name: str | None) -> torch.device:
+    """The device asked for, or the best there is: cuda, mps, cpu."""
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = (str(error) or "it failed").splitlines()[0].rstrip(".")
+        raise ModelError(f"The device {name!r} cannot be used here ({reason}); leave --device out to take the best "
+                         "there is, or name --device cpu.") from None
+    return device
+
+
+_KIND = re.compile(rb'"type":\s*"(\w*)"')
+_STEPS = {b"Sequence", b"Digits", b"ByteLevel", b"NFC"}
+"""What a tokenizer does to text besides BPE. Others can make gigabytes of a word, or take forever over a pattern."""
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def choose_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it fast, else float32."""
+    if name != "auto":
+        if name not in DTYPES:
+            raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(DTYPES)}.")
+        return DTYPES[name]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device)[0] >= 8  # older ones emulate it
+    elif device.type == "cpu":
+        fast = cpu_has("avx512_bf16") or cpu_has("amx_bf16") or cpu_has("bf16")
+    else:
+        fast = False
+    return torch.bfloat16 if fast else torch.float32
+
+
+def _batches(tiles: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same tiles in the same order, TILES_AT_ONCE at a time."""
+    waiting: list[np.ndarray] = []
+    for several in tiles:
+        waiting.extend(several)
+        while len(waiting) >= TILES_AT_ONCE:
+            yield np.stack(waiting[:TILES_AT_ONCE])
+            del waiting[:TILES_AT_ONCE]
+    if waiting:
+        yield np.stack(waiting)
+
+
+class Base:
+    """A SmolVLM2 folder. Nothing heavy is read before it is used.
+
+    `tile` is the edge of a tile in pixels, `image_seq_len` the tokens a tile costs.
+    """
+
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
+        self.folder, self.device, self.dtype = folder, device, dtype
+        self.config = read_json(folder / "config.json")
+        self.text_config = TextConfig.from_json(self.config)
+        self.vision_config = VisionConfig.from_json(self.config)
+        self.tile, self.image_seq_len = tiling(folder, self.vision_config)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return fingerprint(self.folder)
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        from tokenizers import Tokenizer
+        from tokenizers.models import BPE
+
+        try:
+            tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
+        except Exception as error:  # what the library raises, whatever is wrong with the file
+            reason = str(error)[:300]
+            raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({reason}); get it again.") from None
+        steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)
+        kinds = {kind for step in steps if step for kind in _KIND.findall(step.__getstate__())}
+        strange = kinds - _STEPS
+        if strange or not isinstance(tokenizer.model, BPE):
+            named = min(strange).decode() if strange else type(tokenizer.model).__name__
+            raise ModelError(f"The tokenizer in {self.folder} works by {named[:80]}, which no SmolVLM2's does; get it "
+                             "from its publisher.")
+        tokenizer.no_truncation()  # a file may bring settings of its own
+        tokenizer.no_padding()
+        return tokenizer
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a prompt; nothing is added."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        if max(ids, default=0) >= self.text_config.vocab_size:
+            raise self._wrong_tokenizer()
+        return ids
+
+    def token(self, text: str) -> int:
+        """Id of a special token."""
+        found = self.tokenizer.token_to_id(text)
+        if found is None:
+            raise ModelError(f"The tokenizer in {self.folder} has no token {text}; this is not a SmolVLM2 folder.")
+        if found >= self.text_config.vocab_size:
+            raise self._wrong_tokenizer()
+        return int(found)
+
+    def _wrong_tokenizer(self) -> ModelError:
+        return ModelError(f"The tokenizer in {self.folder} has more tokens than the model's "
+                          f"{self.text_config.vocab_size}; copy or pull it again.")
+
+    @cached_property
+    def text(self) -> TextStack:
+        """The whole text stack: what answering needs."""
+        self.__dict__.pop("_body", None)  # this one takes its place
+        return self._load_text(None)
+
+    @cached_property
+    def _body(self) -> TextStack:
+        """The text stack without its last layer, norm and head: all that context features need."""
+        return self.__dict__.get("text") or self._load_text(self.text_config.num_layers - 1)
+
+    def _load_text(self, layers: int | None) -> TextStack:
+        with torch.device("meta"):
+            stack = TextStack(self.text_config, layers)
+        tied = {"lm_head.weight": "embed_tokens.weight"} if self.text_config.tied else None
+        load_into(stack, self.folder, text_name, self.device, self.dtype, tied)
+        return stack
+
+    @cached_property
+    def vision(self) -> Vision:
+        with torch.device("meta"):
+            vision = Vision(self.vision_config, self.text_config.hidden_size)
+        load_into(vision, self.folder, vision_name, self.device, self.dtype)
+        return vision
+
+    @torch.inference_mode()
+    def see(self, tiles: Iterable[np.ndarray]) -> Tensor:
+        """Tiles [n, tile, tile, 3] uint8 of frame after frame -> image tokens [all tiles * image_seq_len, h]."""
+        seen = []
+        for batch in _batches(tiles):
+            pixels = torch.from_numpy(normalize(batch)).to(self.device, self.dtype)
+            seen.append(self.vision(pixels).flatten(0, 1))
+        return torch.cat(seen)
+
+    @torch.inference_mode()
+    def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None, stack: TextStack | None = None) -> Tensor:
+        """Token ids -> embeddings [1, t, h], with the image tokens [n, h] in the places of `<image>`."""
+        tokens = torch.tensor(ids, device=self.device)
+        embeddings: Tensor = (stack or self.text).embed_tokens(tokens)
+        if image_tokens is not None:
+            places = tokens == self.token("<image>")
+            if int(places.sum()) != len(image_tokens):
+                raise ModelError(
+                    f"The base in {self.folder} gives {len(image_tokens)} image tokens where its processor "
+                    f"configuration promises {int(places.sum())}."
+                )
+            embeddings[places] = image_tokens
+        return embeddings[None]
+
+    @torch.inference_mode()
+    def context(self, ids: Sequence[int], image_tokens: Tensor | None) -> Tensor:
+        """`embed` for `features`: what a prompt that shows a video begins as, [1, t, h]."""
+        return self.embed(ids, image_tokens, self._body)
+
+    @torch.inference_mode()
+    def features(self, x: Tensor) -> Iterator[Tensor]:
+        """A context [1, t, h] -> the hidden states [1, t, h] entering each decoder layer.
+
+        Only one layer's are held: each takes the place of the one before in x, so use it before asking for the next.
+        The last layer is not run. Beyond x and one layer's keys and values, memory does not grow with t.
+        """
+        stack, tokens = self._body, x.shape[1]
+        chunks = x.split(CHUNK if self.device.type == "cpu" else tokens, dim=1)
+        ropes = [stack.rope(places[None]) for places in torch.arange(tokens, device=x.device).split(chunks[0].shape[1])]
+        held = Cache(self.text_config, 1, tokens, self.device, self.dtype, layers=1)
+        yield x
+        for layer in stack.layers[: self.text_config.num_layers - 1]:
+            held.length = 0
+            for chunk, rope in zip(chunks, ropes, strict=True):
+                chunk.copy_(layer(chunk, rope, cache=held))
+                held.length += chunk.shape[1]
+            yield x

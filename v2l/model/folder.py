@@ -1,0 +1,360 @@
+"""Is what lies on disk whole, and is it of the kind it should be? Headers and sizes are read, never the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from v2l.adapter.record import decode, is_positive, is_unicode
+from v2l.config import HypernetConfig
+from v2l.errors import ModelError, OutputError
+from v2l.system.files import replacing
+
+if TYPE_CHECKING:
+    from v2l.model.text import TextConfig
+    from v2l.model.vision import VisionConfig
+
+Shapes = dict[str, tuple[int, ...]]
+
+INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
+_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
+          "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
+SHOWN = 20
+"""Names in one message; more are counted."""
+MAX_JSON = 16 << 20
+"""Bytes of a JSON document, and of the header of a safetensors file; those of the largest models have a tenth."""
+MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
+"""Of a model: the largest width or vocabulary, the most layers or blocks, the longest edge of a tile in pixels."""
+
+
+def cache_dir() -> Path:
+    """Our own cache: what V2L_CACHE says, else the platform's place."""
+    from platformdirs import user_cache_dir
+
+    return Path(os.environ.get("V2L_CACHE") or user_cache_dir("v2l")).expanduser()
+
+
+@contextmanager
+def caching(path: Path) -> Iterator[IO[bytes]]:
+    """`files.replacing` for our cache, whose folders are made as needed. Raises ModelError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            yield file
+    except (OSError, OutputError) as error:
+        raise ModelError(f"v2l's cache is not usable: {str(error).rstrip('.')}; V2L_CACHE can name another.") from error
+
+
+def sha256_of(file: Path) -> str:
+    """sha256 of a file; remembered in our cache for as long as its size and time of change stay the same."""
+    try:
+        return _sha256_of(file)
+    except OSError as error:
+        raise ModelError(f"{file} cannot be read ({error.strerror or error}).") from None
+
+
+def _sha256_of(file: Path) -> str:
+    note, facts = _note(file)
+    try:
+        known = json.loads(note.read_bytes())
+        if isinstance(known, dict) and known.items() >= facts.items():
+            return str(known["sha256"])
+    except (OSError, ValueError, KeyError, RecursionError):
+        pass  # nothing remembered, or nothing readable: it is only a shortcut
+    digest = hash_of(file)
+    remember(file, digest)
+    return digest
+
+
+def remember(file: Path, digest: str) -> None:
+    """Notes the sha256 of a file, for `sha256_of`. OSError where there is no such file."""
+    note, facts = _note(file)
+    with suppress(ModelError), caching(note) as out:  # a cache that cannot be written costs time, nothing else
+        out.write(json.dumps({**facts, "sha256": digest}).encode())
+
+
+def _note(file: Path) -> tuple[Path, dict[str, Any]]:
+    """Where the hash of a file is remembered, and what it is remembered of."""
+    real, status = file.resolve(), file.stat()
+    facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json", facts
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Files that were read through."""
+
+    name: str
+    """Of the repository, or of what was converted."""
+    files: int
+    size: int
+    """Bytes."""
+    changed: list[Path]
+    """Those that are not what they were."""
+
+
+def hash_of(file: Path) -> str:
+    """sha256 of a file, read through."""
+    digest = hashlib.sha256()
+    with file.open("rb") as f:
+        while block := f.read(1 << 22):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object, or ModelError."""
+    try:
+        content = decode(_beginning(file, MAX_JSON), "it")
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing; the model's folder is not whole.") from None
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{file} cannot be read as JSON ({error}); copy or pull it again.") from None
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} holds no JSON object; copy or pull it again.")
+    return content
+
+
+def _beginning(file: Path, most: int, length: int | None = None) -> bytes:
+    """The first bytes of a file, or all of it. ValueError where that is more than `most`, or no file."""
+    facts = file.stat()
+    wanted = facts.st_size if length is None else length
+    if not stat.S_ISREG(facts.st_mode):  # a pipe would block the open
+        raise ValueError("it is no file")
+    if not wanted <= min(most, facts.st_size):
+        raise ValueError("it is too long" if wanted > most else "it is cut short")
+    with file.open("rb") as f:
+        return f.read(wanted)
+
+
+def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """name -> (dtype, shape) of every tensor in a safetensors file, whose length must be what its header promises."""
+    again = "copy or pull it again"
+    try:
+        size = file.stat().st_size
+        length = int.from_bytes(_beginning(file, MAX_JSON, 8), "little")
+        text = _beginning(file, MAX_JSON, 8 + length)[8:]
+        header = decode(text) if text.startswith(b"{") else None
+        if not isinstance(header, dict):
+            raise ValueError("it does not begin with a header")
+        metadata = header.pop("__metadata__", {})
+        if not isinstance(metadata, dict) or not all(map(is_unicode, (*header, *metadata, *metadata.values()))):
+            raise ValueError("its names or metadata are not text")
+        found, spans = {}, []
+        for name, entry in header.items():
+            start, stop = entry["data_offsets"]
+            shape = tuple(entry["shape"])
+            whole = all(type(n) is int and n >= 0 for n in (start, stop, *shape)) and len(entry) == 3
+            if not whole or stop - start != math.prod(shape) * _BYTES.get(entry["dtype"], -1):
+                raise ValueError(f"{name[:200]} is not what it says")
+            found[name] = (entry["dtype"], shape)
+            spans.append((start, stop))
+        spans.sort()
+        end = spans[-1][1] if spans else 0
+        if [0, *(stop for _, stop in spans)] != [*(start for start, _ in spans), end]:
+            raise ValueError("its tensors overlap, or leave gaps")
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing; {again}.") from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{file} is not a readable safetensors file ({error}); {again}.") from None
+    if size != 8 + length + end:
+        raise ModelError(f"{file} is not whole: {size:,} bytes, where its header promises {8 + length + end:,}; "
+                         f"{again}.")
+    return found
+
+
+def weight_names(folder: Path) -> list[str]:
+    """The safetensors files a model folder says it consists of: one, or shards with an index."""
+    index = folder / INDEX
+    if not index.exists():
+        return [SINGLE]
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelError(f"{index} names no files; copy or pull it again.")
+    names = sorted({str(name) for name in shards.values()})
+    if strange := [name for name in names if name != Path(name).name or not name.endswith(".safetensors")]:
+        raise ModelError(f"{index} names {strange[0][:200]}, which is no safetensors file beside it.")
+    return names
+
+
+def missing_files(folder: Path) -> list[str]:
+    """Names of the files without which a base cannot be used and that are not in its folder."""
+    needed = ["config.json", "tokenizer.json", *weight_names(folder)]
+    return [name for name in needed if not (folder / name).is_file()]
+
+
+def check_architecture(folder: Path) -> dict[str, Any]:
+    """The folder's config.json, which must be a SmolVLM's."""
+    config = read_json(folder / "config.json")
+    classes = config.get("architectures")
+    named = isinstance(classes, list) and "SmolVLMForConditionalGeneration" in classes
+    if config.get("model_type") != "smolvlm" and not named:
+        told = config.get("model_type")
+        kind = f"is a {told[:80]} model" if told and isinstance(told, str) else "names no kind of model"
+        raise ModelError(f"{folder / 'config.json'} {kind}, not a SmolVLM; v2l works with SmolVLM2 bases "
+                         "such as 500m and 2.2b.")
+    if absent := [part for part in ("text_config", "vision_config") if not isinstance(config.get(part), dict)]:
+        raise ModelError(f"{folder / 'config.json'} has no {' and no '.join(absent)}; copy or pull it again.")
+    return config
+
+
+def check_base(folder: Path) -> None:
+    """ModelError unless `folder` is a whole SmolVLM: files there, as long as promised, every tensor of its text stack,
+    vision tower and connector present and shaped as config.json says."""
+    import torch
+
+    from v2l.model.text import TextConfig, TextStack
+    from v2l.model.vision import Vision, VisionConfig
+
+    config = check_architecture(folder)
+    if missing := missing_files(folder):
+        raise ModelError(f"The base model in {folder} is not whole: {listed(missing)} missing; "
+                         "copy or pull it again.")
+    try:
+        text, vision_config = TextConfig.from_json(config), VisionConfig.from_json(config)
+        _check_sizes(text, vision_config)
+        with torch.device("meta"):
+            stack = TextStack(text)
+            vision = Vision(vision_config, text.hidden_size)
+    except (TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:300]
+        raise ModelError(f"{folder / 'config.json'} describes no model that can be built ({reason}).") from None
+    tiling(folder, vision_config)
+    stored: Shapes = {}
+    for name in weight_names(folder):
+        stored |= {key: shape for key, (_, shape) in read_header(folder / name).items()}
+    expected = {key if key.startswith("lm_head.") else f"model.text_model.{key}": tuple(tensor.shape)
+                for key, tensor in stack.state_dict().items()}
+    if text.tied:
+        expected.pop("lm_head.weight")
+    expected |= {f"model.{key}": tuple(tensor.shape) for key, tensor in vision.state_dict().items()}
+    problems = differences({key: shape for key, shape in stored.items() if key in expected}, expected)
+    if problems:
+        raise ModelError(f"The base model in {folder} does not match its config.json: {'; '.join(problems)}.")
+
+
+def plain_loading(folder: Path) -> dict[str, Any]:
+    """Options of transformers' `from_pretrained` with which it loads what lies in a folder and nothing else. A
+    config.json may name code beside it, or a Hub repository with compiled kernels for attention. ModelError where the
+    folder has another model loaded in place of its own."""
+    if (folder / "adapter_config.json").exists():
+        raise ModelError(f"{folder} holds an adapter_config.json, by which another model would be loaded; take it out.")
+    return {"local_files_only": True, "trust_remote_code": False, "use_safetensors": True,
+            "attn_implementation": "sdpa"}
+
+
+def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
+    """ValueError unless these are the sizes of a model that can be built and run."""
+    problems = []
+    for part, config in (("text", text), ("vision", vision)):
+        for field in fields(config):
+            value: Any = getattr(config, field.name)
+            most = MAX_DEPTH if field.name == "num_layers" else MAX_SIZE
+            if field.type == "int":
+                good = type(value) is int and 0 < value <= most
+            else:
+                good = field.type == "bool" or (is_positive(value) and value < 1 << 53)
+            if not good:
+                problems.append(f"{field.name} of its {part} model is {json.dumps(value)[:80]}")
+    if problems:
+        raise ValueError("; ".join(problems))
+    if text.num_heads % text.num_kv_heads or text.head_dim % 2 or vision.hidden_size % vision.num_heads:
+        raise ValueError("its attention heads do not share out its width")
+
+
+def tiling(folder: Path, vision: VisionConfig) -> tuple[int, int]:
+    """(edge of a tile in pixels, image tokens it costs) of a base, as the processor's files in its folder say or, where
+    they do not, its vision tower. Raises ModelError."""
+    said = [read_json(file) if (file := folder / name).exists() else {}
+            for name in ("preprocessor_config.json", "processor_config.json")]
+    sizes = said[0].get("max_image_size", {})
+    tile = sizes.get("longest_edge", vision.image_size) if isinstance(sizes, dict) else None
+    tokens = said[1].get("image_seq_len", vision.image_seq_len)
+    if type(tile) is not int or not vision.patch_size <= tile <= MAX_TILE:
+        raise ModelError(f"{folder / 'preprocessor_config.json'} gives no size of tiles that the vision tower "
+                         "can take; copy or pull it again.")
+    patches = tile // vision.patch_size
+    if patches % vision.scale_factor or type(tokens) is not int or tokens != (patches // vision.scale_factor) ** 2:
+        raise ModelError(f"The base in {folder} gives {(patches // vision.scale_factor) ** 2} image tokens a tile "
+                         f"where its processor's files promise {json.dumps(tokens)[:80]}; copy or pull it again.")
+    return tile, tokens
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(name[:200] for name in names[:SHOWN]) + more
+
+
+def differences(stored: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]]) -> list[str]:
+    """Everything that is missing, extra or of another shape, in words; empty where all is well."""
+    missing = sorted(expected.keys() - stored.keys())
+    extra = sorted(stored.keys() - expected.keys())
+    wrong = [f"{name} {list(stored[name])[:8]} instead of {list(expected[name])}"
+             for name in sorted(stored.keys() & expected.keys()) if stored[name] != expected[name]]
+    return [f"{kind}: {listed(names)}"
+            for kind, names in (("missing", missing), ("extra", extra), ("misshapen", wrong)) if names]
+
+
+def hypernetwork_shapes(config: HypernetConfig) -> Shapes:
+    """Names and shapes of the tensors of a hypernetwork of this size. ValueError where there can be none."""
+    import torch
+
+    from v2l.model.hypernetwork import Hypernetwork
+
+    if config.num_blocks > MAX_DEPTH:
+        raise ValueError(f"num_blocks is {config.num_blocks}, and more than {MAX_DEPTH} are not read")
+    try:
+        with torch.device("meta"):
+            return {name: tuple(tensor.shape) for name, tensor in Hypernetwork(config).state_dict().items()}
+    except (RuntimeError, KeyError) as error:  # a tensor larger than any memory; a name no module can have
+        raise ValueError(f"no tensors have its sizes ({str(error).splitlines()[0][:200]})") from None
+
+
+def read_hypernet_config(file: Path) -> HypernetConfig:
+    """The JSON beside our safetensors. Keys that are not ours are left alone; every bad value is named."""
+    content, problems = read_json(file), []
+    values: dict[str, Any] = {}
+    for field in fields(HypernetConfig):
+        value = content.get(field.name)
+        if field.name not in content:
+            good = field.default is not MISSING
+        elif field.name == "scale":
+            good = value is None or is_positive(value)
+        elif field.type == "int":
+            good = type(value) is int and 0 < value <= MAX_SIZE
+        else:
+            good = isinstance(value, str)
+        if not good:
+            problems.append(f"{field.name} is {json.dumps(value)[:80] if field.name in content else 'missing'}")
+        elif field.name in content:
+            values[field.name] = value
+    if problems:
+        raise ModelError(f"{file} does not describe a hypernetwork: {', '.join(problems)}.")
+    config = HypernetConfig(**values)
+    if config.num_heads % config.num_kv_heads:
+        raise ModelError(f"{file} does not describe a hypernetwork: {config.num_heads} query heads "
+                         f"cannot share {config.num_kv_heads} key/value heads.")
+    return config
+
+
+def check_hypernetwork(weights: Path, config: HypernetConfig) -> None:
+    """ModelError, naming every tensor that is missing, extra or misshapen, unless the file is what `config` says."""
+    header = read_header(weights)
+    try:
+        expected = hypernetwork_shapes(config)
+    except ValueError as error:
+        raise ModelError(f"{weights.with_suffix('.json')} does not describe a hypernetwork: {error}.") from None
+    problems = differences({name: shape for name, (_, shape) in header.items()}, expected)
+    problems += [f"{name} is {dtype}, not a float" for name, (dtype, _) in header.items()
+                 if dtype not in ("F32", "F16", "BF16")][:SHOWN]
+    if problems:
+        raise ModelError(f"{weights} does not match its configuration; {'; '.join(problems)}.")

@@ -1,0 +1,293 @@
+"""The base's text stack: a Llama decoder whose layers can be stepped through one by one and carry an adapter per row.
+
+Ours rather than transformers' because all three of our uses need its inside: context features leave it layer by layer
+(METHOD section 4), every row of a batch may have its own adapter (section 6), and asking should not wait the seconds
+that importing transformers takes. Module and parameter names are those of the checkpoints. Tests hold it against
+transformers.
+
+Shapes: b rows, t tokens, h hidden size, n heads, d head size, L layers, R rank of an adapter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2l.config import CHUNK
+from v2l.errors import ModelError
+from v2l.model.attention import attend
+from v2l.model.packed import Packable, PackedLinear
+
+
+@dataclass(frozen=True)
+class TextConfig:
+    """What the decoder needs from `text_config` of a base's config.json."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    vocab_size: int
+    rms_norm_eps: float
+    rope_theta: float
+    max_positions: int
+    tied: bool
+    """The output matrix is the embedding matrix."""
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> TextConfig:
+        """`config` is the whole config.json; defaults are those of transformers' LlamaConfig."""
+        text = config["text_config"]
+        rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
+        unusual = [name for name in ("attention_bias", "mlp_bias") if text.get(name)]
+        unusual += [f"rope type {kind}" for kind in {rope.get("rope_type", rope.get("type", "default"))} - {"default"}]
+        unusual += [f"activation {act}" for act in {text.get("hidden_act", "silu")} - {"silu"}]
+        if unusual:
+            raise ModelError(f"This base's text model has {' and '.join(unusual)[:300]}, which v2l does not support.")
+        heads = text.get("num_attention_heads", 32)
+        hidden = text.get("hidden_size", 4096)
+        return cls(
+            hidden_size=hidden,
+            intermediate_size=text.get("intermediate_size", 11008),
+            num_layers=text.get("num_hidden_layers", 32),
+            num_heads=heads,
+            num_kv_heads=text.get("num_key_value_heads") or heads,
+            head_dim=text.get("head_dim") or hidden // heads,
+            vocab_size=text.get("vocab_size", 32000),
+            rms_norm_eps=text.get("rms_norm_eps", 1e-6),
+            rope_theta=rope.get("rope_theta") or text.get("rope_theta") or 10000.0,
+            max_positions=text.get("max_position_embeddings", 2048),
+            tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
+        )
+
+
+READ = 20
+"""Multiply-adds of a large product in the time in which one number is read from memory, float32 on a CPU."""
+
+
+@dataclass
+class LayerAdapter:
+    """The adapter of one layer: float32 A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row.
+
+    Above some rank the product A^T B is smaller than the factors. Making it pays only in the long run, so it is made
+    once as much time was lost without it as it takes: never more than twice the best there was to do. The factors stay,
+    and must not be changed in place.
+    """
+
+    A: Tensor
+    B: Tensor
+    scale: float
+    _product: Tensor | None = field(default=None, init=False, repr=False)
+    _lost: float = field(default=0.0, init=False, repr=False)
+    """Multiply-adds spent on the factors beyond what the product would have cost."""
+
+    def delta(self, x: Tensor) -> Tensor:
+        """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], float32 (METHOD section 6)."""
+        if self._product is None and self._product_pays(x.shape[0] * x.shape[1]):
+            self._product = self.A.mT @ (self.B * self.scale)
+        if self._product is not None:
+            return x.float() @ self._product
+        return (x.float() @ self.A.mT) @ self.B * self.scale
+
+    def _product_pays(self, tokens: int) -> bool:
+        rank, d_in, d_out = self.A.shape[-2], self.A.shape[-1], self.B.shape[-1]
+        excess = rank * (d_in + d_out) - d_in * d_out
+        if self.A.dim() > 2 or excess <= 0 or torch.is_grad_enabled():
+            return False
+        self._lost += excess * max(tokens, READ)
+        return self._lost > rank * d_in * d_out
+
+
+class Cache:
+    """Keys and values of the tokens seen so far, with room for `size` tokens in each of `rows` rows."""
+
+    def __init__(
+        self,
+        config: TextConfig,
+        rows: int,
+        size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        layers: int | None = None,
+    ) -> None:
+        """For all layers of the model, or as many as `layers` says."""
+        shape = (config.num_layers if layers is None else layers, 2, rows, config.num_kv_heads, size, config.head_dim)
+        self.store = torch.empty(shape, device=device, dtype=dtype)
+        self.length = 0
+        """Tokens held in every row; lower it to forget the last ones."""
+
+    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Puts k, v [b, kv heads, t, d] after what is held; returns all keys and values so far."""
+        end = self.length + k.shape[2]
+        held = self.store[layer]
+        held[0, :, :, self.length : end], held[1, :, :, self.length : end] = k, v
+        return held[0, :, :, :end], held[1, :, :, :end]
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, with the statistics in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.float()
+        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * y.to(x.dtype)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary positions: x [b, n, t, d], rope from `TextStack.rope`."""
+    cos, sin = rope
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
+class Attention(Packable):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        h, self.head_dim, self.heads, self.kv_heads = (
+            config.hidden_size,
+            config.head_dim,
+            config.num_heads,
+            config.num_kv_heads,
+        )
+        self.qkv: PackedLinear | None = None
+        self.q_proj = nn.Linear(h, config.num_heads * self.head_dim, bias=False)
+        self.k_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
+        self.v_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
+        self.o_proj = nn.Linear(config.num_heads * self.head_dim, h, bias=False)
+
+    def pack(self) -> None:
+        self.qkv = PackedLinear([self.q_proj, self.k_proj, self.v_proj])
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def forward(
+        self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, layer: int
+    ) -> Tensor:
+        qkv = self.qkv(x) if self.qkv else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
+        qkv = qkv.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [b, all heads, t, d]
+        qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
+        q, k = rotate(qk, rope).split([self.heads, self.kv_heads], 1)
+        if cache is not None:
+            k, v = cache.extend(layer, k, v)
+        y = attend(q, k, v, mask, causal=True)
+        return self.o_proj(y.transpose(1, 2).flatten(2))
+
+
+class MLP(Packable):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        h, inner = config.hidden_size, config.intermediate_size
+        self.gate_proj: nn.Module = nn.Linear(h, inner, bias=False)
+        self.up_proj = nn.Linear(h, inner, bias=False)
+        self.down_proj = nn.Linear(inner, h, bias=False)
+
+    def pack(self) -> None:
+        self.gate_proj = PackedLinear([self.gate_proj], "silu")
+
+    def forward(self, x: Tensor, adapter: LayerAdapter | None) -> Tensor:
+        gate = self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
+        inner = gate * self.up_proj(x)
+        y: Tensor = self.down_proj(inner)
+        return y if adapter is None else (y.float() + adapter.delta(inner)).to(y.dtype)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: TextConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x: Tensor,
+        rope: tuple[Tensor, Tensor],
+        mask: Tensor | None = None,
+        cache: Cache | None = None,
+        layer: int = 0,
+        adapter: LayerAdapter | None = None,
+    ) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
+        return x + self.mlp(self.post_attention_layernorm(x), adapter)
+
+
+class TextStack(nn.Module):
+    """Embeddings, decoder layers, final norm and output matrix; with `layers`, embeddings and that many layers only."""
+
+    def __init__(self, config: TextConfig, layers: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        # Given weights, it does not initialise its own, which on the meta device would import torch's compiler.
+        weight = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding.from_pretrained(weight, freeze=False)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers if layers is None else layers))
+        if layers is None:
+            self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.embed_tokens.weight.dtype
+
+    def rope(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Positions [b, t] -> (cos, sin), each [b, 1, t, d], in the stack's dtype; the first half of sin is negated, so
+        that x * cos + (x rolled by half) * sin is the rotation."""
+        d = self.config.head_dim
+        frequencies = 1.0 / self.config.rope_theta ** (torch.arange(0, d, 2, device=positions.device).float() / d)
+        angles = (positions[:, None, :, None].float() * frequencies).repeat(1, 1, 1, 2)
+        sin = angles.sin()
+        sin[..., : d // 2].neg_()
+        return angles.cos().to(self.dtype), sin.to(self.dtype)
+
+    def forward(
+        self,
+        embeddings: Tensor,
+        cache: Cache,
+        adapters: list[LayerAdapter] | None = None,
+        padding: Tensor | None = None,
+    ) -> Tensor:
+        """Embeddings [b, t, h] of the tokens after those in `cache` -> logits [b, vocabulary] after the last one.
+
+        `padding` [b] counts the meaningless tokens each row begins with, counted from the start of the cache.
+        """
+        if padding is None and self.device.type == "cpu" and embeddings.shape[1] > CHUNK:
+            *before, embeddings = embeddings.split(CHUNK, dim=1)
+            for chunk in before:
+                self._run(chunk, cache, adapters, None)
+        logits: Tensor = self.lm_head(self.norm(self._run(embeddings, cache, adapters, padding)[:, -1]))
+        return logits
+
+    def _run(
+        self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None, padding: Tensor | None
+    ) -> Tensor:
+        """`forward` up to the last layer: hidden states [b, t, h]."""
+        b, t = embeddings.shape[:2]
+        start, end = cache.length, cache.length + t
+        positions = torch.arange(start, end, device=embeddings.device).expand(b, t)
+        mask = None
+        if padding is not None:
+            positions = (positions - padding[:, None]).clamp(min=0)
+            keys = torch.arange(end, device=embeddings.device)
+            queries = keys[start:]
+            mask = (keys[None] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
+            mask = mask | (keys[None] == queries[:, None])[None]  # padding sees itself: no row of the softmax is empty
+            mask = mask[:, None]
+        rope, x = self.rope(positions), embeddings
+        for i, layer in enumerate(self.layers):
+            x = layer(x, rope, mask, cache, i, adapters[i] if adapters else None)
+        cache.length = end
+        return x

@@ -1,0 +1,195 @@
+"""The base's eyes: a SigLIP vision tower and the connector that turns its patches into image tokens (METHOD section 4).
+
+Ours rather than transformers' so that watching neither waits seconds for that import nor pays for what a tile does not
+need: every tile is square and whole, so there are no masks. Module and parameter names are those of the checkpoints.
+Tests hold it against transformers.
+
+Shapes: n tiles, p patches a tile, e width of the tower, h hidden size of the text stack.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from v2l.errors import ModelError
+from v2l.model.attention import attend
+from v2l.model.packed import Packable, PackedLinear
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """What the tower needs from `vision_config` of a base's config.json."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    image_size: int
+    """Edge in pixels of the picture that the position table was made for."""
+    patch_size: int
+    layer_norm_eps: float
+    scale_factor: int
+    """Edge in patches of the square that becomes one image token."""
+
+    @classmethod
+    def from_json(cls, config: dict[str, Any]) -> VisionConfig:
+        """`config` is the whole config.json; defaults are those of transformers' SmolVLMVisionConfig."""
+        vision = config["vision_config"]
+        activation, channels = vision.get("hidden_act", "gelu_pytorch_tanh"), vision.get("num_channels", 3)
+        if activation != "gelu_pytorch_tanh" or channels != 3:
+            raise ModelError(
+                f"This base's vision tower has activation {str(activation)[:80]} and {str(channels)[:80]} channels, "
+                "where v2l supports gelu_pytorch_tanh and 3."
+            )
+        return cls(
+            hidden_size=vision.get("hidden_size", 1152),
+            intermediate_size=vision.get("intermediate_size", 3072),
+            num_layers=vision.get("num_hidden_layers", 12),
+            num_heads=vision.get("num_attention_heads", 16),
+            image_size=vision.get("image_size", 224),
+            patch_size=vision.get("patch_size", 32),
+            layer_norm_eps=vision.get("layer_norm_eps", 1e-6),
+            scale_factor=config.get("scale_factor", 2),
+        )
+
+    @property
+    def image_seq_len(self) -> int:
+        """Image tokens of a tile of `image_size`."""
+        return (self.image_size // self.patch_size // self.scale_factor) ** 2
+
+
+class Embeddings(nn.Module):
+    """Tiles -> patches with their positions."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.side = config.image_size // config.patch_size
+        self.patch_size = config.patch_size
+        self.patch_embedding = nn.Conv2d(3, config.hidden_size, config.patch_size, config.patch_size)
+        # Given weights, it does not initialise its own, which on the meta device would import torch's compiler.
+        weight = torch.empty(self.side**2, config.hidden_size)
+        self.position_embedding = nn.Embedding.from_pretrained(weight, freeze=False)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        """[n, 3, tile, tile] -> [n, p, e]"""
+        patches: Tensor = self.patch_embedding(tiles).flatten(2).transpose(1, 2)
+        places = patch_places(tiles.shape[-1] // self.patch_size, self.side)
+        return patches + self.position_embedding(places.to(tiles.device))
+
+
+def patch_places(count: int, side: int) -> Tensor:
+    """Places [count * count] in a position table of side x side of the patches of a tile that has count x count.
+
+    The float32 arithmetic is the released processor's: some patches land one place beside where they should.
+    """
+    boundaries = torch.arange(1 / side, 1.0, 1 / side)
+    places = (torch.arange(count, dtype=torch.float32) * (1.0 / torch.tensor(count))).clamp(max=1.0 - 1e-6)
+    line = torch.bucketize(places, boundaries, right=True)
+    return (line[:, None] * side + line[None]).flatten()
+
+
+class Attention(Packable):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        e, self.head_dim = config.hidden_size, config.hidden_size // config.num_heads
+        self.q_proj, self.k_proj, self.v_proj, self.out_proj = (nn.Linear(e, e) for _ in range(4))
+        self.qkv: PackedLinear | None = None
+
+    def pack(self) -> None:
+        self.qkv = PackedLinear([self.q_proj, self.k_proj, self.v_proj])
+        del self.q_proj, self.k_proj, self.v_proj
+
+    def forward(self, x: Tensor) -> Tensor:
+        qkv = self.qkv(x).chunk(3, -1) if self.qkv else (self.q_proj(x), self.k_proj(x), self.v_proj(x))
+        q, k, v = (y.unflatten(-1, (-1, self.head_dim)).transpose(1, 2) for y in qkv)
+        return self.out_proj(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+class MLP(Packable):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.fc1: nn.Module = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def pack(self) -> None:
+        self.fc1 = PackedLinear([self.fc1], "gelu_tanh")
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.fc1(x) if isinstance(self.fc1, PackedLinear) else F.gelu(self.fc1(x), approximate="tanh")
+        y: Tensor = self.fc2(inner)
+        return y
+
+
+class Layer(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layer_norm1 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.self_attn = Attention(config)
+        self.layer_norm2 = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(self.layer_norm1(x))
+        return x + self.mlp(self.layer_norm2(x))
+
+
+class Encoder(nn.Module):
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+
+
+class Tower(nn.Module):
+    """SigLIP: tiles [n, 3, tile, tile] -> patches [n, p, e]."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.embeddings = Embeddings(config)
+        self.encoder = Encoder(config)
+        self.post_layernorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        x = self.embeddings(tiles)
+        for layer in self.encoder.layers:
+            x = layer(x)
+        return self.post_layernorm(x)
+
+
+class Projection(nn.Module):
+    def __init__(self, size: int, out: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(size, out, bias=False)
+
+
+class Connector(nn.Module):
+    """Squares of patches side by side in one vector, projected: [n, p, e] -> [n, p / scale_factor^2, h]."""
+
+    def __init__(self, config: VisionConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.scale = config.scale_factor
+        self.modality_projection = Projection(config.hidden_size * self.scale**2, hidden_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, p, e = x.shape
+        s, side = self.scale, int(p**0.5)
+        squares = x.view(n, side // s, s, side // s, s, e).transpose(2, 3)
+        tokens: Tensor = self.modality_projection.proj(squares.reshape(n, p // s**2, s * s * e))
+        return tokens
+
+
+class Vision(nn.Module):
+    """Vision tower and connector: tiles [n, 3, tile, tile] in -1..1 -> image tokens [n, image_seq_len, h]."""
+
+    def __init__(self, config: VisionConfig, hidden_size: int) -> None:
+        super().__init__()
+        self.vision_model = Tower(config)
+        self.connector = Connector(config, hidden_size)
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        image: Tensor = self.connector(self.vision_model(tiles))
+        return image

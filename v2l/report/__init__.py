@@ -1,0 +1,1 @@
+"""Pages, plots and text tables, from figures that others measured."""

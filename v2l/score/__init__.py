@@ -1,0 +1,1 @@
+"""How good an answer is: text scores, statistics over clips, a judge."""

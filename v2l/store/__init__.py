@@ -1,0 +1,1 @@
+"""Names -> files: the Hub, pins, released pickles in and out."""

@@ -1,0 +1,180 @@
+"""What a batch of clips costs: cross-entropy on the targets, divergence from the base that has the video in its prompt.
+
+Every turn of a clip is put to the clip's one adapter in the very prompt `ask` uses (METHOD section 7), each in a row of
+its own. Only the tokens of the answer count, with the one that ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from v2l.config import Decoding, Recipe
+from v2l.errors import ModelError
+from v2l.manifest import Item
+from v2l.model.base import Base
+from v2l.model.generate import END, Reply
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.prompt import question_prompt
+from v2l.model.text import TextStack
+from v2l.train.batches import Example, Watched
+from v2l.train.forward import LayerPair, embed, logits, see, think
+from v2l.train.joined import adapters, context_features, padded
+
+TILES_AT_ONCE = 64
+"""Tiles that go through the vision tower together."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """b prompts with their answers, filled up on the right; nothing before the filling sees it."""
+
+    ids: Tensor
+    """[b, s]"""
+    target: Tensor
+    """[m], places in ids.flatten() whose next token is to be told."""
+    labels: Tensor
+    """[m], those tokens."""
+
+
+def rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], device: torch.device) -> Rows:
+    ids = padded([[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)])
+    width = ids.shape[1]
+    target = [row * width + len(prompt) - 1 + i
+              for row, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)) for i in range(len(answer))]
+    labels = [token for answer in answers for token in answer]
+    return Rows(ids.to(device), torch.tensor(target, device=device), torch.tensor(labels, device=device))
+
+
+def cross_entropy(found: Tensor, labels: Tensor) -> Tensor:
+    """Logits [m, vocabulary], tokens [m] -> the sum over tokens."""
+    return F.cross_entropy(found, labels, reduction="sum")
+
+
+def divergence(found: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || found) of logits [m, vocabulary], summed over tokens."""
+    return F.kl_div(found.log_softmax(-1), teacher.log_softmax(-1), log_target=True, reduction="sum")
+
+
+def target_ids(base: Base, text: str) -> list[int]:
+    """The tokens of an answer as the model is to write them after `Assistant:`, and the one that ends it."""
+    return base.encode(f" {text.strip()}{END}")
+
+
+@dataclass(frozen=True)
+class InContext:
+    """What the base is asked with a clip in its prompt: the tokens of each turn's prompt, the image tokens in them."""
+
+    prompts: list[list[int]]
+    image_tokens: Tensor
+    """[.., h]"""
+
+
+class Objective:
+    """Examples -> (loss summed over the tokens that count, how many these are).
+
+    `base` gives prompts and tokens, `model` is the frozen transformers model of the same folder.
+    """
+
+    def __init__(self, base: Base, model: Any, hyper: Hypernetwork, recipe: Recipe) -> None:
+        self.base, self.model, self.hyper, self.recipe = base, model, hyper, recipe
+        self._told: dict[tuple[Item, int], list[int]] = {}
+        """What the base answered, where there are no targets."""
+        if recipe.self_distill:
+            base.text = _text_stack(base, model)
+
+    def __call__(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
+        segments = [segment for example in examples for segment in example.segments]
+        seen = [self.see(segment) for segment in segments]
+        pairs = self.pairs(segments, seen, [len(example.segments) for example in examples])
+        turns = [(number, turn) for number, example in enumerate(examples) for turn in example.item.turns]
+        videos = self._in_context(examples, seen) if self.recipe.taught else []
+        if self.recipe.self_distill:
+            answers = [ids for example, video in zip(examples, videos, strict=True)
+                       for ids in self._own_answers(example, video)]
+        else:
+            answers = [target_ids(self.base, text) for example in examples for text in example.targets]
+        packed = rows([self.base.encode(question_prompt(turn.prompt)) for _, turn in turns], answers, self.base.device)
+        found = self.logits(packed, pairs, [number for number, _ in turns])
+        loss = found.new_zeros(()) if self.recipe.self_distill else cross_entropy(found, packed.labels)
+        if self.recipe.taught:
+            loss = loss + (self.recipe.kl or 1.0) * divergence(found, self._teacher(videos, answers))
+        return loss, len(packed.labels)
+
+    @torch.no_grad()
+    def see(self, watched: Watched) -> Tensor:
+        """Its image tokens [tiles * image_seq_len, h]."""
+        found = []
+        for tiles in torch.from_numpy(watched.tiles).split(TILES_AT_ONCE):
+            pixels = tiles.to(self.base.device).permute(0, 3, 1, 2).float()
+            found.append(see(self.model, ((pixels / 255 - 0.5) / 0.5).to(self.base.dtype))[1])
+        image_tokens = torch.cat(found)
+        if image_tokens.shape[1] != self.base.image_seq_len:
+            raise ModelError(f"The base in {self.base.folder} gives {image_tokens.shape[1]} image tokens where its "
+                             f"processor configuration promises {self.base.image_seq_len}.")
+        return image_tokens.flatten(0, 1)
+
+    def pairs(self, segments: Sequence[Watched], seen: Sequence[Tensor], parts: Sequence[int]) -> list[LayerPair]:
+        """The adapters of clips that have so many segments each."""
+        prompts = [self.base.encode(segment.prompt(self.base.image_seq_len)) for segment in segments]
+        return adapters(self.hyper, *context_features(self.model, prompts, torch.cat(list(seen))), parts)
+
+    def logits(self, packed: Rows, pairs: Sequence[LayerPair], clips: Sequence[int]) -> Tensor:
+        """Of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""
+        hidden = think(self.model, embed(self.model, packed.ids), adapters=[(A[clips], B[clips]) for A, B in pairs],
+                       checkpointing=self.recipe.checkpointing)
+        return logits(self.model, hidden.flatten(0, 1)[packed.target]).float()
+
+    # What the base says with the video in its prompt.
+
+    def _in_context(self, examples: Sequence[Example], seen: Sequence[Tensor]) -> list[InContext]:
+        found, first = [], 0
+        for example in examples:
+            whole = example.whole
+            assert whole is not None
+            image_tokens = seen[first] if whole is example.segments[0] else self.see(whole)
+            prompts = [self.base.encode(whole.prompt(self.base.image_seq_len, turn.prompt, generate=True))
+                       for turn in example.item.turns]
+            found.append(InContext(prompts, image_tokens))
+            first += len(example.segments)
+        return found
+
+    def _own_answers(self, example: Example, video: InContext) -> list[list[int]]:
+        """What the base answers to each turn, word by word the likeliest; made once for each."""
+        limit, found = Decoding(), []
+        for number, prompt in enumerate(video.prompts):
+            place = example.item, number
+            if place not in self._told:
+                reply = Reply(self.base, self.base.embed(prompt, video.image_tokens), limit, prompt_tokens=len(prompt),
+                              visual_tokens=len(video.image_tokens), started=time.perf_counter())
+                ids = reply.finish().ids
+                self._told[place] = ids if len(ids) == limit.max_new_tokens else [*ids, self.base.token(END)]
+            found.append(self._told[place])
+        return found
+
+    @torch.no_grad()
+    def _teacher(self, videos: Sequence[InContext], answers: Sequence[list[int]]) -> Tensor:
+        """`logits` of the base with the video in its prompt, clip by clip: these prompts are long."""
+        found, first = [], 0
+        for video in videos:
+            count = len(video.prompts)
+            packed = rows(video.prompts, answers[first : first + count], self.base.device)
+            hidden = think(self.model, embed(self.model, packed.ids, video.image_tokens.repeat(count, 1)))
+            found.append(logits(self.model, hidden.flatten(0, 1)[packed.target]).float())
+            first += count
+        return torch.cat(found)
+
+
+def _text_stack(base: Base, model: Any) -> TextStack:
+    """The product's text stack on the model's own weights, which it shares: it can generate."""
+    with torch.device("meta"):
+        stack = TextStack(base.text_config)
+    weights = {**model.model.text_model.state_dict(), "lm_head.weight": model.lm_head.weight.detach()}
+    stack.load_state_dict(weights, assign=True)
+    return stack.requires_grad_(False).eval()
