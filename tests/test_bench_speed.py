@@ -30,8 +30,9 @@ from v2l.bench.speed.jobs import NoFigures, cold_start, run_job
 from v2l.bench.speed.journal import Journal
 from v2l.bench.speed.machine import Machine
 from v2l.bench.speed.report import speed_page
-from v2l.bench.speed.sweep import Setting, Sweep, machine, sweep, worker
-from v2l.bench.speed.sweep import sweep as speed
+from v2l.bench.speed import machine, worker
+from v2l.bench.speed import sweep as speed
+from v2l.bench.speed.sweep import Setting, Sweep, sweep
 from v2l.bench.speed.tables import comparison_text, sweep_text
 from v2l.bench.speed.words import count_text, lasting_text
 from v2l.config import HypernetConfig, Sampling

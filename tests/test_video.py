@@ -22,7 +22,7 @@ from support.videos import number, numbered, silence, write
 
 from v2l.config import Sampling
 from v2l.errors import UsageError, V2LError, VideoError
-from v2l.video.clip import decode as decoding
+from v2l.video import decode as decoding
 from v2l.video.clip import find_videos, frame_indices, open_clip, source_record
 from v2l.video.track import Track, read_track
 
