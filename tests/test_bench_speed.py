@@ -22,6 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.adapter.file import save
+from v2l.bench.speed import machine, worker
+from v2l.bench.speed import sweep as speed
 from v2l.bench.speed.cells import Cell, Cold, InPrompt, Missing, Plan, Throughput, Watched
 from v2l.bench.speed.compare import Comparison, Way
 from v2l.bench.speed.drawn import draw, length
@@ -30,17 +32,15 @@ from v2l.bench.speed.jobs import NoFigures, cold_start, run_job
 from v2l.bench.speed.journal import Journal
 from v2l.bench.speed.machine import Machine
 from v2l.bench.speed.report import speed_page
-from v2l.bench.speed import machine, worker
-from v2l.bench.speed import sweep as speed
 from v2l.bench.speed.sweep import Setting, Sweep, sweep
 from v2l.bench.speed.tables import comparison_text, sweep_text
-from v2l.bench.speed.words import count_text, lasting_text
 from v2l.config import HypernetConfig, Sampling
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.model.prompt import tile_grid
 from v2l.report import plots
 from v2l.video.clip import frame_indices, open_clip
+from v2l.wording import count_text, lasting_text
 
 MACHINE = Machine("A <fast> CPU", "cpu", 2, 2, 24 * 10**9, 0.85e12, 0.3e12, 20e9)
 SHAPES_500M = Shapes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,

@@ -25,9 +25,8 @@ from support.videos import write
 
 from v2l import many as bulk
 from v2l.adapter.file import load
-from v2l.cli.bar import Bar, Pace, clock
+from v2l.cli.bar import Bar, Pace
 from v2l.cli.console import Console
-from v2l.cli.describe import shortened
 from v2l.cli.plan import plan
 from v2l.cli.shard import Shard, parse_shard
 from v2l.config import Sampling
@@ -36,6 +35,7 @@ from v2l.errors import OutputError, UsageError, VideoError
 from v2l.many import Failed, Job, Made, Settings, ingest_all
 from v2l.system.files import replacing
 from v2l.video.clip import Clip, Frame, open_clip
+from v2l.wording import clock, shortened
 
 VIDEOS = REFERENCE / "videos"
 

@@ -22,11 +22,12 @@ from support.processes import ROOT, Beside, files_no_larger_than
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
-from v2l.model.folder import cache_dir, check_base, read_header, sha256_of
+from v2l.model.folder import check_base, read_header
 from v2l.store import released as convert
 from v2l.store.pickles import Record
 from v2l.store.released import read_pickle
 from v2l.store.resolve import check_fit, find_base, find_hypernetwork
+from v2l.system.cache import cache_dir, sha256_of
 
 Edit = Callable[[dict[str, Any]], object]
 
@@ -101,7 +102,7 @@ def test_conversion_happens_once_and_gives_the_same_bytes(
     assert first.weights.is_relative_to(home / "v2l")
     with monkeypatch.context() as patch:
         patch.setattr(convert, "read_released", lambda _: pytest.fail("converted again"))
-        patch.setattr("v2l.model.folder.hash_of", lambda _: pytest.fail("hashed again"))
+        patch.setattr("v2l.system.cache.hash_of", lambda _: pytest.fail("hashed again"))
         assert convert_file(reference / "hypernetwork.pt") == first
     monkeypatch.setenv("V2L_CACHE", str(home / "moved"))
     again = convert_file(reference / "hypernetwork.pt")

@@ -18,9 +18,8 @@ from support.cli import MAKE, MODEL, REFERENCE, documents, environment, process,
 import v2l
 from v2l.adapter.file import load, save
 from v2l.cli.console import clean
-from v2l.cli.describe import size_text
 from v2l.cli.options import parse_time
-from v2l.wording import time_text
+from v2l.wording import size_text, time_text
 
 HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
 

@@ -19,13 +19,13 @@ from v2l.bench.quality.page import quality_page
 from v2l.bench.quality.plan import Asked, Setting, collect
 from v2l.bench.quality.score import Judging
 from v2l.bench.quality.table import bench_text
-from v2l.bench.speed.words import lasting_text
 from v2l.engine import Engine
 from v2l.errors import ModelError
 from v2l.manifest import read_manifest
 from v2l.report import page
 from v2l.report.forest import Interval, forest_plot
 from v2l.video.clip import open_clip
+from v2l.wording import lasting_text
 
 SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=16)
 SVG = "{http://www.w3.org/2000/svg}"

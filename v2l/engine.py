@@ -16,7 +16,6 @@ from torch import Tensor
 import v2l
 from v2l.adapter.file import Adapter, Label, single
 from v2l.adapter.record import Record, singles
-from v2l.cli.describe import shortened
 from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.model.base import Base, choose_device, choose_dtype
@@ -27,10 +26,11 @@ from v2l.model.packed import pack
 from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
 from v2l.model.text import Cache, LayerAdapter
 from v2l.model.weights import opened
-from v2l.store.hub import Progress
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
+from v2l.system.progress import Progress
 from v2l.video.clip import Clip, is_source, open_clip, span
+from v2l.wording import shortened
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,13 @@ from typing import TYPE_CHECKING
 import v2l
 from v2l.adapter.file import MAX_HEADER, Adapter, load, save
 from v2l.adapter.join import join, slice_segments
-from v2l.adapter.record import Record, encode
+from v2l.adapter.record import Record
 from v2l.config import DECODED_AHEAD, MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
 from v2l.system.ahead import ahead
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import alone
+from v2l.system.strict_json import encode
 from v2l.video.clip import SLACK, Clip, Frame, open_clip, span
 from v2l.video.decode import Decoder
 from v2l.video.scenes import scene_edges
@@ -36,7 +37,7 @@ from v2l.wording import clock_seconds
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.store.hub import Progress
+    from v2l.system.progress import Progress
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 

@@ -25,7 +25,7 @@ from v2l.adapter.record import Piece, Record, combine, singles
 from v2l.errors import UsageError
 
 if TYPE_CHECKING:
-    from v2l.store.hub import Progress
+    from v2l.system.progress import Progress
 
 Matrix = npt.NDArray[np.float64]
 

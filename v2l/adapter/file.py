@@ -26,9 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
-from v2l.adapter.record import VERSIONS, Invalid, Record, check, decode, encode, is_unicode, needed_version
+from v2l.adapter.record import VERSIONS, Record, check, needed_version
 from v2l.errors import AdapterError
 from v2l.system.files import replacing
+from v2l.system.strict_json import Invalid, decode, encode, is_unicode
 
 FORMAT = "v2lora"
 MAX_HEADER = 8 << 20

@@ -17,8 +17,9 @@ import numpy as np
 
 from v2l.adapter.dtypes import Array, from_float32, to_float32
 from v2l.adapter.file import Adapter
-from v2l.adapter.record import Piece, Record, combine, encode, pieces
+from v2l.adapter.record import Piece, Record, combine, pieces
 from v2l.errors import AdapterError, UsageError
+from v2l.system.strict_json import encode
 
 
 @dataclass(frozen=True)

@@ -19,73 +19,22 @@ Fields nobody here knows are kept. `metadata` stands for the safetensors file's 
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from v2l.system.strict_json import Invalid, check_depth, encode, is_finite, is_positive, is_unicode
+
 VERSIONS = "1", "2"
 """Of the format; which one a record needs is `needed_version`."""
-MAX_DEPTH = 32
-"""Of nested JSON; our own documents need 5."""
 
 Record = dict[str, Any]
-
-
-class Invalid(ValueError):
-    """Why something is not of this format, as the end of a sentence; who catches it adds the file's name."""
 
 
 def needed_version(record: Record) -> str:
     """Of the format that can hold this record: files that need no more stay readable by every v2l."""
     return VERSIONS["compressed" in record]
-
-
-def encode(value: Any) -> str:
-    """The one way we write a value as JSON: sorted, compact, ASCII (file names may hold undecodable bytes)."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def decode(text: bytes | str, what: str = "its header") -> Any:
-    """JSON without its laxities: no duplicate keys, no NaN or infinity, no bottomless nesting. Raises Invalid, which
-    calls it `what`."""
-    try:
-        value = json.loads(
-            text.decode("utf-8") if isinstance(text, bytes) else text,
-            object_pairs_hook=_object, parse_float=_number, parse_constant=_number)
-        check_depth(value)
-    except Invalid as error:
-        raise Invalid(f"{what} {error}") from None
-    except (ValueError, RecursionError) as error:
-        raise Invalid(f"{what} is not valid JSON") from error
-    return value
-
-
-def _object(pairs: list[tuple[str, Any]]) -> Record:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise Invalid("names a key twice")
-    return value
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise Invalid("holds a number that is not finite")
-    return value
-
-
-def check_depth(value: Any) -> None:
-    """Raises Invalid where containers are nested too deep to be handled safely; does not recurse itself."""
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        containers = [x for x in level if isinstance(x, (dict, list))]
-        level = [y for x in containers for y in (x.values() if isinstance(x, dict) else x)]
-        if not level:
-            return
-    raise Invalid("is nested too deep")
 
 
 # The fields and what each must be.
@@ -97,23 +46,8 @@ def _text(x: Any) -> bool:
     return isinstance(x, str) and x != ""
 
 
-def is_unicode(x: Any) -> bool:
-    """A text without half a surrogate pair, which other readers of safetensors refuse."""
-    return isinstance(x, str) and x.encode(errors="ignore").decode() == x
-
-
-def _finite(x: Any) -> bool:
-    """A number that fits a float; JSON's integers have no bound of their own."""
-    return isinstance(x, (int, float)) and not isinstance(x, bool) and -1e300 < x < 1e300
-
-
 def _count(x: Any) -> bool:
     return isinstance(x, int) and not isinstance(x, bool) and 0 <= x < 2**63
-
-
-def is_positive(x: Any) -> bool:
-    """A number above 0 that fits a float."""
-    return _finite(x) and x > 0
 
 
 def _positive_count(x: Any) -> bool:
@@ -121,7 +55,7 @@ def _positive_count(x: Any) -> bool:
 
 
 def _not_negative(x: Any) -> bool:
-    return _finite(x) and x >= 0
+    return is_finite(x) and x >= 0
 
 
 def _metadata(x: Any) -> bool:
@@ -135,7 +69,7 @@ def _span(x: Any) -> bool:
 
 def _measured(x: Any) -> bool:
     """Products and sums of such numbers stay finite."""
-    return _finite(x) and 0 <= x < 1e100
+    return is_finite(x) and 0 <= x < 1e100
 
 
 def _compute(x: Any) -> bool:
@@ -160,8 +94,8 @@ _SOURCE: Schema = {
     "height": _count, "size": _count, "sha256": _text,
 }
 _SEGMENT: Schema = {
-    "source": _count, "start": _finite, "end": _finite,
-    "timestamps": lambda x: isinstance(x, list) and len(x) > 0 and all(map(_finite, x)),
+    "source": _count, "start": is_finite, "end": is_finite,
+    "timestamps": lambda x: isinstance(x, list) and len(x) > 0 and all(map(is_finite, x)),
     "rank": _span,
 }
 _BLOCK: Schema = {

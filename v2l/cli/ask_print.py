@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.cli.ask_inputs import Range, read_adapter
 from v2l.cli.console import Console, Failures, harmless, is_terminal, one_line, report, write, write_json
-from v2l.cli.describe import shortened
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
 from v2l.system.interrupts import Terminated
+from v2l.wording import shortened
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter

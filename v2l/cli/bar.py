@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2l.cli.describe import shortened, size_text
+from v2l.wording import clock, shortened, size_text
 
 _TELLING = 3.0
 """Seconds from which on the frames of the first of many things tell how long all will take."""
@@ -116,7 +116,3 @@ class Bar:
         return "/".join(size_text(n) if large else str(n) for n in (self._done, self._of) if n is not None)
 
 
-def clock(seconds: float) -> str:
-    """0:05, 12:30, 1h02."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"

@@ -6,33 +6,15 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import Record, encode, pieces, singles
+from v2l.adapter.record import Record, pieces, singles
 from v2l.cli.timeline import draw
-from v2l.wording import time_text
+from v2l.system.strict_json import encode
+from v2l.wording import size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
-    from v2l.model.folder import Verified
     from v2l.store.resolve import Availability
-
-
-def size_text(size: float) -> str:
-    """Bytes for people: 8.1 MB."""
-    if size < 1000:
-        return f"{size:.0f} bytes"
-    for unit in ("kB", "MB"):
-        size /= 1000
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-    return f"{size / 1000:.3g} GB"
-
-
-def shortened(text: str, room: int) -> str:
-    """At most `room` characters; the end stays, where a name differs from its neighbours."""
-    if len(text) <= room:
-        return text
-    front = (room - 1) // 2
-    return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
+    from v2l.system.cache import Verified
 
 
 MOST_TEXT = 4000

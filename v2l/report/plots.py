@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, NewType
 
+from v2l.wording import number_text
+
 Html = NewType("Html", str)
 """Markup, with whatever text it holds escaped."""
 
@@ -28,16 +30,6 @@ _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u20
 def escape(text: str) -> Html:
     """Any text as markup."""
     return Html(html.escape(_NO_TEXT.sub("\ufffd", text)))
-
-
-def number_text(value: float) -> str:
-    """20M, 10k, 1,024, 37, 3.5, 0.053."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size and abs(value) >= 9999.5:
-            return f"{value / size:,.3g}{sign}"
-    if value == 0 or abs(value) >= 99.5:
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if abs(value) >= 0.001 else f"{value:.0e}"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from typing import Any
 from v2l.errors import ModelError
 from v2l.model.folder import missing_files, plain_loading, weight_names
 from v2l.store import hub
-from v2l.store.hub import Progress, Repo
+from v2l.store.hub import Repo
+from v2l.system.progress import Progress
 
 INSTRUCTIONS = """\
 You grade an answer about a video. People who saw the video wrote the references.

@@ -20,12 +20,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from v2l.errors import ModelError
-from v2l.model.folder import hash_of
-from v2l.model.folder import remember as remember_hash
+from v2l.system.cache import hash_of
+from v2l.system.cache import remember as remember_hash
 from v2l.system.files import LEFT_OVER, replacing
-
-Progress = Callable[[str, int, int | None], None]
-"""Called with (what is under way, how much is done, of how much or None): bytes of a file coming in, frames seen."""
+from v2l.system.progress import Progress
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@((?!/|.*\.\.)[\w./-]+))?")
 """A revision names a file of the cache; that must not lead out of it."""

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from v2l.errors import ModelError
-from v2l.model.folder import Verified, cache_dir, caching, hash_of, sha256_of
 from v2l.store.hub import Repo
+from v2l.system.cache import Verified, cache_dir, caching, hash_of, sha256_of
 
 
 @dataclass(frozen=True)

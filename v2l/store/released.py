@@ -22,26 +22,21 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import is_positive
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
 from v2l.model.folder import (
     SHOWN,
     Shapes,
-    Verified,
-    cache_dir,
-    caching,
     check_hypernetwork,
     differences,
-    hash_of,
     hypernetwork_shapes,
     listed,
     read_hypernet_config,
     read_json,
-    remember,
-    sha256_of,
 )
 from v2l.store.pickles import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
+from v2l.system.cache import Verified, cache_dir, caching, hash_of, remember, sha256_of
+from v2l.system.strict_json import is_positive
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,13 +21,14 @@ from v2l.model.folder import (
     missing_files,
     read_header,
     read_hypernet_config,
-    sha256_of,
     weight_names,
 )
 from v2l.store import hub
-from v2l.store.hub import NotOnHub, Progress, Repo
+from v2l.store.hub import NotOnHub, Repo
 from v2l.store.pins import is_damaged, keep, pinned
 from v2l.store.released import converted
+from v2l.system.cache import sha256_of
+from v2l.system.progress import Progress
 
 TINY_ID = "v2l/tiny"
 TINY_FOLDER = Path(v2l.__file__).parent / "tiny" / "weights"

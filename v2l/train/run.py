@@ -21,10 +21,10 @@ from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.folder import read_json
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.text import TextConfig
-from v2l.store.hub import Progress
 from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
+from v2l.system.progress import Progress
 from v2l.train.batches import Clips, Watcher
 from v2l.train.forward import load_frozen
 from v2l.train.items import digest, sort_out

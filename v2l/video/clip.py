@@ -18,7 +18,7 @@ import numpy as np
 
 from v2l.config import Sampling
 from v2l.errors import UsageError, VideoError
-from v2l.model.folder import hash_of
+from v2l.system.cache import hash_of
 from v2l.video.decode import Decoder
 from v2l.video.track import Track, read_track
 

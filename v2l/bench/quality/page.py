@@ -26,12 +26,12 @@ from v2l.bench.quality.words import (
     summary_text,
     title_text,
 )
-from v2l.bench.speed.words import lasting_text, times_text
 from v2l.config import Comparing
 from v2l.report import page
 from v2l.report.forest import Interval, forest_plot
 from v2l.report.page import Heat
 from v2l.report.plots import Axis, Html, Line, Point, line_plot
+from v2l.wording import lasting_text, times_text
 
 _COLORS = {"equivalent": 0, "better": 2, "non-inferior": 0, "inferior": 1, "worse": 1, "inconclusive": 5}
 """Of a verdict, which is printed too."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from v2l.bench.quality.finetuned import Learned, Tuned
 from v2l.bench.quality.results import Margins, Quality, Table
 from v2l.bench.quality.sweep import Cell
-from v2l.bench.speed.words import lasting_text
 from v2l.config import Comparing
 from v2l.score.stats import Paired
+from v2l.wording import lasting_text
 
 ARM_NAMES = {"adapter": "adapter", "direct": "direct", "budget": "fewer frames", "none": "no video"}
 METRIC_NAMES = {"judge": "judge", "token_f1": "token F1", "exact": "exact", "rouge_l": "ROUGE-L",

@@ -8,19 +8,11 @@ import v2l
 from v2l.bench.speed.amortization import pays_after
 from v2l.bench.speed.cells import Cell, InPrompt, Missing, Plan, Watched
 from v2l.bench.speed.sweep import Sweep
-from v2l.bench.speed.words import (
-    count_text,
-    edges_text,
-    lasting_text,
-    machine_text,
-    missing_text,
-    speeds_text,
-    times_text,
-)
-from v2l.cli.describe import size_text
+from v2l.bench.speed.words import edges_text, machine_text, missing_text, speeds_text
 from v2l.report import page
 from v2l.report.page import Heat
-from v2l.report.plots import Axis, Callout, Html, Line, Point, line_plot, number_text
+from v2l.report.plots import Axis, Callout, Html, Line, Point, line_plot
+from v2l.wording import count_text, lasting_text, number_text, size_text, times_text
 
 _GB = 1e9
 _HATCHED = "Hatched: not measured, and about how long that would take."

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from v2l.bench.speed.cells import Cell, InPrompt, Missing, Watched
-from v2l.bench.speed.words import count_text, lasting_text, machine_text, missing_text, speeds_text
-from v2l.cli.describe import size_text
+from v2l.bench.speed.words import machine_text, missing_text, speeds_text
+from v2l.wording import count_text, lasting_text, size_text
 
 if TYPE_CHECKING:
     from v2l.bench.speed.compare import Comparison, Way

@@ -6,33 +6,7 @@ from collections.abc import Sequence
 
 from v2l.bench.speed.cells import Missing
 from v2l.bench.speed.machine import Machine
-from v2l.cli.describe import size_text
-
-
-def count_text(value: float | None) -> str:
-    """26.1k or 1,024 or 33 or 7.3; nothing for None."""
-    if value is None:
-        return ""
-    if value >= 9999.5:
-        return f"{value / 1000:.3g}k"
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
-
-
-def times_text(value: float | None) -> str:
-    """17×; nothing for None."""
-    return f"{count_text(value)}×" if value is not None else ""
-
-
-def lasting_text(seconds: float) -> str:
-    """2.1 ms, 0.53 s, 12 s, 4.5 min, 2 h."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.2g} ms"
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.2g} min" if minutes < 9.95 else f"{minutes:.0f} min"
-    return f"{minutes / 60:.2g} h" if minutes < 9.95 * 60 else f"{minutes / 60:,.0f} h"
+from v2l.wording import lasting_text, size_text
 
 
 def edges_text(edges: Sequence[int]) -> str:
