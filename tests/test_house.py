@@ -1,0 +1,83 @@
+"""The plan of the house: which room may import which, no circles, no file too long, one meaning a name."""
+
+from __future__ import annotations
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FLOORS = (
+    ("errors", "config", "wording"),
+    ("system",),
+    ("manifest", "video", "adapter"),
+    ("model",),
+    ("store",),
+    ("engine",),
+    ("segments", "strategies"),
+    ("many",),
+    ("report", "score"),
+    ("train",),
+    ("tiny",),
+    ("bench",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up. A room imports from the floors below its own, and from itself."""
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Dotted name -> file of every module of v2l."""
+    names = {}
+    for file in sorted((ROOT / "v2l").rglob("*.py")):
+        parts = file.relative_to(ROOT).with_suffix("").parts
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return names
+
+
+@cache
+def tree(module: str) -> ast.Module:
+    return ast.parse(modules()[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(module: str) -> frozenset[str]:
+    """The modules of v2l that a module imports: at its top, inside functions, and for types only."""
+    found: set[str] = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {name.name for name in node.names if name.name.split(".")[0] == "v2l"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            if (node.module or "").split(".")[0] == "v2l":
+                full = [f"{node.module}.{name.name}" for name in node.names]
+                found |= {name if name in modules() else str(node.module) for name in full}
+    return frozenset(found)
+
+
+def room(module: str) -> str:
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_every_room_has_its_floor() -> None:
+    assert {room(module) for module in modules()} - {""} == FLOOR.keys()
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_imports_go_down(module: str) -> None:
+    """`v2l` itself (its version, and the names it hands out) may be imported by all."""
+    for other in imports(module):
+        assert other in modules(), f"{module} imports {other}, which is not there"
+        if room(module) and room(other) and room(other) != room(module):
+            assert FLOOR[room(other)] < FLOOR[room(module)], f"{module} imports {other}, which stands above it"
+
+
+def test_no_file_is_too_long_and_no_room_too_full() -> None:
+    lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in modules().values()}
+    assert {file: length for file, length in lengths.items() if length > 400} == {}
+    entries = [path.name for path in (ROOT / "v2l").iterdir() if path.name != "__pycache__"]
+    assert len(entries) <= 24, sorted(entries)
