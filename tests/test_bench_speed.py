@@ -308,7 +308,7 @@ def test_a_cell_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 
 def test_memory_that_does_not_suffice_ends_only_the_worker(tmp_path: Path) -> None:
-    code = ("import torch; from v2l.bench import worker; worker.free_memory = lambda: 3 << 30\n"
+    code = ("import torch; from v2l.bench.speed import worker; worker.free_memory = lambda: 3 << 30\n"
             "worker.perform = lambda job: {'size': torch.ones(1 << 30).nbytes}\n"
             "worker.main()")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "found.json")], input='{"device": "cpu"}',

@@ -38,8 +38,8 @@ KILL = "import os, signal; os.kill(os.getpid(), signal.{})\n"
 
 def ended(code: str, cwd: Path, prepare: Callable[[], object] = heed_interrupts, **files: str) -> tuple[int, str]:
     """Exit status and stderr of `v2l --version`, where `v2l.cli.app` is replaced by a module that runs `code`."""
-    (cwd / "v2l").mkdir()
-    for name, text in {"cli": f"def main():\n    {code}", **files}.items():
+    (cwd / "v2l" / "cli").mkdir(parents=True)
+    for name, text in {"cli/__init__": "", "cli/app": f"def main():\n    {code}", **files}.items():
         (cwd / "v2l" / f"{name}.py").write_text(text)
     program = f"import v2l; v2l.__path__.insert(0, {str(cwd / 'v2l')!r}); from v2l.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", program], env=environment(), capture_output=True, text=True,
@@ -52,7 +52,7 @@ def ended(code: str, cwd: Path, prepare: Callable[[], object] = heed_interrupts,
     (KILL.format("SIGINT"), {}, 130, "Interrupted.\n"),
     (KILL.format("SIGTERM"), {}, 143, "Terminated.\n"),
     (KILL.format("SIGHUP"), {}, 143, "Terminated.\n"),
-    ("", {"cli": KILL.format("SIGINT") + "def main(): import time; time.sleep(20)"}, 130, "Interrupted.\n"),
+    ("", {"cli/app": KILL.format("SIGINT") + "def main(): import time; time.sleep(20)"}, 130, "Interrupted.\n"),
     # A module that swallows whatever is raised while it is imported.
     ("import v2l.deaf, time; time.sleep(20)", {"deaf": f"try:\n    {KILL.format('SIGINT')}except BaseException: pass"},
      130, "Interrupted.\n"),
