@@ -100,7 +100,7 @@ def test_closed_streams(tmp_path: Path) -> None:
     Path(__file__).with_name("number").write_text(str(file))
     print("a message", file=__import__("sys").stderr)"""
     status, _ = ended(code, tmp_path, lambda: (os.close(0), os.close(2)))
-    assert status == 0 and int((tmp_path / "v2l" / "number").read_text()) > 2
+    assert status == 0 and int((tmp_path / "v2l" / "cli" / "number").read_text()) > 2
 
 
 @pytest.mark.parametrize("words", [("--version",), ("--help",), ("ask", "--help")], ids=" ".join)
