@@ -14,9 +14,9 @@ from support.cli import MAKE, MODEL, documents, process, refused, run
 
 from v2l.config import MOST_SEGMENTS, Sampling, Scenes
 from v2l.errors import UsageError, VideoError
-from v2l.segments import regular
 from v2l.video.clip import open_clip
-from v2l.video.scenes import choose
+from v2l.video.cuts import regular
+from v2l.video.scenes import chosen_cuts
 
 SLOW = ("8k.mp4", "hour.mkv", "tall.mp4")
 """Seconds to write, and much like others; `python tests/reliability/corpus.py` has them."""
@@ -175,7 +175,7 @@ def test_centuries_are_not_cut_into_minutes() -> None:
     with pytest.raises(UsageError, match="cut longer ones"):
         regular(0, 1e12, 60)
     with pytest.raises(VideoError, match="take a part"):
-        choose([], 0, 1e12, Scenes())
+        chosen_cuts([], 0, 1e12, Scenes())
 
 
 def test_a_damaged_header_ends_no_process(made: Path) -> None:

@@ -13,7 +13,7 @@ from support.videos import number, numbered, write
 
 from v2l.config import Scenes
 from v2l.video.decode import thumbnails
-from v2l.video.scenes import choose, find_cuts, scene_edges
+from v2l.video.scenes import chosen_cuts, find_cuts, scene_edges
 from v2l.video.track import read_track
 
 
@@ -81,16 +81,16 @@ def test_the_first_and_the_last_frames_may_be_cuts(tmp_path: Path) -> None:
 
 def test_the_clearest_cuts_are_taken_and_long_scenes_parted() -> None:
     scenes = Scenes(shortest=10, longest=60)
-    assert choose([], 0, 60, scenes) == []
-    assert choose([(20, 0.5), (25, 0.9), (27, 0.5), (40, 0.1)], 0, 60, scenes) == [25, 40]
-    assert choose([(9.9, 1), (50.1, 1)], 0, 60, scenes) == []  # too near the ends
-    assert choose([(10, 1), (50, 1)], 0, 60, scenes) == [10, 50]
-    assert choose([(30, 1)], 0, 180, scenes) == [30, 80, 130]
-    assert choose([(120, 1)], 100, 161, scenes) == [120]
-    assert choose([(20, 0.5), (25, 0.5)], 0, 60, scenes) == [20]  # the earlier of equals
+    assert chosen_cuts([], 0, 60, scenes) == []
+    assert chosen_cuts([(20, 0.5), (25, 0.9), (27, 0.5), (40, 0.1)], 0, 60, scenes) == [25, 40]
+    assert chosen_cuts([(9.9, 1), (50.1, 1)], 0, 60, scenes) == []  # too near the ends
+    assert chosen_cuts([(10, 1), (50, 1)], 0, 60, scenes) == [10, 50]
+    assert chosen_cuts([(30, 1)], 0, 180, scenes) == [30, 80, 130]
+    assert chosen_cuts([(120, 1)], 100, 161, scenes) == [120]
+    assert chosen_cuts([(20, 0.5), (25, 0.5)], 0, 60, scenes) == [20]  # the earlier of equals
     rng = np.random.default_rng(0)
     cuts = [*zip(rng.uniform(0, 3600, 900), rng.uniform(0, 1, 900), strict=True)]
-    edges = np.array([0, *choose(cuts, 0, 3600, scenes), 3600])
+    edges = np.array([0, *chosen_cuts(cuts, 0, 3600, scenes), 3600])
     assert np.diff(edges).min() >= scenes.shortest - 0.001 and np.diff(edges).max() <= scenes.longest + 0.001
 
 

@@ -25,8 +25,9 @@ from v2l.adapter.join import join
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
-from v2l.segments import Segmented, SegmentSpec, ingest_segments, kept_folder, parse, regular, windows, work_folder
+from v2l.segments import Segmented, ingest_segments, kept_folder, work_folder
 from v2l.video.clip import Clip, open_clip
+from v2l.video.cuts import SegmentSpec, parse_segments, regular, windows
 from v2l.video.decode import Decoder, _Reader
 from v2l.video.track import read_track
 
@@ -48,7 +49,8 @@ def video(tmp_path: Path) -> Path:
 def ingest(engine: Engine, video: Path, text: str = "3s", output: Path | None = None, **options: object) -> Segmented:
     own = {key: options.pop(key) for key in ("start", "end", "frames") if key in options}
     sampling = engine.sampling(**{"frames": 4, **own})
-    return ingest_segments(engine, video, sampling, parse(text), output or video.with_suffix(".v2lora"), **options)
+    output = output or video.with_suffix(".v2lora")
+    return ingest_segments(engine, video, sampling, parse_segments(text), output, **options)
 
 
 def watched(engine: Engine, monkeypatch: pytest.MonkeyPatch, fail_at: float | None = None) -> list[float]:
@@ -80,19 +82,19 @@ def apart(engine: Engine, video: Path, made: Adapter, sampling: Sampling, output
     ("60s", 60), ("90", 90), ("2m", 120), ("1.5h", 5400), ("0.5m", 30), ("12.5", 12.5), ("1:30", 90), ("1:02:03", 3723),
     ("0:01.5", 1.5), ("1", 1), ("scenes", None)])
 def test_ways_to_cut(text: str, seconds: float | None) -> None:
-    assert parse(text) == SegmentSpec(seconds)
+    assert parse_segments(text) == SegmentSpec(seconds)
 
 
 @pytest.mark.parametrize("text", ["", "s", "60 seconds", "1:2:3:4", "1:75", "-5", "nan", "inf", "1e3", "Scenes", "٣"])
 def test_what_is_no_way_to_cut(text: str) -> None:
     with pytest.raises(UsageError, match=r"is no way to cut a video; write a length, such as 60s, 2m or 1:30, or scen"):
-        parse(text)
+        parse_segments(text)
 
 
 @pytest.mark.parametrize("text", ["0", "0.99s", "0:00", "9" * 400])
 def test_lengths_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="at least 1 second"):
-        parse(text)
+        parse_segments(text)
 
 
 @pytest.mark.parametrize(("start", "end", "length", "cuts"), [
@@ -232,7 +234,7 @@ def test_what_is_up_to_date_is_not_made_again(video: Path, monkeypatch: pytest.M
 
 def test_the_segments_own_files(engine: Engine, video: Path, tmp_path: Path) -> None:
     done = ingest(engine, video, "3.5s", keep=True, start=1.0)
-    folder = kept_folder(video.with_suffix(".v2lora"), parse("3.5s"))
+    folder = kept_folder(video.with_suffix(".v2lora"), parse_segments("3.5s"))
     names = ["00h00m01s-00h00m04.500s", "00h00m04.500s-00h00m08s", "00h00m08s-00h00m09.500s"]
     assert folder.name == "film.segments-3.5s" and done.kept == [folder / f"{name}.v2lora" for name in names]
     save(engine.ingest(video, engine.sampling(frames=4, start=4.5, end=8.0)), tmp_path / "window")
@@ -364,11 +366,12 @@ KILLED = """
 import sys, time
 from pathlib import Path
 from v2l.engine import Engine
-from v2l.segments import ingest_segments, parse
+from v2l.segments import ingest_segments
+from v2l.video.cuts import parse_segments
 engine = Engine("tiny", device="cpu", dtype="float32", offline=True)
 print("ready", flush=True)
 for _ in sys.stdin:
-    ingest_segments(engine, Path("film.mp4"), engine.sampling(frames=4), parse("2s"), Path("film.v2lora"),
+    ingest_segments(engine, Path("film.mp4"), engine.sampling(frames=4), parse_segments("2s"), Path("film.v2lora"),
                     progress=lambda *_: time.sleep(0.03))
 """
 

@@ -19,10 +19,11 @@ from v2l.adapter.file import save
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError
-from v2l.segments import SegmentSpec, ingest_segments, work_folder
+from v2l.segments import ingest_segments, work_folder
 from v2l.system import files
 from v2l.system.files import replacing
 from v2l.tiny.clips import scene, solo, write_video
+from v2l.video.cuts import SegmentSpec
 
 EXAMPLES = Path(ROOT) / "examples"
 

@@ -19,12 +19,12 @@ from v2l.errors import VideoError
 from v2l.manifest import Item, Turn
 from v2l.model.generate import END, next_logits
 from v2l.model.prompt import question_prompt
-from v2l.segments import windows
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
 from v2l.train.forward import embed, load_frozen, logits, see, think
 from v2l.train.joined import adapters, context_features
 from v2l.train.objective import Objective, divergence, rows, target_ids
 from v2l.video.clip import open_clip
+from v2l.video.cuts import windows
 
 REFERENCE = Path(__file__).parent / "reference"
 VIDEO = REFERENCE / "videos" / "clip.mp4"

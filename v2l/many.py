@@ -20,7 +20,7 @@ from v2l.video.clip import Clip, Frame, open_clip
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.segments import SegmentSpec
+    from v2l.video.cuts import SegmentSpec
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 import time
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,85 +21,20 @@ import v2l
 from v2l.adapter.file import MAX_HEADER, Adapter, load, save
 from v2l.adapter.join import join, slice_segments
 from v2l.adapter.record import Record
-from v2l.config import DECODED_AHEAD, MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling, Scenes
+from v2l.config import DECODED_AHEAD, Sampling, Scenes
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
 from v2l.system.ahead import ahead
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import alone
 from v2l.system.strict_json import encode
-from v2l.video.clip import SLACK, Clip, Frame, open_clip, span
+from v2l.video.clip import Clip, Frame, open_clip, span
+from v2l.video.cuts import SegmentSpec, frame_at, regular, windows
 from v2l.video.decode import Decoder
 from v2l.video.scenes import scene_edges
-from v2l.wording import clock_seconds
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.system.progress import Progress
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-@dataclass(frozen=True)
-class SegmentSpec:
-    """How a video is cut: every so many seconds, or (None) where its picture changes."""
-
-    length: float | None
-
-    def __str__(self) -> str:
-        return "scenes" if self.length is None else f"{self.length:g}s"
-
-
-def parse(text: str) -> SegmentSpec:
-    """`60s`, `90`, `2m`, `1h`, `1:30`, `1:02:03` or `scenes`. UsageError."""
-    if text == "scenes":
-        return SegmentSpec(None)
-    plain = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text, re.ASCII)
-    seconds = float(plain[1]) * _UNITS[plain[2] or "s"] if plain else clock_seconds(text)
-    if seconds is None:
-        raise UsageError(f"{text!r} is no way to cut a video; write a length, such as 60s, 2m or 1:30, or scenes.")
-    if not SHORTEST_SEGMENT <= seconds < float("inf"):
-        raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long, not {text}.")
-    return SegmentSpec(seconds)
-
-
-# Where to cut.
-
-
-def regular(start: float, end: float, length: float) -> list[float]:
-    """Where to cut [start, end) seconds into segments of a length, the ends left out. They count from the start; a rest
-    shorter than REMNANT of the length stays with the segment before it. UsageError for more than MOST_SEGMENTS."""
-    count = max(1, ceil((end - start) / length - 1e-6))
-    if count > 1 and end - start - (count - 1) * length < REMNANT * length:
-        count -= 1
-    if count > MOST_SEGMENTS:  # a file of a few bytes can say that it lasts for centuries
-        raise UsageError(f"{end - start:.0f} seconds would be {count} segments; cut longer ones.")
-    return [round(start + i * length, 6) for i in range(1, count)]
-
-
-def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampling]:
-    """The sampling of each segment, in time order; together they cover [start, end) of `sampling` without a gap.
-
-    A segment during which no frame begins (the rate may vary) joins the one before it, whose last frame is what shows.
-    """
-    start, end = span(clip.end, sampling)
-    first = [_frame_at(clip, cut) for cut in cuts]
-    edges, taken, stop = [start], _frame_at(clip, start), _frame_at(clip, end)
-    for cut, place in zip(cuts, first, strict=True):
-        if taken < place < stop:
-            edges.append(cut)
-            taken = place
-        elif place == taken and len(edges) > 1:
-            edges[-1] = cut
-    ends: list[float | None] = [*edges[1:], sampling.end]
-    return [replace(sampling, start=a, end=b) for a, b in zip(edges, ends, strict=True)]
-
-
-def _frame_at(clip: Clip, seconds: float) -> int:
-    """The first frame shown from then on; the number of frames past the last."""
-    return clip.track.frames if seconds >= clip.end else bisect_left(clip.track.times, seconds - SLACK)
-
-
-# Watching.
 
 
 @dataclass(frozen=True)
@@ -264,7 +196,7 @@ class _Run:
             noted = json.loads(note.read_text())
             if noted["asked"] == asked:
                 return [float(cut) for cut in noted["cuts"]]
-        first, stop = _frame_at(self.clip, start), _frame_at(self.clip, end)
+        first, stop = frame_at(self.clip, start), frame_at(self.clip, end)
         what, tell = f"{self.clip.info.path.name}, looking for scenes", self.progress
         cuts = scene_edges(self.clip.track, first, stop, scenes, tell and (lambda seen: tell(what, seen, stop - first)))
         create_folder(self.work)

@@ -39,8 +39,8 @@ from v2l.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.many import Job, Made, Settings
-    from v2l.segments import SegmentSpec
     from v2l.video.clip import Clip
+    from v2l.video.cuts import SegmentSpec
 
 
 def ingest(
@@ -96,9 +96,9 @@ def _segments(length: str | None, keep: bool) -> SegmentSpec | None:
         if keep:
             raise UsageError("--keep-segments needs --segment.")
         return None
-    from v2l.segments import parse
+    from v2l.video.cuts import parse_segments
 
-    return parse(length)
+    return parse_segments(length)
 
 
 class _Run:

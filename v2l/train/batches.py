@@ -22,9 +22,9 @@ from v2l.config import INTERNALIZE, SHORTEST_SEGMENT, Recipe, Sampling
 from v2l.errors import VideoError
 from v2l.manifest import Item
 from v2l.model.prompt import context_prompt, cut_tiles, tile_grid
-from v2l.segments import windows
 from v2l.train.processes import Processes
 from v2l.video.clip import Clip, open_clip, span
+from v2l.video.cuts import windows
 from v2l.video.decode import Decoder
 
 D = TypeVar("D")

@@ -27,10 +27,10 @@ from v2l.errors import VideoError
 from v2l.video.decode import thumbnails
 from v2l.video.track import Track
 
-SIZE = (32, 18)
+_SIZE = (32, 18)
 """Width and height of the pictures compared: noise is averaged away, what a picture shows is not."""
 
-Floats = npt.NDArray[np.float32]
+_Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def scene_edges(
     """
     end = track.times[stop] if stop < track.frames else max(track.frames / track.fps, track.times[-1])
     found = find_cuts(track, first, stop, scenes, progress)
-    return choose([(track.times[cut.frame], cut.strength) for cut in found], track.times[first], end, scenes)
+    return chosen_cuts([(track.times[cut.frame], cut.strength) for cut in found], track.times[first], end, scenes)
 
 
-def choose(found: Iterable[tuple[float, float]], start: float, end: float, scenes: Scenes) -> list[float]:
+def chosen_cuts(found: Iterable[tuple[float, float]], start: float, end: float, scenes: Scenes) -> list[float]:
     """(seconds, strength) of what was found in [start, end) -> the cuts taken, in seconds, ascending.
 
     Where cuts lie closer together than the shortest scene, the clearest is taken; what is longer than the longest is
@@ -77,7 +77,7 @@ def find_cuts(
 ) -> list[Cut]:
     """All changes of the picture in frames [first, stop) of a track, in time order."""
     pictures = _Pictures(track.fps)
-    for seen, (index, picture) in enumerate(thumbnails(track, first, stop, SIZE), 1):
+    for seen, (index, picture) in enumerate(thumbnails(track, first, stop, _SIZE), 1):
         pictures.add(index, picture)
         if progress and seen % 32 == 0:
             progress(seen)
@@ -113,9 +113,9 @@ class _Pictures:
         self.around = max(6, round(fps))
         """Steps on either side that a cut is compared with."""
         self.hold = min(8, max(2, round(0.24 * fps)))
-        self.recent: deque[Floats] = deque(maxlen=2 * self.hold)
-        self.groups: deque[Floats] = deque(maxlen=4 * self.REACH + 1)
-        self.forming: list[Floats] = []
+        self.recent: deque[_Floats] = deque(maxlen=2 * self.hold)
+        self.groups: deque[_Floats] = deque(maxlen=4 * self.REACH + 1)
+        self.forming: list[_Floats] = []
 
     def add(self, index: int, picture: npt.NDArray[np.uint8]) -> None:
         features = _features(picture)
@@ -191,7 +191,7 @@ class _Pictures:
         return found
 
 
-def _features(picture: npt.NDArray[np.uint8]) -> Floats:
+def _features(picture: npt.NDArray[np.uint8]) -> _Floats:
     """What of a picture is compared: its pixels, and the cumulative histogram of each colour (8 levels), weighed so
     that the sum of absolute differences is the mean difference of the one plus four times that of the other."""
     pixels = picture.reshape(-1, 3)
@@ -199,11 +199,11 @@ def _features(picture: npt.NDArray[np.uint8]) -> Floats:
     return np.concatenate([pixels.ravel() / (255 * pixels.size), np.ravel(below) * 4 / 21]).astype(np.float32)
 
 
-def _apart(a: Floats, b: Floats) -> float:
+def _apart(a: _Floats, b: _Floats) -> float:
     return float(np.abs(a - b).sum())
 
 
-def _least(before: Floats, after: Floats) -> float:
+def _least(before: _Floats, after: _Floats) -> float:
     """How far apart the most alike are, of pictures before and after."""
     return float(np.abs(before[:, None] - after[None]).sum(-1).min())
 
