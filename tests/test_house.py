@@ -76,6 +76,22 @@ def test_imports_go_down(module: str) -> None:
             assert FLOOR[room(other)] < FLOOR[room(module)], f"{module} imports {other}, which stands above it"
 
 
+def test_no_circle_of_files() -> None:
+    """A module that is imported is done with its own imports first, so there is an order to read the files in."""
+    state: dict[str, str] = {}
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert state.get(module) != "open", f"a circle: {' -> '.join((*path, module))}"
+        if module not in state:
+            state[module] = "open"
+            for other in sorted(imports(module) - {"v2l"}):
+                visit(other, (*path, module))
+            state[module] = "done"
+
+    for module in modules():
+        visit(module, ())
+
+
 def test_no_file_is_too_long_and_no_room_too_full() -> None:
     lengths = {str(file): len(file.read_text(encoding="utf-8").splitlines()) for file in modules().values()}
     assert {file: length for file, length in lengths.items() if length > 400} == {}

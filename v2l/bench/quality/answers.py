@@ -12,7 +12,6 @@ from v2l.bench.speed.journal import Journal
 from v2l.config import Sampling
 
 if TYPE_CHECKING:
-    from v2l.engine import Engine
     from v2l.model.generate import Answer
 
 
@@ -33,17 +32,6 @@ class Made:
     tile: int
     """The edge of a tile, in pixels."""
     budget_tokens: int
-
-    @classmethod
-    def of(cls, engine: Engine, setting: Setting) -> Made:
-        """Loads no weights."""
-        from v2l.bench.quality.arms import default_budget
-
-        sampling = engine.sampling(frames=setting.frames, fps=setting.fps, resolution=setting.resolution)
-        hypernetwork = engine.hypernetwork_files
-        return cls(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
-                   str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
-                   engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
 
     def sampling_of(self, watch: Watch, **changes: Any) -> Sampling:
         """How a clip is looked at."""

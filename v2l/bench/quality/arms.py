@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,25 +9,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from v2l.bench.quality.answers import Answered, Task, Unreadable, given_of
-from v2l.bench.speed.compare import QUESTION, timed
-from v2l.bench.speed.drawn import ASPECT
-from v2l.config import Comparing, Decoding, Sampling
+from v2l.bench.speed.compare import timed
+from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
 from v2l.model.base import Base
 from v2l.model.generate import ROWS_AT_ONCE, Answer
-from v2l.model.prompt import tile_grid
 from v2l.model.prompts import prompt_tokens
 from v2l.model.text import LayerAdapter
 from v2l.video.clip import open_clip
-
-
-def default_budget(base: Base, sampling: Sampling) -> int:
-    """Tokens of the arm `budget` where no number is given: that share of the prompt with a whole 16:9 video in it."""
-    stamps = [i / sampling.fps for i in range(sampling.frames)]
-    grid = tile_grid(*ASPECT, sampling.resolution, base.tile)
-    whole = prompt_tokens(base, stamps, grid, sampling.frames / sampling.fps, QUESTION, generate=True)
-    return math.ceil(whole * Comparing.budget_share)
 
 
 def fewer_frames(base: Base, seen: Seen, questions: Sequence[str], tokens: int) -> Seen:

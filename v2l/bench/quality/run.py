@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.answers import Answered, Made, Record, Task, Unreadable
+from v2l.bench.quality.answers import Answered, Made, Record, Task, Unreadable, sampling_values
 from v2l.bench.quality.plan import Asked, Setting, Watch
-from v2l.config import Decoding
+from v2l.config import Comparing, Decoding, Sampling
 from v2l.errors import UsageError
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
+    from v2l.model.base import Base
 
 Told = Callable[[str, int, int | None], None]
 """What is being done, how many are done, and of how many."""
@@ -46,7 +48,7 @@ class Session:
     def engine(self) -> Engine:
         """The model, which is from now on the one that answers."""
         engine = self._load()
-        made = Made.of(engine, self.setting)
+        made = made_of(engine, self.setting)
         if self.earlier and made != self.record.made:
             raise UsageError("The answers in the --resume file are those of another model of this name; give another "
                              "file.")
@@ -105,3 +107,25 @@ class Session:
         unreadable = {found.watch: found for found in found_all if isinstance(found, Unreadable)}
         units = (found for found in found_all if isinstance(found, Answered) and found.watch not in unreadable)
         return Answers(tuple(units), tuple(unreadable.values()))
+
+
+def made_of(engine: Engine, setting: Setting) -> Made:
+    """Who answers under a setting. Loads no weights."""
+    sampling = engine.sampling(frames=setting.frames, fps=setting.fps, resolution=setting.resolution)
+    hypernetwork = engine.hypernetwork_files
+    return Made(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
+                str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
+                engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
+
+
+def default_budget(base: Base, sampling: Sampling) -> int:
+    """Tokens of the arm `budget` where no number is given: that share of the prompt with a whole 16:9 video in it."""
+    from v2l.bench.speed.compare import QUESTION
+    from v2l.bench.speed.drawn import ASPECT
+    from v2l.model.prompt import tile_grid
+    from v2l.model.prompts import prompt_tokens
+
+    stamps = [i / sampling.fps for i in range(sampling.frames)]
+    grid = tile_grid(*ASPECT, sampling.resolution, base.tile)
+    whole = prompt_tokens(base, stamps, grid, sampling.frames / sampling.fps, QUESTION, generate=True)
+    return math.ceil(whole * Comparing.budget_share)
