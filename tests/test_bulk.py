@@ -27,8 +27,7 @@ from v2l import many as bulk
 from v2l.adapter.file import load
 from v2l.cli.bar import Bar, Pace
 from v2l.cli.console import Console
-from v2l.cli.plan import plan
-from v2l.cli.shard import Shard, parse_shard
+from v2l.cli.outputs import Shard, parse_shard, plan_outputs
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
@@ -394,7 +393,7 @@ def test_slurm(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], 
 
 def shares(*inputs: str, count: int = 3) -> list[set[str]]:
     """The names of the videos of each shard."""
-    return [{job.video.as_posix() for job in plan(inputs, None, None, Shard(index, count)).jobs}
+    return [{job.video.as_posix() for job in plan_outputs(inputs, None, None, Shard(index, count)).jobs}
             for index in range(1, count + 1)]
 
 
@@ -432,7 +431,7 @@ def test_clashes_are_found_in_every_shard(here: Path) -> None:
         Path(name).write_bytes(name.encode())
     for index in (1, 2, 3):
         with pytest.raises(UsageError, match="would both become"):
-            plan(["."], None, None, Shard(index, 3))
+            plan_outputs(["."], None, None, Shard(index, 3))
 
 
 def test_all_shards_make_everything_once(here: Path, clips: list[Path]) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2l.cli import options
 from v2l.cli.ask_inputs import joined
 from v2l.cli.console import Console, Failures, columns, write, write_json, write_path
-from v2l.cli.options import Force, Json, Output, Quiet, argument, option, parse_time, positive
-from v2l.cli.plan import SUFFIX, check_output, expand
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import ADAPTER_SUFFIX, check_output, expand
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.system.files import create_folder
 
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 
 def compose(
     segments: Annotated[list[str], argument("ADAPTER...")],
-    output: Annotated[Path, Output],
+    output: Annotated[Path, options.OUTPUT],
     max_rank: Annotated[int | None, option("R", "Compress the segments to rank R, the bias not counted.",
-                                           "keep every segment", callback=positive)] = None,
-    force: Force = False, json: Json = False, quiet: Quiet = False,
+                                           "keep every segment", callback=options.positive)] = None,
+    force: options.Force = False, json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
     """Join adapters into one that answers from all of them.
 
@@ -116,16 +117,16 @@ def parse_segments(text: str) -> range:
 
 def slice_(
     adapters: Annotated[list[str], argument("ADAPTER...")],
-    output: Annotated[Path | None, Output] = None,
+    output: Annotated[Path | None, options.OUTPUT] = None,
     from_: Annotated[float | None, option("TIME", "Take what is seen from here on: seconds, MM:SS, H:MM:SS.", "",
-                                          "--from", parser=parse_time)] = None,
-    to: Annotated[float | None, option("TIME", "Take what is seen before.", parser=parse_time)] = None,
+                                          "--from", parser=options.parse_time)] = None,
+    to: Annotated[float | None, option("TIME", "Take what is seen before.", parser=options.parse_time)] = None,
     video: Annotated[str | None, option("NAME", "Take what is of this video.")] = None,
     segment: Annotated[list[range] | None, option("N", "Take segment N, or N-M; may be repeated.", "",
                                                   parser=parse_segments)] = None,
     each: Annotated[bool, typer.Option("--each", help="Write a file a segment.")] = False,
     output_dir: Annotated[Path | None, option("DIR", "Put the files of --each here.", "next to the adapter")] = None,
-    force: Force = False, json: Json = False, quiet: Quiet = False,
+    force: options.Force = False, json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
     """Take composed adapters apart again.
 
@@ -179,7 +180,7 @@ def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list
         path = (folder or Path(name).parent) / Path(name).stem
         if path in taken:
             raise UsageError(f"{taken[path]} and {name} would become the same files; slice one at a time.")
-        check_output(path.with_name(f"{path.name}-1{SUFFIX}"), create_folder=True)
+        check_output(path.with_name(f"{path.name}-1{ADAPTER_SUFFIX}"), create_folder=True)
         taken[path] = name
     return list(taken)
 
@@ -199,12 +200,12 @@ def _cut(
     create_folder(output.parent)
     digits = len(str(len(adapter.segments)))  # so that their names sort
     for i, one in each_segment(adapter, indices):
-        yield one, output.with_name(f"{output.name}-{i + 1:0{digits}d}{SUFFIX}")
+        yield one, output.with_name(f"{output.name}-{i + 1:0{digits}d}{ADAPTER_SUFFIX}")
 
 
 def info(
     files: Annotated[list[str], argument("ADAPTER...")],
-    json: Json = False,
+    json: options.Json = False,
 ) -> None:
     """Show what an adapter says about itself.
 

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from v2l import __version__
+from v2l.cli import options
 from v2l.cli.adapters import compose, info, slice_
 from v2l.cli.ask import ask
 from v2l.cli.bench import bench
 from v2l.cli.console import Boundary, debugging, write
 from v2l.cli.ingest import ingest
 from v2l.cli.models import models
-from v2l.cli.options import Command
 from v2l.cli.train import train
 
 app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 for command in (ingest, ask, compose, slice_, info):
-    app.command(command.__name__.rstrip("_"), cls=Command)(command)
+    app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")

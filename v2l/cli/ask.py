@@ -11,26 +11,8 @@ from v2l.cli import ask_inputs as asking
 from v2l.cli import ask_print as askers
 from v2l.cli import options
 from v2l.cli.console import Console
-from v2l.cli.options import (
-    Compute,
-    Device,
-    Dtype,
-    End,
-    Fps,
-    Frames,
-    Json,
-    Offline,
-    Quiet,
-    Resolution,
-    Start,
-    argument,
-    not_negative,
-    option,
-    parse_time,
-    positive,
-)
-from v2l.cli.plan import is_adapter_name
-from v2l.cli.start import changes, load_engine
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import is_adapter_name
 from v2l.config import DEFAULT_MODEL, STRATEGIES, Decoding, Sampling, Strategy
 
 
@@ -39,22 +21,23 @@ def ask(
     each: Annotated[bool, typer.Option("--each", help="Ask every adapter by itself, all at once.")] = False,
     adapters: Annotated[str | None, option("FILE", "Adapters too: a list of files, one a line; - is stdin.")] = None,
     since: Annotated[float | None, option("TIME", "Only the segments after this: seconds, MM:SS, H:MM:SS.", "",
-                                          "--from", parser=parse_time)] = None,
+                                          "--from", parser=options.parse_time)] = None,
     until: Annotated[float | None, option("TIME", "Only the segments before this.", "", "--to",
-                                          parser=parse_time)] = None,
+                                          parser=options.parse_time)] = None,
     strategy: Annotated[str | None, option("NAME", f"How segments answer: {', '.join(STRATEGIES)}.", Strategy.name,
                                            callback=options.strategy)] = None,
     scale: Annotated[str | None, option("X", "Scale joined segments by a number, or by 1/k.", "1",
                                         "--segment-scale")] = None,
     model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
-    max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=positive)]
+    max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=options.positive)]
     = Decoding.max_new_tokens,
-    temperature: Annotated[float, option("T", "Above 0, words are drawn.", "0", callback=not_negative)]
+    temperature: Annotated[float, option("T", "Above 0, words are drawn.", "0", callback=options.not_negative)]
     = Decoding.temperature,
     direct: Annotated[Path | None, option("VIDEO", "Put this video in the prompt, and no adapter.")] = None,
-    frames: Frames = None, fps: Fps = None, resolution: Resolution = None, start: Start = None, end: End = None,
-    device: Device = None, dtype: Compute = Dtype.auto,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
+    start: options.Start = None, end: options.End = None,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Ask about what was watched.
 
@@ -78,11 +61,11 @@ def ask(
     names = [word for word in words or [] if is_adapter_name(word)]
     questions = [asking.as_written(word) for word in words or [] if not is_adapter_name(word)]
     console = Console(quiet)
-    sampling = changes(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
+    sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
     chosen = {"each": each or None, "adapters": adapters, "from": since, "to": until, "strategy": strategy,
               "segment-scale": scale}
     names += asking.listed(adapters, questions)
-    asking.check_call(names, questions, direct, sampling, changes(**chosen), console)
+    asking.check_call(names, questions, direct, sampling, options.given(**chosen), console)
     how = Strategy(strategy or Strategy.name, segment_scale=asking.segment_scale(scale))
     times, adapter = (since, until), None
     if names and not each:
@@ -94,7 +77,7 @@ def ask(
         asking.check_base(adapter.name, adapter.record, base)
     if direct is not None:
         asking.check_direct(direct, Sampling(**sampling), bool(names), console)
-    engine = load_engine(console, base, None, device, dtype, offline)
+    engine = options.load_engine(console, base, None, device, dtype, offline)
     with_what = engine, Decoding(max_new_tokens, temperature), json, console
     several = len(questions) > 1 or "-" in questions
     with console.working("Loading"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.cli.console import Console, is_terminal, report
-from v2l.cli.plan import expand
+from v2l.cli.outputs import expand
 from v2l.config import PRESETS, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.wording import time_text

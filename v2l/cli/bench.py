@@ -9,27 +9,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from v2l.cli import options
 from v2l.cli.bench_quality import measure_quality
 from v2l.cli.console import Console, columns, write, write_json
-from v2l.cli.options import (
-    Checkpoint,
-    Command,
-    Compute,
-    Device,
-    Dtype,
-    Fps,
-    Frames,
-    Json,
-    Model,
-    Offline,
-    Quiet,
-    Resolution,
-    argument,
-    numbers,
-    option,
-    positive,
-)
-from v2l.cli.start import changes, load_engine
+from v2l.cli.options import argument, option
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
 
@@ -56,18 +39,18 @@ def _bench() -> None:
     """
 
 
-bench.command("quality", cls=Command)(measure_quality)
+bench.command("quality", cls=options.Command)(measure_quality)
 
 
-@bench.command("compare", cls=Command)
+@bench.command("compare", cls=options.Command)
 def compare_ways(
     video: Annotated[Path | None, argument("[VIDEO]")] = None,
     question: Annotated[str | None, option("TEXT", "What to ask.", "what happens")] = None,
-    repeat: Annotated[int, option("N", "Answers to take the median of.", "3", callback=positive)] = 3,
-    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
-    frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
-    device: Device = None, dtype: Compute = Dtype.auto,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    repeat: Annotated[int, option("N", "Answers to take the median of.", "3", callback=options.positive)] = 3,
+    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Measure what an adapter saves, against the video in the prompt.
 
@@ -77,14 +60,14 @@ def compare_ways(
     \b
       v2l bench lecture.mp4 --model 500m
     """
-    sampling, console = changes(frames=frames, fps=fps), Console(quiet)
+    sampling, console = options.given(frames=frames, fps=fps), Console(quiet)
     if question is not None and not question.strip():
         raise UsageError("The question is empty.")
     if video is not None:
         from v2l.video.clip import open_clip
 
         open_clip(video, Sampling(**sampling))
-    engine = load_engine(console, model, checkpoint, device, dtype, offline)
+    engine = options.load_engine(console, model, checkpoint, device, dtype, offline)
     with console.working("Measuring"), TemporaryDirectory() as folder:
         from v2l.bench.speed.compare import QUESTION, compare
         from v2l.bench.speed.tables import comparison_text
@@ -97,21 +80,22 @@ def compare_ways(
         write(comparison_text(found, columns()))
 
 
-@bench.command("speed", cls=Command)
+@bench.command("speed", cls=options.Command)
 def sweep_speed(
-    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
-    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024", parser=numbers)]
-    = None,
-    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024", parser=numbers)]
-    = None,
-    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10", callback=positive)] = 10.0,
+    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024",
+                                  parser=options.numbers)] = None,
+    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024",
+                                       parser=options.numbers)] = None,
+    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10",
+                                    callback=options.positive)] = 10.0,
     quick: Annotated[bool, typer.Option("--quick", help="8, 12 and 24 frames, the model's own resolution, once.")]
     = False,
-    repeat: Annotated[int, option("N", "Times of which the median is taken.", "3", callback=positive)] = 3,
+    repeat: Annotated[int, option("N", "Times of which the median is taken.", "3", callback=options.positive)] = 3,
     report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
     resume: Annotated[Path | None, option("FILE", "Go on from what it holds; keep what is found.")] = None,
-    device: Device = None, dtype: Compute = Dtype.auto,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Measure a sweep of frames and resolutions, as published.
 

@@ -10,27 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, write, write_json
-from v2l.cli.options import (
-    Checkpoint,
-    Compute,
-    Device,
-    Dtype,
-    Fps,
-    Frames,
-    Json,
-    Model,
-    Offline,
-    Quiet,
-    Resolution,
-    argument,
-    not_negative,
-    numbers,
-    option,
-    positive,
-)
-from v2l.cli.plan import check_writable
-from v2l.cli.start import load_engine
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import check_writable
 from v2l.config import ARMS, DEFAULT_MODEL, SUITES, SWEEP_FRAMES, Comparing, Decoding
 from v2l.errors import UsageError, VideoError
 
@@ -63,10 +46,11 @@ def measure_quality(
     benchmark: Annotated[list[str] | None, option("NAME=FOLDER", "A public benchmark, from your copy of it.")] = None,
     suite: Annotated[str | None, option("NAME", "The embedded clips and questions: tiny.", callback=_suite)] = None,
     split: Annotated[str | None, option("NAME", "Lines to ask.", "test, else val, else all")] = None,
-    clips: Annotated[int | None, option("N", "Take no more clips of each benchmark.", "all", callback=positive)] = None,
+    clips: Annotated[int | None, option("N", "Take no more clips of each benchmark.", "all",
+                                        callback=options.positive)] = None,
     arms: Annotated[Any, option("ARM,...", "Who answers.", ",".join(ARMS), parser=_arms)] = None,
     budget_tokens: Annotated[int | None, option("N", "Longest prompt of the arm budget.", "a third",
-                                                callback=positive)] = None,
+                                                callback=options.positive)] = None,
     judge: Annotated[str | None, option("NAME", "A text model that judges: a folder or a Hub id.", "none; the "
                                         "suite's own")] = None,
     margin: Annotated[float, option("X", "By how much a judge's score may differ.", f"{Comparing.margin}",
@@ -74,29 +58,30 @@ def measure_quality(
     f1_margin: Annotated[float, option("X", "The same of token F1.", f"{Comparing.f1_margin}", callback=_share)]
     = Comparing.f1_margin,
     seed: Annotated[int, option("N", "Of the bootstrap and of which clips are taken.", f"{Comparing.seed}",
-                                callback=not_negative)] = Comparing.seed,
+                                callback=options.not_negative)] = Comparing.seed,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", f"{Decoding.max_new_tokens}",
-                                          callback=positive)] = Decoding.max_new_tokens,
+                                          callback=options.positive)] = Decoding.max_new_tokens,
     sweep: Annotated[bool, typer.Option("--sweep", help="Also with more and fewer frames, and other resolutions.")]
     = False,
     sweep_frames: Annotated[Any, option("N,N,...", "Frames of the sweep.", ",".join(map(str, SWEEP_FRAMES)),
-                                        parser=numbers)] = None,
-    sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", "224,336,512,1024", parser=numbers)]
-    = None,
-    sweep_clips: Annotated[int, option("N", "Its clips.", f"{Comparing.sweep_clips}", callback=positive)]
+                                        parser=options.numbers)] = None,
+    sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", "224,336,512,1024",
+                                             parser=options.numbers)] = None,
+    sweep_clips: Annotated[int, option("N", "Its clips.", f"{Comparing.sweep_clips}", callback=options.positive)]
     = Comparing.sweep_clips,
     budget: Annotated[float, option("MINUTES", "Start no part of it that would end later.",
-                                    f"{Comparing.sweep_minutes:g}", callback=positive)] = Comparing.sweep_minutes,
+                                    f"{Comparing.sweep_minutes:g}", callback=options.positive)]
+    = Comparing.sweep_minutes,
     finetune: Annotated[Any, option("STEPS,...", "Also adapters fine-tuned on one clip, after so many steps.",
-                                    parser=numbers)] = None,
-    finetune_clips: Annotated[int, option("N", "Clips that get one.", f"{Comparing.tuned_clips}", callback=positive)]
-    = Comparing.tuned_clips,
+                                    parser=options.numbers)] = None,
+    finetune_clips: Annotated[int, option("N", "Clips that get one.", f"{Comparing.tuned_clips}",
+                                          callback=options.positive)] = Comparing.tuned_clips,
     report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
     resume: Annotated[Path | None, option("FILE", "Go on from the answers it holds; keep those that come.")] = None,
-    model: Model = DEFAULT_MODEL, checkpoint: Checkpoint = None,
-    frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
-    device: Device = None, dtype: Compute = Dtype.auto,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Compare the answers of adapters with those of the video in the prompt.
 
@@ -150,7 +135,7 @@ def measure_quality(
         wanted = Sweeping(sweep_frames or SWEEP_FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
         with console.working("Starting"):
             session = Session(setting, Record(journal, setting),
-                              lambda: load_engine(Console(True), model, checkpoint, device, dtype, offline),
+                              lambda: options.load_engine(Console(True), model, checkpoint, device, dtype, offline),
                               console.progress)
             found = bench(session, asked, judging=judging, margins=Margins(margin, f1_margin), seed=seed,
                           sweeping=wanted if sweeps else None,

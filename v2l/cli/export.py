@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from v2l.cli import options
 from v2l.cli.console import Console, write_json, write_path
-from v2l.cli.options import Json, Offline, Quiet, argument, option
-from v2l.cli.plan import check_writable
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import check_writable
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import UsageError
 
@@ -18,7 +19,7 @@ def export(
     checkpoint: Annotated[str, argument("CHECKPOINT")],
     output: Annotated[Path, option("FILE", "The .pt file to write.", "", "-o", "--output")],
     base: Annotated[str | None, option("NAME", "How the released code names the base.", "as it was trained")] = None,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Write a hypernetwork in the released layout.
 

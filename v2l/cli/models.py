@@ -6,14 +6,15 @@ from typing import Annotated
 
 import typer
 
+from v2l.cli import options
 from v2l.cli.console import Console, columns, write, write_json, write_path
-from v2l.cli.options import Checkpoint, Command, Json, Quiet, argument
+from v2l.cli.options import argument
 
 models = typer.Typer(rich_markup_mode=None)
 
 
 @models.callback(invoke_without_command=True)
-def list_models(ctx: typer.Context, json: Json = False) -> None:
+def list_models(ctx: typer.Context, json: options.Json = False) -> None:
     """Show the models known by name and what of them is on this disk.
 
     \b
@@ -32,10 +33,10 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
         write(models_text(available(), columns()))
 
 
-@models.command("pull", cls=Command)
+@models.command("pull", cls=options.Command)
 def pull_model(
     name: Annotated[str, argument("NAME")],
-    checkpoint: Checkpoint = None, quiet: Quiet = False,
+    checkpoint: options.Checkpoint = None, quiet: options.Quiet = False,
 ) -> None:
     """Fetch a model now, so that it is there offline.
 
@@ -58,8 +59,8 @@ def pull_model(
         write_path(hypernetwork.weights)
 
 
-@models.command("verify", cls=Command)
-def verify_models(json: Json = False, quiet: Quiet = False) -> None:
+@models.command("verify", cls=options.Command)
+def verify_models(json: options.Json = False, quiet: options.Quiet = False) -> None:
     """Read through all that was fetched, and compare it with what it was then.
 
     At every use only sizes and times of change are compared. What was converted is compared too.

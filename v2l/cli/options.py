@@ -1,16 +1,22 @@
-"""The options that commands share, and how they and their help are written."""
+"""The options that commands share, how they and their help are written, and the engine they describe."""
 
 from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
+from v2l.cli.outputs import Shard, parse_shard
 from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Sampling
+from v2l.errors import UsageError
 from v2l.wording import clock_seconds
+
+if TYPE_CHECKING:
+    from v2l.cli.console import Console
+    from v2l.engine import Engine
 
 
 class Dtype(str, Enum):
@@ -77,15 +83,39 @@ class Command(TyperCommand):
 
 Model = Annotated[str, option("NAME", f"Base: {', '.join(PRESETS)}, a folder or a Hub id.", DEFAULT_MODEL)]
 Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: file, folder or HUB_ID[:FILE].", "the model's own")]
-Frames = Annotated[int | None, option("N", "Look at no more frames.", f"{Sampling.frames}", callback=positive)]
+MaxFrames = Annotated[int | None, option("N", "Look at no more frames.", f"{Sampling.frames}", callback=positive)]
 Fps = Annotated[float | None, option("F", "Frames a second of video.", f"{Sampling.fps:g}", callback=positive)]
 Resolution = Annotated[int | None, option("PIXELS", "Longest edge of a frame.", "the model's own", callback=positive)]
 Start = Annotated[float | None, option("TIME", "Look from here on: seconds, MM:SS, H:MM:SS.", parser=parse_time)]
 End = Annotated[float | None, option("TIME", "Look up to here.", parser=parse_time)]
 Device = Annotated[str | None, option("NAME", "cpu, cuda or mps.", "the best there is", callback=device)]
-Compute = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
+ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
 Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Make it again even if it is up to date.")]
-Output = option("FILE", "The adapter file to write.", "", "-o", "--output")
+OnlyShard = Annotated[Shard | None, option(
+    "I/N", "Only part I of N, from 1/N to N/N; auto takes both from SLURM's job array.", "all", parser=parse_shard)]
+OUTPUT = option("FILE", "The adapter file to write.", "", "-o", "--output")
+
+
+# What they mean together.
+
+
+def given(**values: Any) -> dict[str, Any]:
+    """The options that were given. UsageError where start and end leave nothing."""
+    present = {name: value for name, value in values.items() if value is not None}
+    if present.get("end") is not None and present["end"] <= present.get("start", 0.0):
+        raise UsageError("--end must come after --start.")
+    return present
+
+
+def load_engine(console: Console, model: str, checkpoint: str | None, device: str | None, dtype: Dtype,
+                offline: bool) -> Engine:
+    """An engine whose base is on the disk. V2LError."""
+    with console.working("Loading"):
+        from v2l.engine import Engine
+
+        engine = Engine(model, checkpoint, device=device, dtype=dtype.value, offline=offline, progress=console.progress)
+        _ = engine.files
+        return engine

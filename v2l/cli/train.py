@@ -8,25 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2l.cli import options
 from v2l.cli.console import Console, report, write_json, write_path
 from v2l.cli.export import export
-from v2l.cli.options import (
-    Command,
-    Device,
-    Dtype,
-    Fps,
-    Frames,
-    Json,
-    Model,
-    Offline,
-    Quiet,
-    Resolution,
-    argument,
-    not_negative,
-    option,
-    positive,
-)
-from v2l.cli.start import changes
+from v2l.cli.options import argument, option
 from v2l.cli.train_targets import targets
 from v2l.config import DEFAULT_MODEL, OPTIMIZERS, HypernetConfig, Recipe
 from v2l.errors import UsageError, VideoError
@@ -58,27 +43,29 @@ def _optimizer(value: str) -> str:
 
 
 def _count(help: str, default: int) -> Any:
-    return option("N", help, f"{default:,}", callback=positive)
+    return option("N", help, f"{default:,}", callback=options.positive)
 
 
-@train.command("run", cls=Command)
+@train.command("run", cls=options.Command)
 def run_training(
     manifests: Annotated[list[Path], argument("MANIFEST...")],
     output: Annotated[Path, option("DIR", "The folder to train in; a run that was ended goes on there.", "",
                                    "-o", "--output")],
-    model: Model = DEFAULT_MODEL,
+    model: options.Model = DEFAULT_MODEL,
     init: Annotated[str | None, option("FILE", "Hypernetwork to begin with: as for --checkpoint.", "a new one")] = None,
     steps: Annotated[int | None, _count("Updates of the weights.", Recipe.steps)] = None,
-    epochs: Annotated[float | None, option("N", "Passes over the clips, instead of steps.", callback=positive)] = None,
+    epochs: Annotated[float | None, option("N", "Passes over the clips, instead of steps.",
+                                           callback=options.positive)] = None,
     batch_size: Annotated[int | None, _count("Clips at once, on each GPU.", Recipe.batch_size)] = None,
     accumulate: Annotated[int | None, _count("Batches to one step.", Recipe.accumulate)] = None,
     optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, callback=_optimizer)]
     = Recipe.optimizer,
-    lr: Annotated[float | None, option("RATE", "Highest learning rate.", f"{Recipe.lr:g}", callback=positive)] = None,
+    lr: Annotated[float | None, option("RATE", "Highest learning rate.", f"{Recipe.lr:g}",
+                                       callback=options.positive)] = None,
     muon_lr: Annotated[float | None, option("RATE", "The same of the matrices under muon.", f"{Recipe.muon_lr:g}",
-                                            callback=positive)] = None,
+                                            callback=options.positive)] = None,
     kl: Annotated[float, option("WEIGHT", "Add the divergence from the base with the video in its prompt.", "0",
-                                callback=not_negative)] = Recipe.kl,
+                                callback=options.not_negative)] = Recipe.kl,
     self_distill: Annotated[bool, typer.Option(
         "--self-distill", help="Learn the base's own answers with the video in its prompt; targets are not read.")]
     = False,
@@ -90,14 +77,15 @@ def run_training(
     blocks: Annotated[int | None, _count("Its encoder blocks.", HypernetConfig.num_blocks)] = None,
     every: Annotated[int | None, _count("Validate and save after so many steps.", Recipe.every)] = None,
     seed: Annotated[int, option("N", "Of the first weights, the order and the cuts.", f"{Recipe.seed}")] = Recipe.seed,
-    frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
+    frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     workers: Annotated[int | None, _count("Threads that decode videos ahead.", Recipe.workers)] = None,
     checkpointing: Annotated[bool, typer.Option(
         "--checkpointing", help="Need less memory: compute the decoder twice.")] = False,
-    device: Device = None,
-    dtype: Annotated[Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here")] = Dtype.auto,
+    device: options.Device = None,
+    dtype: Annotated[options.Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here")]
+    = options.Dtype.auto,
     force: Annotated[bool, typer.Option("--force", "-f", help="Begin anew, whatever is in the folder.")] = False,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Train a hypernetwork on the clips of manifests.
 
@@ -116,17 +104,17 @@ def run_training(
         raise UsageError("--kl and --self-distill exclude each other: the second is the divergence alone.")
     if muon_lr is not None and optimizer != "muon":
         raise UsageError("--muon-lr needs --optimizer muon.")
-    sizes = changes(rank=rank, latent_size=latent, num_queries=queries, num_blocks=blocks)
+    sizes = options.given(rank=rank, latent_size=latent, num_queries=queries, num_blocks=blocks)
     if init is not None and sizes:
         raise UsageError("--init brings its own sizes; leave --rank, --latent, --queries and --blocks out.")
-    if dtype is Dtype.float16:
+    if dtype is options.Dtype.float16:
         raise UsageError("Training computes in float32 or bfloat16, not float16.")
     from v2l.manifest import read_manifest
 
     items = [item for manifest in manifests for item in read_manifest(manifest)]
     recipe = replace(Recipe(optimizer=optimizer, kl=kl, self_distill=self_distill, seed=seed,
                             checkpointing=checkpointing),
-                     **changes(steps=steps, epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr,
+                     **options.given(steps=steps, epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr,
                                muon_lr=muon_lr, parts=parts, every=every, workers=workers))
     from v2l.train.items import sort_out
     from v2l.train.processes import Processes
@@ -145,9 +133,9 @@ def run_training(
         from v2l.train.run import train
 
         trained = train(items, output, recipe, model=model, init=init, sizes=sizes, device=device, dtype=dtype.value,
-                        sampling=changes(frames=frames, fps=fps, resolution=resolution), offline=offline, force=force,
+                        sampling=options.given(frames=frames, fps=fps, resolution=resolution), offline=offline,
                         processes=processes, progress=console.progress, told=Told(console.progress, console.note),
-                        skipped=skipped)
+                        skipped=skipped, force=force)
     if processes.main:
         _tell(console, trained, json)
 
@@ -165,4 +153,4 @@ def _tell(console: Console, trained: Trained, json: bool) -> None:
 
 
 for command in (targets, export):
-    train.command(command.__name__, cls=Command)(command)
+    train.command(command.__name__, cls=options.Command)(command)

@@ -8,25 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
-from v2l.cli.options import (
-    Compute,
-    Device,
-    Dtype,
-    Fps,
-    Frames,
-    Json,
-    Model,
-    Offline,
-    Quiet,
-    Resolution,
-    argument,
-    option,
-    positive,
-)
-from v2l.cli.plan import check_writable, expand
-from v2l.cli.shard import Shard, parse_shard
-from v2l.cli.start import changes, load_engine
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import Shard, check_writable, expand
 from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 
@@ -42,15 +27,15 @@ def targets(
     sources: Annotated[list[str], argument("MANIFEST|VIDEO...")],
     output: Annotated[Path, option("FILE", "The manifest to write.", "", "-o", "--output")],
     prompt: Annotated[str | None, option("TEXT", "Ask this of plain videos.", "one of five of its kind")] = None,
-    shard: Annotated[str | None, option(
-        "I/N", "Only part I of N, from 1/N to N/N; auto takes both from SLURM's job array.", "all")] = None,
+    shard: options.OnlyShard = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace targets that are there, and a finished FILE.")]
     = False,
-    model: Model = DEFAULT_MODEL, frames: Frames = None, fps: Fps = None, resolution: Resolution = None,
-    max_new_tokens: Annotated[int, option("N", "Longest text, in tokens.", "128", callback=positive)]
+    model: options.Model = DEFAULT_MODEL, frames: options.MaxFrames = None, fps: options.Fps = None,
+    resolution: options.Resolution = None,
+    max_new_tokens: Annotated[int, option("N", "Longest text, in tokens.", "128", callback=options.positive)]
     = Decoding.max_new_tokens,
-    device: Device = None, dtype: Compute = Dtype.auto,
-    json: Json = False, quiet: Quiet = False, offline: Offline = False,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Have a model write captions and answers to learn from.
 
@@ -62,14 +47,14 @@ def targets(
       v2l train targets clips.jsonl -o targets.jsonl --model 2.2b
       v2l train targets talks/ -o part1.jsonl --model 2.2b --shard 1/4
     """
-    sampling, part = changes(frames=frames, fps=fps), None if shard is None else parse_shard(shard)
+    sampling = options.given(frames=frames, fps=fps)
     _check_output(output, sources)
     lines = _lines(sources, output, prompt)
-    mine = [line for line in lines if part is None or part.holds(_clip_name(*line))]
-    run = _Run(Console(quiet), part, len(mine), len(lines))
+    mine = [line for line in lines if shard is None or shard.holds(_clip_name(*line))]
+    run = _Run(Console(quiet), shard, len(mine), len(lines))
     if not mine:
         return
-    engine = load_engine(run.console, model, None, device, dtype, offline)
+    engine = options.load_engine(run.console, model, None, device, dtype, offline)
     from v2l.train.targets import Targets, teacher
 
     looking, decoding = engine.sampling(**sampling, resolution=resolution), Decoding(max_new_tokens)
