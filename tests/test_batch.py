@@ -19,8 +19,9 @@ from v2l.adapter.join import join
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import AdapterError
-from v2l.model import generate as answer
-from v2l.model.generate import Answer, ask_batch
+from v2l.model import batch
+from v2l.model.batch import ask_batch
+from v2l.model.generate import Answer
 from v2l.model.text import LayerAdapter
 from v2l.tiny.questions import KINDS, ask
 from v2l.tiny.world import held_out_clips
@@ -86,7 +87,8 @@ def test_answers_that_end_at_once(
     """Were `yes` the end, every answer that is yes would be empty."""
     yes = next(i for i, answer in enumerate(one_by_one(engine, rows, Decoding(4))) if answer.text == "yes")
     last = engine.base.tokenizer.id_to_token(engine.base.encode("Assistant: yes")[-1])
-    monkeypatch.setattr("v2l.model.generate.END", last)
+    for room in ("generate", "batch"):
+        monkeypatch.setattr(f"v2l.model.{room}.END", last)
     answers = list(engine.ask_batch(rows, Decoding(4)))
     same(answers, one_by_one(engine, rows, Decoding(4)))
     assert answers[yes].ids == [] and answers[yes].text == "" and answers[yes].ttft_s == answers[yes].total_s > 0
@@ -186,16 +188,15 @@ def test_the_video_in_the_prompt_answers_together_as_one_by_one(
     questions = ["What happens?", "What color is the background?", "What?", "What comes after the yellow star?"]
     prefix, steps = engine.prefix(seen, 0), 0
     expected = [engine.direct(seen, question, decoding=Decoding(40)).finish() for question in questions]
-    monkeypatch.setattr(answer, "ask_after", partial(answer.ask_after, **limits))
-    monkeypatch.setattr(engine_module, "ask_after", answer.ask_after)
-    step = answer._Going.step
+    monkeypatch.setattr(engine_module, "ask_after", partial(batch.ask_after, **limits))
+    step = batch._Going.step
 
     def counted(*arguments: Any) -> Any:
         nonlocal steps
         steps += 1
         return step(*arguments)
 
-    monkeypatch.setattr(answer._Going, "step", counted)
+    monkeypatch.setattr(batch._Going, "step", counted)
     same(list(engine.direct_batch(seen, prefix, questions, Decoding(40))), expected)
     ran = [len(a.ids) + 1 for a in expected]
     lots = {"rows_at_once": [ran[:2], ran[2:]], "bytes_at_once": [[n] for n in ran]}.get(next(iter(limits), ""), [ran])

@@ -24,7 +24,7 @@ from v2l.config import HypernetConfig
 from v2l.errors import ModelError
 from v2l.model.folder import check_base, read_header
 from v2l.store import released as convert
-from v2l.store.pickles import Record
+from v2l.store.pickles import StandIn
 from v2l.store.released import read_pickle
 from v2l.store.resolve import check_fit, find_base, find_hypernetwork
 from v2l.system.cache import cache_dir, sha256_of
@@ -37,7 +37,7 @@ def save_released(content: dict[str, Any], path: Path, **options: Any) -> Path:
     fakes: dict[str, types.ModuleType] = {}
 
     def register(value: object) -> None:
-        if isinstance(value, Record):
+        if isinstance(value, StandIn):
             module = fakes.setdefault(type(value).__module__, types.ModuleType(type(value).__module__))
             setattr(module, type(value).__name__, type(value))
             for inner in vars(value).values():
@@ -295,7 +295,7 @@ def test_a_stand_in_runs_nothing(released: Callable[[Edit], Path]) -> None:
     """What is allowed is a name that holds what was stored; the class itself is never looked up."""
     path = released(lambda c: _record(c).update(lora_config=vars(c["hypernet_config"])["lora_config"]))
     assert not any(name.startswith(("peft", "ctx_to_lora")) for name in sys.modules)
-    assert {type(v).__base__ for v in read_pickle(path).values() if not isinstance(v, (str, torch.Tensor))} == {Record}
+    assert {type(v).__base__ for v in read_pickle(path).values() if not isinstance(v, (str, torch.Tensor))} == {StandIn}
 
 
 def test_what_is_no_torch_zip_is_refused_politely(reference: Path, tmp_path: Path) -> None:

@@ -19,8 +19,9 @@ from v2l.adapter.record import Record, singles
 from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.model.base import Base, choose_device, choose_dtype
+from v2l.model.batch import ask_after, ask_batch
 from v2l.model.folder import read_json
-from v2l.model.generate import Answer, Reply, ask, ask_after, ask_batch, bind
+from v2l.model.generate import Answer, Reply, ask, bind
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.packed import pack
 from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_grid

@@ -70,8 +70,8 @@ def verify_models(json: options.Json = False, quiet: options.Quiet = False) -> N
     """
     from v2l.cli.describe import verified_record, verified_text
     from v2l.errors import ModelError
-    from v2l.store.pins import verify as verify_fetched
-    from v2l.store.released import verify as verify_converted
+    from v2l.store.pins import verify_fetched
+    from v2l.store.released import verify_converted
 
     console = Console(quiet)
     with console.working("Reading"):

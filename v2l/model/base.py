@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from v2l.config import CHUNK
+from v2l.config import CHUNK, INTERNALIZE
 from v2l.errors import ModelError
 from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
-from v2l.model.prompt import normalize
+from v2l.model.prompt import context_prompt, normalize
 from v2l.model.text import Cache, TextConfig, TextStack
 from v2l.model.vision import Vision, VisionConfig
 from v2l.model.weights import fingerprint, load_into, text_name, vision_name
@@ -46,15 +46,15 @@ _KIND = re.compile(rb'"type":\s*"(\w*)"')
 _STEPS = {b"Sequence", b"Digits", b"ByteLevel", b"NFC"}
 """What a tokenizer does to text besides BPE. Others can make gigabytes of a word, or take forever over a pattern."""
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16 where the hardware multiplies it fast, else float32."""
     if name != "auto":
-        if name not in DTYPES:
-            raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(DTYPES)}.")
-        return DTYPES[name]
+        if name not in TORCH_DTYPES:
+            raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(TORCH_DTYPES)}.")
+        return TORCH_DTYPES[name]
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device)[0] >= 8  # older ones emulate it
     elif device.type == "cpu":
@@ -121,14 +121,29 @@ class Base:
             raise self._wrong_tokenizer()
         return ids
 
+    def prompt_tokens(
+        self,
+        timestamps: Sequence[float],
+        grid: tuple[int, int],
+        duration: float,
+        text: str = INTERNALIZE,
+        generate: bool = False,
+    ) -> int:
+        """Tokens of `context_prompt` for frames that are all cut into this grid of tiles, without making all."""
+        rows, columns = grid
+        tiles = len(timestamps) * (rows * columns + (rows * columns > 1))
+        # <image> is one token wherever it stands, so one for each tile is enough to count with, and ten times faster.
+        counted = context_prompt(timestamps, [grid] * len(timestamps), duration, 1, text, generate)
+        return len(self.encode(counted)) + tiles * (self.image_seq_len - 1)
+
     def token(self, text: str) -> int:
         """Id of a special token."""
-        found = self.tokenizer.token_to_id(text)
-        if found is None:
+        token = self.tokenizer.token_to_id(text)
+        if token is None:
             raise ModelError(f"The tokenizer in {self.folder} has no token {text}; this is not a SmolVLM2 folder.")
-        if found >= self.text_config.vocab_size:
+        if token >= self.text_config.vocab_size:
             raise self._wrong_tokenizer()
-        return int(found)
+        return int(token)
 
     def _wrong_tokenizer(self) -> ModelError:
         return ModelError(f"The tokenizer in {self.folder} has more tokens than the model's "

@@ -16,23 +16,7 @@ from torch import Tensor, nn
 
 from v2l.config import CHUNK, HypernetConfig
 from v2l.model.packed import Packable, PackedLinear
-
-
-def normalized(x: Tensor) -> Tensor:
-    """x / rms(x), with the statistics in float32."""
-    y = x.float()
-    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * normalized(x)
+from v2l.model.text import RMSNorm, rms_norm
 
 
 class GatedMLP(Packable):
@@ -142,15 +126,15 @@ class Perceiver(nn.Module):
         self.decoder = Resampler(config, config.rank, 1)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.decoder(normalized(self.encoder(self._context(features), mask)))
+        return self.decoder(rms_norm(self.encoder(self._context(features), mask)))
 
     def _context(self, features: Tensor) -> Tensor:
         """Features [n, t, h] -> normalized context [n, t, z]."""
         if features.shape[1] <= CHUNK or torch.is_grad_enabled():  # training keeps all that is between anyway
-            return normalized(self.modality_projection(features))
+            return rms_norm(self.modality_projection(features))
         context = features.new_empty(*features.shape[:2], self.encoder.latents_q.shape[-1])
         for chunk, place in zip(features.split(CHUNK, dim=1), context.split(CHUNK, dim=1), strict=True):
-            place.copy_(normalized(self.modality_projection(chunk)))
+            place.copy_(rms_norm(self.modality_projection(chunk)))
         return context
 
 

@@ -130,18 +130,22 @@ class Cache:
         return held[0, :, :, :end], held[1, :, :, :end]
 
 
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight, with the statistics in float32."""
+def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
+    """x / rms(x), with the statistics in float32."""
+    y = x.float()
+    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
 
-    def __init__(self, size: int, eps: float) -> None:
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight."""
+
+    def __init__(self, size: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x.float()
-        y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.eps)
-        return self.weight * y.to(x.dtype)
+        return self.weight * rms_norm(x, self.eps)
 
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:

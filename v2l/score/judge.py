@@ -169,5 +169,5 @@ def find_judge(model: str, offline: bool, progress: Progress | None) -> Path:
             folder = hub.download(pinned, name, progress).parent
     for name in weight_names(folder):
         hub.download(pinned, name, progress)
-    hub.remember(repo, pinned)
+    hub.set_revision(repo, pinned)
     return folder

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
 from v2l.model.folder import hypernetwork_shapes
-from v2l.store.pickles import Record, stand_in
+from v2l.store.pickles import StandIn, stand_in
 from v2l.system.files import replacing
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _names(modules: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
         yield from _names(inner, f"{prefix}.{name}" if prefix else name)
 
 
-def _instance(dotted: str, **fields: Any) -> Record:
+def _instance(dotted: str, **fields: Any) -> StandIn:
     """An object of a class of that name with these attributes."""
     kind = stand_in(dotted)
     instance = kind.__new__(kind)
@@ -63,7 +63,7 @@ class _Member:
     def __init__(self, dotted: str, value: str) -> None:
         self.kind, self.value = stand_in(dotted), value
 
-    def __reduce__(self) -> tuple[type[Record], tuple[str]]:
+    def __reduce__(self) -> tuple[type[StandIn], tuple[str]]:
         return self.kind, (self.value,)
 
 
@@ -74,14 +74,14 @@ class _Pickler(_InPython):  # type: ignore[misc]
     """Writes a stand-in as the global it stands for, without asking whether there is one."""
 
     def save_global(self, obj: Any, name: str | None = None) -> None:
-        if isinstance(obj, type) and issubclass(obj, Record):
+        if isinstance(obj, type) and issubclass(obj, StandIn):
             self.write(pickle.GLOBAL + f"{obj.__module__}\n{obj.__name__}\n".encode())
             self.memoize(obj)
         else:
             super().save_global(obj, name)
 
 
-def _lora_config(config: HypernetConfig, base: str) -> Record:
+def _lora_config(config: HypernetConfig, base: str) -> StandIn:
     """peft's LoraConfig, with the fields and the defaults of the peft version it names."""
     return _instance(
         "peft.tuners.lora.config.LoraConfig",

@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from v2l.errors import ModelError
-from v2l.system.cache import hash_of
-from v2l.system.cache import remember as remember_hash
+from v2l.system.cache import hash_of, remember
 from v2l.system.files import LEFT_OVER, replacing
 from v2l.system.progress import Progress
 
@@ -101,7 +100,7 @@ def resolve(repo: Repo) -> tuple[Repo, list[str]]:
     return Repo(repo.id, commit), names
 
 
-def remember(repo: Repo, pinned: Repo) -> None:
+def set_revision(repo: Repo, pinned: Repo) -> None:
     """From now on the cache holds `repo`'s revision: called once all of a snapshot's files are there. What is left of
     files that an interrupted download wanted and this one did not, of another commit for example, goes."""
     with suppress(OSError):
@@ -162,7 +161,7 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
                              "says and was thrown away; try again.")
         os.replace(partial, blob)
         if told:
-            remember_hash(blob, facts.etag)
+            remember(blob, facts.etag)
 
 
 def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> None:

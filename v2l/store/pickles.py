@@ -39,17 +39,17 @@ _STORAGES = {"Float": ("<f4", "float32"), "Half": ("<f2", "float16"), "BFloat16"
 """torch's name of a kind of storage: how numpy holds its numbers (the digit counts bytes), and how torch calls them."""
 
 
-class Record:
+class StandIn:
     """Stands in for an instance of any class of the released code: state in `__dict__`, an enum's value in `args`."""
 
     def __init__(self, *args: object) -> None:
         self.args = args
 
 
-def stand_in(dotted: str) -> type[Record]:
+def stand_in(dotted: str) -> type[StandIn]:
     """A class of that name."""
     module, name = dotted.rsplit(".", 1)
-    return type(name, (Record,), {"__module__": module})
+    return type(name, (StandIn,), {"__module__": module})
 
 
 # The archive.
@@ -164,7 +164,7 @@ class _Mark:
 _MARK = _Mark()
 
 
-class Machine:
+class Unpickler:
     """Builds what a pickle of an archive describes. `kinds` gives, for the name of each global in it, what it stands
     for: a class from `stand_in`, or the name of one of torch's and Python's that torch checkpoints need.
 
@@ -303,7 +303,7 @@ class Machine:
     def _do_build(self, _: Any) -> None:
         state = self._pop()
         made = self._stack[-1]
-        if isinstance(made, Record):
+        if isinstance(made, StandIn):
             vars(made).update({_of(key, str): value for key, value in _of(state, dict).items()})
         elif not isinstance(made, dict):  # to a dictionary torch adds a note of versions, which says nothing here
             raise UnpicklingError("it changes what is no object")
@@ -326,7 +326,7 @@ _PUSHED: dict[str, Callable[[], Any]] = {
 
 
 def _is_stand_in(value: Any) -> bool:
-    return isinstance(value, type) and issubclass(value, Record)
+    return isinstance(value, type) and issubclass(value, StandIn)
 
 
 def _of(value: Any, *kinds: type) -> Any:

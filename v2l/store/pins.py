@@ -87,7 +87,7 @@ def _changed(file: Path, pin: Pin) -> bool:
         return True
 
 
-def verify() -> Iterator[Verified]:
+def verify_fetched() -> Iterator[Verified]:
     """Reads all that was fetched and is still there, one repository after the other."""
     for place in sorted((cache_dir() / "pins").glob("*.json")):
         try:

@@ -34,14 +34,14 @@ from v2l.model.folder import (
     read_hypernet_config,
     read_json,
 )
-from v2l.store.pickles import MAX_PICKLE, Archive, Machine, Record, opcodes_of, stand_in
+from v2l.store.pickles import MAX_PICKLE, Archive, StandIn, Unpickler, opcodes_of, stand_in
 from v2l.system.cache import Verified, cache_dir, caching, hash_of, remember, sha256_of
 from v2l.system.strict_json import is_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-FORMAT = 1
+_FORMAT = 1
 """Raised when conversion changes, so that what an older v2l converted is not used."""
 
 _PEFT = {"peft.tuners.lora.config.LoraConfig", "peft.tuners.lora.config.LoraRuntimeConfig",
@@ -61,8 +61,8 @@ _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeE
 
 def _get(record: object, name: str) -> Any:
     """A field of a pickled record, None where it is absent; an enum's member gives its value."""
-    value = vars(record).get(name) if isinstance(record, Record) else None
-    return value.args[0] if isinstance(value, Record) and vars(value).get("args") else value
+    value = vars(record).get(name) if isinstance(record, StandIn) else None
+    return value.args[0] if isinstance(value, StandIn) and vars(value).get("args") else value
 
 
 def _dotted(module: str, name: str = "") -> str:
@@ -107,7 +107,7 @@ def globals_in(code: bytes, file: Path) -> dict[str, str]:
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
-    """What a released `.pt` holds: tensors mapped from the file, on the CPU, and records as `Record`."""
+    """What a released `.pt` holds: tensors mapped from the file, on the CPU, and records as `StandIn`."""
     if not zipfile.is_zipfile(file) and file.exists():
         raise ModelError(f"{file} is not a checkpoint in torch's zip format (older pickles are not read, because they "
                          "cannot be checked before they run); save it again with torch 1.6 or newer.")
@@ -116,7 +116,7 @@ def read_pickle(file: Path) -> dict[str, Any]:
         folder, code = _pickle_in(archive, file)
         kinds: dict[str, Any] = {written: stand_in(name) if name in _PEFT or _RESEARCH.fullmatch(name) else name
                                  for written, name in globals_in(code, file).items()}
-        content = Machine(archive, folder, kinds).run(opcodes_of(code))
+        content = Unpickler(archive, folder, kinds).run(opcodes_of(code))
     except FileNotFoundError:
         raise ModelError(f"There is no file {file}.") from None
     except _UNREADABLE as error:
@@ -181,13 +181,13 @@ def _target(shapes: Shapes) -> str:
     return "down_proj"
 
 
-def describe(content: Mapping[str, Any], shapes: Shapes) -> HypernetConfig:
+def _config_of(content: Mapping[str, Any], shapes: Shapes) -> HypernetConfig:
     """The configuration of a released checkpoint, from its tensors and its records.
 
     Raises ModelError (a clause, which the caller completes) with all that disagrees.
     """
     hypernet, encoder = content.get("hypernet_config"), content.get("ctx_encoder_args")
-    if not isinstance(hypernet, Record):
+    if not isinstance(hypernet, StandIn):
         raise ModelError("it has no hypernet_config, so it is not a Frames2LoRA hypernetwork")
     kind = _get(encoder, "ctx_encoder_type")
     if kind is not None and kind != "per_layer_activations":
@@ -224,7 +224,7 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
     if doubled:
         raise ModelError(f"{file} cannot be used: it holds {listed(doubled)} more than once.")
     try:
-        config = describe(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
+        config = _config_of(content, {name: tuple(tensor.shape) for name, tensor in tensors.items()})
     except (ModelError, ValueError) as error:
         raise ModelError(f"{file} cannot be used; {error}.") from None
     if sum(t.numel() * t.element_size() for t in tensors.values()) > file.stat().st_size:
@@ -267,7 +267,7 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
     if described.exists():
         try:
             record = read_json(described)
-            same = record.get("format") == FORMAT and record.get("size") == weights.stat().st_size
+            same = record.get("format") == _FORMAT and record.get("size") == weights.stat().st_size
             if same and record["sha256"] == sha256_of(weights):
                 config = read_hypernet_config(described)
                 check_hypernetwork(weights, config)
@@ -277,13 +277,13 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
     tensors, config = read_released(file)
     digest = write_safetensors(tensors, weights)
     with caching(described) as f:
-        record = {"format": FORMAT, **asdict(config), "source_sha256": source,
+        record = {"format": _FORMAT, **asdict(config), "source_sha256": source,
                   "sha256": digest, "size": weights.stat().st_size}
         f.write(json.dumps(record, indent=1).encode())
     return weights, config, digest
 
 
-def verify() -> Iterator[Verified]:
+def verify_converted() -> Iterator[Verified]:
     """Reads all that was converted and is still there."""
     for described in sorted((cache_dir() / "hypernetworks").glob("*/hypernetwork.json")):
         weights = described.with_suffix(".safetensors")

@@ -196,7 +196,7 @@ def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: boo
         hub.download(exact, name, progress)
     check_base(folder)
     keep(repo, folder, [*small, *weights])
-    hub.remember(asked, exact)
+    hub.set_revision(asked, exact)
     return folder
 
 

@@ -14,8 +14,8 @@ from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
 from v2l.model.base import Base
-from v2l.model.generate import ROWS_AT_ONCE, Answer
-from v2l.model.prompts import prompt_tokens
+from v2l.model.batch import ROWS_AT_ONCE
+from v2l.model.generate import Answer
 from v2l.model.text import LayerAdapter
 from v2l.video.clip import open_clip
 
@@ -27,7 +27,7 @@ def fewer_frames(base: Base, seen: Seen, questions: Sequence[str], tokens: int) 
 
     def size(count: int) -> int:
         stamps = [seen.timestamps[place] for place in _spread(count, total)]
-        return prompt_tokens(base, stamps, seen.grid, seen.duration, longest, generate=True)
+        return base.prompt_tokens(stamps, seen.grid, seen.duration, longest, generate=True)
 
     places = _spread(max(1, bisect_right(range(1, total + 1), tokens, key=size)), total)
     each = seen.image_tokens.unflatten(0, (total, -1))

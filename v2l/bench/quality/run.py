@@ -123,9 +123,8 @@ def default_budget(base: Base, sampling: Sampling) -> int:
     from v2l.bench.speed.compare import QUESTION
     from v2l.bench.speed.drawn import ASPECT
     from v2l.model.prompt import tile_grid
-    from v2l.model.prompts import prompt_tokens
 
     stamps = [i / sampling.fps for i in range(sampling.frames)]
     grid = tile_grid(*ASPECT, sampling.resolution, base.tile)
-    whole = prompt_tokens(base, stamps, grid, sampling.frames / sampling.fps, QUESTION, generate=True)
+    whole = base.prompt_tokens(stamps, grid, sampling.frames / sampling.fps, QUESTION, generate=True)
     return math.ceil(whole * Comparing.budget_share)

@@ -29,7 +29,6 @@ from v2l.engine import Engine, Seen
 from v2l.errors import V2LError, is_memory
 from v2l.model.base import Base
 from v2l.model.prompt import cut_tiles, question_prompt, tile_grid
-from v2l.model.prompts import prompt_tokens
 from v2l.model.text import Cache, LayerAdapter
 from v2l.video.clip import Clip, frame_indices, open_clip
 
@@ -120,8 +119,8 @@ def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
     rows, columns = tile_grid(*ASPECT, sampling.resolution, base.tile)
     duration = pictures / rate
     tiles = len(stamps) * (rows * columns + (rows * columns > 1))
-    watching = prompt_tokens(base, stamps, (rows, columns), duration)
-    asking = prompt_tokens(base, stamps, (rows, columns), duration, question, generate=True)
+    watching = base.prompt_tokens(stamps, (rows, columns), duration)
+    asking = base.prompt_tokens(stamps, (rows, columns), duration, question, generate=True)
     return Plan(sampling.frames, sampling.resolution, tiles, watching, asking)
 
 
