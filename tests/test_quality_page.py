@@ -22,7 +22,7 @@ from v2l.bench.quality.table import bench_text
 from v2l.engine import Engine
 from v2l.errors import ModelError
 from v2l.manifest import read_manifest
-from v2l.report import page
+from v2l.report import grid
 from v2l.report.forest import Interval, forest_plot
 from v2l.video.clip import open_clip
 from v2l.wording import lasting_text
@@ -200,10 +200,10 @@ def test_a_forest_shows_where_an_interval_lies_to_the_margin() -> None:
 
 
 def test_colours_of_a_map_follow_the_values() -> None:
-    up, down = (page.diverging([-0.4, 0.2])(value) for value in (0.2, -0.4))
+    up, down = (grid.diverging([-0.4, 0.2])(value) for value in (0.2, -0.4))
     assert up == ("heat", 0.5) and down == ("cold", 1.0)
-    assert page.diverging([0.01])(0.01) == ("heat", pytest.approx(0.1))  # a small difference does not look large
-    assert page.share([])(0.3) == ("heat", 0.3) and page.logarithmic([1.0, 100.0])(10.0) == ("heat", 0.5)
+    assert grid.diverging([0.01])(0.01) == ("heat", pytest.approx(0.1))  # a small difference does not look large
+    assert grid.share([])(0.3) == ("heat", 0.3) and grid.logarithmic([1.0, 100.0])(10.0) == ("heat", 0.5)
 
 
 def test_help_tells_of_it() -> None:

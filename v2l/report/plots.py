@@ -1,4 +1,4 @@
-"""Line plots as small SVG drawings: no library, no script, colours from the page's style (`page.STYLE`).
+"""Line plots as small SVG drawings: no library, no script, colours from the page's style (`page.css`).
 
 Lines are named at their ends; a name that would cover another moves aside. Text is 12.5 units of a drawing 340 wide,
 so that it stays readable on a phone. All text is escaped here.

@@ -55,8 +55,8 @@ def _clip(found: Quality, watch: Watch, said: dict[str, dict[str, Scored]]) -> H
     parts = [_frames(found, watch), *blocks[:SHOWN]]
     if blocks[SHOWN:]:
         more = len(blocks) - SHOWN
-        parts.append(page.details(f"{more} more question{'s' * (more != 1)}", page.join(*blocks[SHOWN:])))
-    return page.figure(watch.name, page.join(*parts))
+        parts.append(page.details(f"{more} more question{'s' * (more != 1)}", page.blocks(*blocks[SHOWN:])))
+    return page.figure(watch.name, page.blocks(*parts))
 
 
 def _question(question: Question, answers: Sequence[Scored]) -> Html:

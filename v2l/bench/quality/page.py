@@ -29,7 +29,7 @@ from v2l.bench.quality.words import (
 from v2l.config import Comparing
 from v2l.report import page
 from v2l.report.forest import Interval, forest_plot
-from v2l.report.page import Heat
+from v2l.report.grid import Grid, Heat, Scale, diverging, share
 from v2l.report.plots import Axis, Html, Line, Point, line_plot
 from v2l.wording import lasting_text, times_text
 
@@ -100,7 +100,7 @@ def _compared(found: Quality, table: Table) -> Html:
     return page.section(
         title, page.paragraph(f"{summary_text(table).capitalize()}."),
         page.pair(page.figure("Differences and their intervals", _forest(title, table), caption),
-                  page.figure("Figures", page.table(head, lines))))
+                  page.figure("Figures", Grid(head, lines).html())))
 
 
 def _forest(title: str, table: Table) -> Html:
@@ -116,7 +116,7 @@ def _forest(title: str, table: Table) -> Html:
 def _arms(found: Quality) -> Html:
     head, *rows = arm_lines(found)
     return page.section(
-        "All arms", page.table(head, rows),
+        "All arms", Grid(head, rows).html(),
         page.paragraph("Means over questions, tokens and times too. Watching: decoding and seeing the clip, then "
                        "making its adapter or its part of the prompt; of fewer frames their share of it. Questions are "
                        "answered in batches, of one clip with it in the prompt, of several from adapters; the time "
@@ -138,14 +138,14 @@ def _sweep(sweep: Sweep, found: Quality) -> Html:
         return difference.difference if difference else None
 
     shown = [
-        page.figure(f"Adapter minus video in the prompt, {name}", _heat(sweep, apart, signed_text, page.diverging),
+        page.figure(f"Adapter minus video in the prompt, {name}", _heat(sweep, apart, signed_text, diverging),
                     "Blue, +: the adapter is better. Orange, -: the video in the prompt is."),
-        page.figure(f"Adapter, {name}", _heat(sweep, of_arm("adapter", metric), score_text, page.share)),
-        page.figure(f"Video in the prompt, {name}", _heat(sweep, of_arm("direct", metric), score_text, page.share)),
+        page.figure(f"Adapter, {name}", _heat(sweep, of_arm("adapter", metric), score_text, share)),
+        page.figure(f"Video in the prompt, {name}", _heat(sweep, of_arm("direct", metric), score_text, share)),
         page.figure("Degenerate answers, video in the prompt",
-                    _heat(sweep, of_arm("direct", "degenerate"), score_text, page.share)),
+                    _heat(sweep, of_arm("direct", "degenerate"), score_text, share)),
         page.figure("Degenerate answers, adapter",
-                    _heat(sweep, of_arm("adapter", "degenerate"), score_text, page.share)),
+                    _heat(sweep, of_arm("adapter", "degenerate"), score_text, share)),
     ]
     head = ["frames", "pixels", "clips", "too short", "base", "adapter", "difference", "CI", "prompt tokens",
             "watching, adapter", "watching, prompt", "a question, adapter", "a question, prompt"]
@@ -156,20 +156,20 @@ def _sweep(sweep: Sweep, found: Quality) -> Html:
             f"{ran} of {len(sweep.cells)} cells measured, each on those of {sweep.clips} clips that have so many "
             "pictures; that many frames are really sampled, from the first picture to the last. Hatched: not measured, "
             "and why.", soft=True),
-        page.figures(*shown), page.details("All figures", page.table(head, rows)))
+        page.figures(*shown), page.details("All figures", Grid(head, rows).html()))
 
 
 def _heat(sweep: Sweep, value: Callable[[Cell], float | None], text: Callable[[float], str],
-          scale: Callable[[Sequence[float]], page.Depth]) -> Html:
+          scale: Scale) -> Html:
     def shown(cell: Cell) -> Heat:
         found = value(cell)
         if found is None:
             return Heat(None, f"about {lasting_text(cell.about_s)}" if cell.about_s else cell_missing_text(cell))
         return Heat(found, text(found))
 
-    return page.heat_table("frames", [f"{edge} px" for edge in sweep.resolutions],
-                           [(f"{n:,}", [shown(sweep.cell(n, edge)) for edge in sweep.resolutions])
-                            for n in sweep.frames], scale)
+    return Grid(["frames", *(f"{edge} px" for edge in sweep.resolutions)],
+                [[f"{n:,}", *(shown(sweep.cell(n, edge)) for edge in sweep.resolutions)] for n in sweep.frames],
+                scale=scale).html()
 
 
 def _cell_row(cell: Cell, metric: str) -> list[str]:
@@ -196,7 +196,7 @@ def _tuned(tuned: Tuned) -> Html:
             f"{tuned.taught} of the {tuned.taught + tuned.others} questions about them, without the video; the others "
             "were kept back.",
             soft=True),
-        page.figures(*shown), page.figure("Figures", page.table(head, rows)))
+        page.figures(*shown), page.figure("Figures", Grid(head, rows).html()))
 
 
 def _curve(title: str, axis: str, tuned: Tuned, steps: Sequence[Learned], x: Callable[[Learned], float]) -> Html:

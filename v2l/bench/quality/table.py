@@ -22,7 +22,7 @@ from v2l.bench.quality.words import (
     summary_text,
     title_text,
 )
-from v2l.bench.speed.tables import wrapped
+from v2l.report.grid import Grid, wrapped
 
 WIDE = 92
 """Columns that the wide tables need; with the published figures beside them more."""
@@ -36,7 +36,7 @@ def bench_text(bench: Bench, width: int | None = None) -> str:
     for table in tables:
         parts += ["", wrapped(title_text(found, table), width), *_rows(table, width)]
         parts.append(wrapped(f"{summary_text(table)}.", width))
-    parts += ["", "All arms", *_fitting(arm_lines(found), width)]
+    parts += ["", "All arms", _grid(arm_lines(found)).text(width)]
     if bench.sweep:
         parts += ["", *_sweep(bench.sweep, bool(found.judge), width)]
     if bench.tuned:
@@ -57,7 +57,7 @@ def _rows(table: Table, width: int | None) -> list[str]:
         head.append("published: base -> adapter")
         for line, row in zip(cells, table.rows, strict=True):
             line.append(_published(row))
-    return aligned([head, *cells], left=(0, 6))
+    return Grid(head, cells, left=(0, 6)).text().splitlines()
 
 
 def _narrow(row: Row, width: int) -> list[str]:
@@ -89,7 +89,7 @@ def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
             other.append(f"{cell.frames:,} frames at {cell.resolution} px: "
                          f"{count_of(cell.unreadable, 'clip')} could not be decoded")
     head = f"Sweep, {METRIC_NAMES[metric]}; degenerate answers and tokens are those of the video in the prompt"
-    return [wrapped(head, width), *(_fitting(lines, width, left=()) if len(lines) > 1 else ()),
+    return [wrapped(head, width), *([_grid(lines, left=()).text(width)] if len(lines) > 1 else ()),
             *(wrapped(line, width, "  ") for line in other)]
 
 
@@ -97,22 +97,8 @@ def _tuned(tuned: Tuned, width: int | None) -> list[str]:
     asked = tuned.taught + tuned.others
     head = (f"Fine-tuned, an adapter for each of {count_of(tuned.clips, 'clip')}: taught {tuned.taught} of {asked} "
             "questions")
-    return [wrapped(head, width), *_fitting(learned_lines(tuned), width)]
+    return [wrapped(head, width), _grid(learned_lines(tuned)).text(width)]
 
 
-def _fitting(lines: Sequence[Sequence[str]], width: int | None, left: Sequence[int] = (0,)) -> list[str]:
-    """A heading and lines in columns; where they are too wide, each line as a sentence."""
-    shown = aligned(lines, left)
-    if width is None or max(map(len, shown)) <= width:
-        return shown
-    head = lines[0]
-    return [wrapped(f"{' '.join(filter(None, (name, head[0])))}: "
-                    + ", ".join(f"{cell} {what}" for cell, what in zip(cells, head[1:], strict=True)), width, "  ")
-            for name, *cells in lines[1:]]
-
-
-def aligned(lines: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:
-    """Cells in columns, two spaces apart; the columns `left` begin together, the others end together."""
-    sizes = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(size) if place in left else cell.rjust(size)
-                      for place, (cell, size) in enumerate(zip(line, sizes, strict=True))).rstrip() for line in lines]
+def _grid(lines: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> Grid:
+    return Grid(lines[0], lines[1:], left)

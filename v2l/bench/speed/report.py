@@ -10,7 +10,7 @@ from v2l.bench.speed.cells import Cell, InPrompt, Missing, Plan, Watched
 from v2l.bench.speed.sweep import Sweep
 from v2l.bench.speed.words import edges_text, machine_text, missing_text, speeds_text
 from v2l.report import page
-from v2l.report.page import Heat
+from v2l.report.grid import Grid, Heat, Scale, logarithmic
 from v2l.report.plots import Axis, Callout, Html, Line, Point, line_plot
 from v2l.wording import count_text, lasting_text, number_text, size_text, times_text
 
@@ -142,7 +142,7 @@ def _asking(sweep: Sweep) -> Html:
         rows.append((f"{found.adapters} adapters asked as one batch", lasting_text(found.batched_s),
                      f"{times_text(found.one_by_one_s / found.batched_s)} faster than one by one "
                      f"({lasting_text(found.one_by_one_s)}), {found.new_tokens} tokens"))
-    return page.section("Asking", page.table((), rows, words=True))
+    return page.section("Asking", Grid((), rows, left=(0, 1, 2)).html())
 
 
 def _everything(sweep: Sweep) -> Html:
@@ -162,7 +162,7 @@ def _everything(sweep: Sweep) -> Html:
         ])
     earlier = [page.paragraph(f"{sweep.earlier} halves of cells were taken over from an earlier run on this machine.",
                               soft=True)] if sweep.earlier else []
-    return page.section("Every cell", *earlier, page.details("All figures", page.table(head, rows)))
+    return page.section("Every cell", *earlier, page.details("All figures", Grid(head, rows).html()))
 
 
 # -- drawings --------------------------------------------------------------------------------------------------------
@@ -215,7 +215,7 @@ def _amortization(sweep: Sweep, cell: Cell) -> Html:
                   Axis("seconds spent in all"), lines, calls),
         "Up to the first token of each answer; circles mark the question from which on the adapter is cheaper. A "
         "cached prompt holds the video's keys and values in memory, as long as the process lives.",
-        page.table(["way", "once", "each question", "adapter cheaper from"], rows))
+        Grid(["way", "once", "each question", "adapter cheaper from"], rows).html())
 
 
 def _parts(sweep: Sweep, cell: Cell) -> Html:
@@ -226,7 +226,7 @@ def _parts(sweep: Sweep, cell: Cell) -> Html:
             for part, took in parts.items()]
     whole, least = sum(parts.values()), sum(floors.values())
     rows.append(["together", lasting_text(whole), lasting_text(least), times_text(whole / least)])
-    return page.figure(f"Where it goes: {_cell_name(cell.plan)}", page.table(["", "took", "floor", "over"], rows),
+    return page.figure(f"Where it goes: {_cell_name(cell.plan)}", Grid(["", "took", "floor", "over"], rows).html(),
                        "The hypernetwork's floor is that of the method as written; less arithmetic gives the same.")
 
 
@@ -268,18 +268,18 @@ def _whole(cell: Cell) -> Sequence[Watched | InPrompt | Missing]:
 def _heat(sweep: Sweep, value: Callable[[Cell], float | None],
           halves: Callable[[Cell], Sequence[Watched | InPrompt | Missing]]) -> Html:
     """A map of values; where there is none, why the halves it needs are missing."""
-    def cell_heat(frames: int, edge: int) -> Heat:
-        cell = sweep.cell(frames, edge)
+    def shown(cell: Cell) -> Heat:
         found = value(cell)
         return Heat(found, times_text(found) if found is not None else _briefly(halves(cell)))
 
-    return page.heat_table("frames", [str(edge) for edge in sweep.resolutions],
-                           [(f"{n:,}", [cell_heat(n, edge) for edge in sweep.resolutions]) for n in sweep.frames])
+    return _grid(sweep, shown, logarithmic)
 
 
-def _grid(sweep: Sweep, text: Callable[[Cell], str]) -> Html:
-    rows = [[f"{n:,}", *(text(sweep.cell(n, edge)) for edge in sweep.resolutions)] for n in sweep.frames]
-    return page.table(["frames", *(f"{edge} px" for edge in sweep.resolutions)], rows)
+def _grid(sweep: Sweep, shown: Callable[[Cell], str | Heat], scale: Scale | None = None) -> Html:
+    """A row for each number of frames, a column for each resolution."""
+    unit = "" if scale else " px"  # a map has less room
+    rows = [[f"{n:,}", *(shown(sweep.cell(n, edge)) for edge in sweep.resolutions)] for n in sweep.frames]
+    return Grid(["frames", *(f"{edge}{unit}" for edge in sweep.resolutions)], rows, scale=scale).html()
 
 
 # -- words -----------------------------------------------------------------------------------------------------------

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from v2l.bench.speed.cells import Cell, InPrompt, Missing, Watched
 from v2l.bench.speed.words import machine_text, missing_text, speeds_text
+from v2l.report.grid import Grid, wrapped
 from v2l.wording import count_text, lasting_text, size_text
 
 if TYPE_CHECKING:
     from v2l.bench.speed.compare import Comparison, Way
     from v2l.bench.speed.sweep import Sweep
-
-WIDE = 100
-"""Columns that the wide table needs."""
-
-
-def wrapped(text: str, width: int | None, indent: str = "") -> str:
-    """`text` on lines of at most `width` columns, all but the first indented; unchanged without a width."""
-    if width is None:
-        return text
-    return "\n".join(textwrap.wrap(text, max(width, 20), subsequent_indent=indent, break_on_hyphens=False))
 
 
 def comparison_text(found: Comparison, width: int | None = None) -> str:
@@ -36,17 +26,16 @@ def comparison_text(found: Comparison, width: int | None = None) -> str:
         after = found.pays_after(way)
         return "never" if after is None else f"{after}"
 
-    rows: list[tuple[str, list[str]]] = [
-        ("", ["adapter", "direct", "cached"]),
-        ("prompt tokens", [str(way.prompt_tokens) for way in found.ways]),
-        ("  of the video", [str(way.visual_tokens) for way in found.ways]),
-        ("watching, s", [seconds(way.setup_s) for way in found.ways]),
-        ("first token, s", [seconds(way.ttft_s) for way in found.ways]),
-        ("answer, s", [seconds(way.total_s) for way in found.ways]),
-        ("answer, tokens", [str(way.new_tokens) for way in found.ways]),
-        ("pays at question", [pays(way) for way in found.ways]),
-    ]
-    table = "\n".join(f"{name:<16}" + "".join(f"{cell:>8}" for cell in cells) for name, cells in rows)
+    names = "adapter", "direct", "cached"
+    table = Grid(["", *names], [
+        ["prompt tokens", *(str(way.prompt_tokens) for way in found.ways)],
+        ["  of the video", *(str(way.visual_tokens) for way in found.ways)],
+        ["watching, s", *(seconds(way.setup_s) for way in found.ways)],
+        ["first token, s", *(seconds(way.ttft_s) for way in found.ways)],
+        ["answer, s", *(seconds(way.total_s) for way in found.ways)],
+        ["answer, tokens", *(str(way.new_tokens) for way in found.ways)],
+        ["pays at question", *(pays(way) for way in found.ways)],
+    ]).text(width)
     about = [f"{found.model}: {found.video}, {found.frames} frames at {found.resolution} pixels",
              f"{found.device}, {found.dtype}, {found.threads} threads; median of {found.repeats}"]
     said = [f"Q: {found.question}"]
@@ -57,23 +46,24 @@ def comparison_text(found: Comparison, width: int | None = None) -> str:
 
 # --- the sweep ---
 
-_Columns = Sequence[tuple[str, str, int, Callable[["Sweep", Cell], str]]]
-"""Two lines of a heading, how wide, and what a cell shows."""
+_Columns = Sequence[tuple[str, Callable[["Sweep", Cell], str]]]
+"""Headings, and what each column shows of a cell."""
 
 
 def sweep_text(sweep: Sweep, width: int | None = None) -> str:
-    """A table for each resolution: narrow below 100 columns, with more in it from there on."""
-    columns = _WIDE if width is None or width >= WIDE else _NARROW
+    """A table for each resolution: narrow where the wide one does not fit."""
+    wide = all(_grid(sweep, edge, _WIDE).fits(width) for edge in sweep.resolutions)
     parts = [wrapped(line, width) for line in _about(sweep)]
     for edge in sweep.resolutions:
-        cells = sorted((c for c in sweep.cells if c.plan.resolution == edge), key=lambda c: c.plan.frames)
-        parts += ["", f"{edge} pixels", *("".join(f"{column[line]:>{column[2]}}" for column in columns).rstrip()
-                                          for line in (0, 1))]
-        for cell in cells:
-            parts.append("".join(f"{text(sweep, cell):>{size}}" for _, _, size, text in columns).rstrip())
-            parts += [wrapped(line, width, "    ") for line in _missing(cell)]
+        parts += ["", f"{edge} pixels", _grid(sweep, edge, _WIDE if wide else _NARROW).text(width)]
     parts += ["", *(wrapped(line, width, "  ") for line in _asking(sweep))]
     return "\n".join(parts)
+
+
+def _grid(sweep: Sweep, edge: int, columns: _Columns) -> Grid:
+    cells = sorted((c for c in sweep.cells if c.plan.resolution == edge), key=lambda c: c.plan.frames)
+    return Grid([heading for heading, _ in columns], [[text(sweep, cell) for _, text in columns] for cell in cells],
+                left=(), notes=["\n".join(_missing(cell)) for cell in cells])
 
 
 def _about(sweep: Sweep) -> list[str]:
@@ -146,23 +136,21 @@ def _peak(half: Watched | InPrompt) -> str:
     return size_text(size) if size else "-"
 
 
-_FRAMES = ("", "frames", 6, lambda _, cell: f"{cell.plan.frames:,}")
-_FEWER = ("fewer", "tokens", 8, lambda sweep, cell: _times(sweep.reduction(cell.plan)))
-_SOONER = ("first", "token", 7, lambda _, cell: _times(cell.ttft_ratio))
+_FRAMES = ("frames", lambda _, cell: f"{cell.plan.frames:,}")
+_FEWER = ("fewer\ntokens", lambda sweep, cell: _times(sweep.reduction(cell.plan)))
 _WATCHING = _watched(lambda _, __, watch: lasting_text(watch.watch_s))
-_OVER = _watched(lambda sweep, cell, watch: _times(watch.watch_s / sweep.floors(cell.plan).watch_s))
 _PEAK = _watched(lambda _, __, watch: _peak(watch))
 
 _NARROW: _Columns = (
-    _FRAMES, _FEWER, _SOONER, ("watch-", "ing", 9, _WATCHING), ("peak", "memory", 10, _PEAK),
+    _FRAMES, _FEWER, ("first\ntoken", lambda _, cell: _times(cell.ttft_ratio)), ("watch-\ning", _WATCHING),
+    ("peak\nmemory", _PEAK),
 )
 _WIDE: _Columns = (
-    _FRAMES, ("prompt", "tokens", 9, lambda _, cell: f"{cell.plan.direct_tokens:,}"), _FEWER,
-    ("first token", "adapter", 13, _watched(lambda _, __, watch: lasting_text(watch.ttft_s))),
-    ("", "direct", 8, _direct(lambda direct: lasting_text(direct.ttft_s))),
-    ("", "cached", 8, _direct(lambda direct: lasting_text(direct.cached_ttft_s))),
-    ("", "ratio", 7, lambda _, cell: _times(cell.ttft_ratio)),
-    ("", "watching", 10, _WATCHING), ("over", "floor", 6, _OVER),
-    ("peak,", "watching", 9, _PEAK), ("peak,", "direct", 9, _direct(_peak)),
-    ("pays", "at", 6, _pays("direct")),
+    _FRAMES, ("prompt\ntokens", lambda _, cell: f"{cell.plan.direct_tokens:,}"), _FEWER,
+    ("first token\nadapter", _watched(lambda _, __, watch: lasting_text(watch.ttft_s))),
+    ("direct", _direct(lambda direct: lasting_text(direct.ttft_s))),
+    ("cached", _direct(lambda direct: lasting_text(direct.cached_ttft_s))),
+    ("ratio", lambda _, cell: _times(cell.ttft_ratio)), ("watching", _WATCHING),
+    ("over\nfloor", _watched(lambda sweep, cell, watch: _times(watch.watch_s / sweep.floors(cell.plan).watch_s))),
+    ("peak,\nwatching", _PEAK), ("peak,\ndirect", _direct(_peak)), ("pays\nat", _pays("direct")),
 )
