@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -60,18 +61,31 @@ def test_a_lock_counts_one_by_one(here: Path) -> None:
     """Where it is taken away and made again all the time, still nobody is in it twice."""
     count = """
 for _ in range(150):
-    with alone(Path("lock"), lambda: None):
+    with alone(Path("lock"), lambda: None, patience=0.0005):
         number = int(Path("number").read_text())
         Path("number").write_text(str(number + 1))
 """
     Path("number").write_text("0")
-    setup = "from pathlib import Path; from v2l.system import lock; lock._PATIENCE = 0.0005; alone = lock.alone"
+    setup = "from pathlib import Path; from v2l.system.lock import alone"
     both = [Beside(setup, count) for _ in range(3)]
     for each in both:
         each.go()
     for each in both:
         each.result()
     assert Path("number").read_text() == "450" and not Path("lock").exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO])
+def test_where_there_are_no_locks_work_goes_on_and_nothing_stays(here: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                 number: int) -> None:
+    def flock(handle: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with alone(here / "lock"), alone(here / "lock"):
+        assert os.listdir() == ["long.mp4"]
+    run("ingest", "long.mp4", "-o", "long.v2lora", "--segment", "30s", *MAKE)
+    assert sorted(os.listdir()) == ["long.mp4", "long.v2lora"]
 
 
 def test_two_runs_to_one_segmented_output(here: Path) -> None:

@@ -24,6 +24,8 @@ except ImportError:  # Windows
 
 _TEMPORARY = re.compile(r"\.v2l-([0-9a-f]{8})?[0-9a-f]{16}\.tmp")
 """Names of files that are being written, and in them which machine does."""
+_NAME_MAX = 143
+"""Bytes of a file's name: what the strictest file system in use (eCryptfs) takes; others take 255."""
 LEFT_OVER = 24 * 3600
 """Seconds since a temporary file was last written to, from which on nobody can be writing it any more."""
 
@@ -69,6 +71,19 @@ def create_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"Cannot create the folder {folder}: {_reason(error, folder / 'it')}.") from error
+
+
+def beside(path: Path, pattern: str) -> Path:
+    """A file or folder of v2l's own beside `path`, its name in the place of `{}`: `.{}.lock`.
+
+    A name that leaves no room for it is shortened to its beginning and a hash, always the same.
+    """
+    name = pattern.format(path.name)
+    if len(os.fsencode(name)) > _NAME_MAX:
+        digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
+        room = _NAME_MAX - len(os.fsencode(pattern.format(digest)))
+        name = pattern.format(os.fsencode(path.name)[:room].decode(errors="ignore") + digest)
+    return path.with_name(name)
 
 
 def _create(folder: Path) -> tuple[Path, int]:

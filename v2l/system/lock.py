@@ -3,73 +3,71 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-_PATIENCE = 0.2
-"""Seconds from one look at a lock to the next."""
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 
 class Busy(Exception):
-    """Another process holds the lock."""
+    """Another process, or another block of this one, holds the lock."""
 
 
 @contextmanager
-def alone(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Runs the block while no other process is in a block of the same `path`, an empty file that is there meanwhile.
+def alone(path: Path, waiting: Callable[[], None] | None = None, patience: float = 0.2) -> Iterator[None]:
+    """Runs the block while no other is in a block of the same `path`, an empty file that exists meanwhile.
 
-    Where another is, `waiting` is called once and it is waited for; without `waiting`, Busy is raised. Where no lock
-    can be had (on Windows, in a folder that cannot be written, on a mount that knows none) the block runs without.
+    Where another is, `waiting` is called once and the lock is looked at every `patience` seconds until it is free;
+    without `waiting`, Busy is raised. Where no lock can be had (in a folder that does not exist or cannot be written,
+    on a mount that knows none) the block runs without, and no file is left.
     """
-    while True:
-        try:
-            handle = _acquired(path)
-            break
-        except Busy:
-            if waiting is None:
-                raise
-            waiting()
-            waiting = _nothing  # told once
-            time.sleep(_PATIENCE)
+    lock = _acquired(path, waiting, patience)
     try:
         yield
     finally:
-        if handle is not None:
-            with suppress(OSError):
-                os.unlink(path)  # before the lock is opened: who waits for it sees that this file is the name's no more
-            os.close(handle)
+        if lock is not None:
+            with suppress(OSError):  # Windows removes no open file; filelock does it there, after the release
+                os.unlink(path)  # before the release: who waits for it sees that this file is the name's no more
+            lock.release()
 
 
-def _nothing() -> None: ...
+def _acquired(path: Path, waiting: Callable[[], None] | None, patience: float) -> BaseFileLock | None:
+    """The lock, held; None where there is no such thing. Raises Busy."""
+    from filelock import FileLock
 
-
-def _acquired(path: Path) -> int | None:
-    """A handle that holds the lock; None where there is no such thing. Raises Busy."""
-    if fcntl is None:
+    if not path.parent.is_dir():  # filelock would create it
         return None
-    while True:
-        try:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except (OSError, ValueError):
-            return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.fstat(handle).st_nlink:
-                return handle
-        except BlockingIOError:
-            os.close(handle)
-            raise Busy from None
-        except OSError:
-            os.close(handle)
-            return None
-        except BaseException:
-            os.close(handle)
-            raise
-        os.close(handle)  # it was taken away between the two
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
+    try:
+        if _locks(lock, path, 0, patience):
+            return lock
+        if waiting is None:
+            raise Busy
+        waiting()
+        _locks(lock, path, -1, patience)
+        return lock
+    except _NoLocks:
+        return None
+
+
+class _NoLocks(Exception):
+    """No lock can be had there."""
+
+
+def _locks(lock: BaseFileLock, path: Path, timeout: float, patience: float) -> bool:
+    """Whether the lock could be had within seconds (-1: however long that takes). Raises _NoLocks."""
+    from filelock import Timeout
+
+    try:
+        lock.acquire(timeout, patience)
+        return True
+    except Timeout:
+        return False
+    except (OSError, ValueError, NotImplementedError) as error:  # ValueError: a NUL in the path
+        if getattr(error, "filename", None) is None:  # it could be opened, or created, and not locked: it means nothing
+            with suppress(OSError, ValueError):
+                path.unlink()
+        raise _NoLocks from error
