@@ -13,7 +13,8 @@ import pytest
 from support.cli import documents, refused, run
 from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
 
-from v2l.bench.quality import arms, sources
+from v2l.bench.benchmarks import registry
+from v2l.bench.quality import arms, results, sources
 from v2l.bench.quality.answers import Answered, Given, Record
 from v2l.bench.quality.bench import bench
 from v2l.bench.quality.plan import Asked, Question, Setting, Watch, collect, held_out
@@ -31,6 +32,11 @@ from v2l.video.clip import open_clip
 
 SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=24)
 WORDS = ("bench", "quality", "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "24")
+
+
+TABLE_1_OF_2_2B = [(0.576, 0.492), (0.326, 0.316), (0.270, 0.287), (0.539, 0.511), (0.437, 0.369), (0.597, 0.610),
+                   (0.627, 0.531), (0.493, 0.295), (0.551, 0.475)]
+"""In the order of its rows (METHOD section 8)."""
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +210,7 @@ def made_up(benchmark: str, number: int, shift: float, noise: float) -> list[Any
     question = Question(f"{benchmark}/{number}/1", benchmark, "", "What?", ("this",))
     wobble = noise * (-1) ** number
     given = Given(question.id, "What?", "", 1, 0, 1, 0.1)
-    return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, None)
+    return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, value)
             for arm, value in (("direct", 0.5), ("adapter", 0.5 + shift + wobble))]
 
 
@@ -227,6 +233,17 @@ def test_published_figures_stand_beside_released_presets_alone() -> None:
     assert figures == [(0.315, 0.288), (0.129, 0.068), None]  # METHOD section 8
     assert rows["2.2b"][1].published and rows["2.2b"][1].published.adapter == 0.076
     assert all(row.published is None for model in ("tiny", "") for row in rows[model])
+
+
+def test_another_benchmark_moves_no_published_figure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it stands among the others; it has none of its own."""
+    tenth = replace(registry.VDC, name="tenth", title="Tenth", published={})
+    shifted = {"tenth": tenth, **registry.PUBLIC_BENCHMARKS}
+    monkeypatch.setattr(results, "PUBLIC_BENCHMARKS", shifted)
+    scored = [entry for name in shifted for n in range(3) for entry in made_up(name, n, 0.0, 0.1)]
+    rows = table(scored, "judge", 0.15, lambda question: question.benchmark, 0, "2.2b").rows
+    assert [row.title for row in rows][:2] == ["Tenth", "ActivityNet Captions"]
+    assert [row.published and (row.published.base, row.published.adapter) for row in rows] == [None, *TABLE_1_OF_2_2B]
 
 
 def test_the_document_keeps_its_shape(kept: Path, manifest: Path) -> None:

@@ -8,7 +8,8 @@ from random import Random
 from typing import Any
 
 from reliability import mutations
-from v2l.bench.benchmarks import BENCHMARKS, load_benchmark
+from v2l.bench.benchmarks.load import load_benchmark
+from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
 from v2l.bench.quality.answers import Record
 from v2l.bench.speed.journal import Journal
 from v2l.manifest import TURN_KEYS, read_manifest, write_manifest
@@ -192,7 +193,7 @@ class Annotations:
         }
         self.seeds: dict[str, Any] = {
             "activitynet-captions": {"v_one": {"duration": 9.0, "timestamps": [[0, 1]], "sentences": ["A dog."]}},
-            **{name: [question] for name in BENCHMARKS if name != "activitynet-captions"},
+            **{name: [question] for name in PUBLIC_BENCHMARKS if name != "activitynet-captions"},
         }
 
     def write(self, random: Random) -> bool:
@@ -201,8 +202,8 @@ class Annotations:
         self.read_name = random.choice(list(self.seeds))
         names = [
             name.format(split=split)
-            for split in BENCHMARKS[self.read_name].splits
-            for name in BENCHMARKS[self.read_name].files
+            for split in PUBLIC_BENCHMARKS[self.read_name].splits
+            for name in PUBLIC_BENCHMARKS[self.read_name].files
         ]
         for name in names + (["test_a.json"] if self.read_name == "activitynet-qa" else []):
             value = mutations.of_json(random, json.loads(json.dumps(self.seeds[self.read_name])))

@@ -9,18 +9,16 @@ from hashlib import sha256
 from itertools import chain, count
 from pathlib import Path
 
+from v2l.bench.benchmarks.benchmark import Benchmark
+from v2l.bench.benchmarks.files import FolderFiles
 from v2l.bench.benchmarks.records import Entry
-from v2l.bench.benchmarks.registry import Benchmark, find_benchmark
-from v2l.bench.benchmarks.shelf import Shelf
+from v2l.bench.benchmarks.registry import find_benchmark
 from v2l.errors import UsageError
 from v2l.manifest import SPLITS, Item
 
-ANSWER = "Answer only the question, in one sentence."
-"""What the paper puts after a question."""
-
 
 class Loaded(list[Item]):
-    """A benchmark's items, in the order of its file, and what is to be told of them."""
+    """A benchmark's items, in the order of its file, and what was left out."""
 
     def __init__(self, items: Iterable[Item], file: Path, entries: int, left_out: int,
                  missing: tuple[str, ...]) -> None:
@@ -28,70 +26,63 @@ class Loaded(list[Item]):
         self.file = file
         """The annotation file."""
         self.entries = entries
-        """In that file; an entry has one item, or all that are about one video (VDC, CaReBench, VidCapBench)."""
+        """Entries of that file, each with one item or with all about one video (VDC, CaReBench, VidCapBench)."""
         self.left_out = left_out
-        """Entries without their video; those that `limit` leaves out do not count."""
+        """Entries without their video; those that `clips` leaves out do not count."""
         self.missing = missing
-        """What the annotations call the videos that are not there, each once."""
+        """Videos that are not there, as the annotations call them, each once."""
 
 
-def load_benchmark(name: str, folder: str | Path, *, split: str | None = None, limit: int | None = None, seed: int = 0,
-                   videos: str | Path | None = None, plain: bool = False, regions: bool = False) -> Loaded:
+def load_benchmark(name: str, folder: str | Path, *, split: str | None = None, clips: int | None = None,
+                   seed: int = 0) -> Loaded:
     """The items of a benchmark whose annotation file lies somewhere below `folder`, or is `folder` itself.
 
-    Videos are looked for below `videos`, or else below the same folder, whatever their endings and subfolders. Without
-    a `split` it is the first of the benchmark's splits that is there. `limit` takes so many entries by a seeded draw
-    from those whose video is there. `plain` asks questions without the paper's instruction after them. `regions` tells
-    in words which region is meant, where the benchmark has any (see `plm`).
+    Videos are looked for below the same folder, whatever their endings and subfolders. Without a `split` it is the
+    first of the benchmark's splits that is there. `clips` takes so many by a seeded draw from those that are there,
+    with all that is asked about them.
     Raises UsageError: no such benchmark, no annotation file, none of its videos, a record that is not as it should be.
     """
     benchmark = find_benchmark(name)
-    if limit is not None and limit < 1:
-        raise UsageError(f"At least 1 entry of {benchmark.title} must be taken, not {limit}.")
-    read = benchmark.read_regions if regions else benchmark.read
-    if read is None:
-        raise UsageError(f"{benchmark.title} has no regions; leave them out.")
-    annotations, split, shelf = _opened(benchmark, Path(folder), split)
-    shelf = shelf if videos is None else Shelf(Path(videos))
-    entries = [entry for entry in read(annotations) if entry.turns]
+    annotations, split, files = _annotations(benchmark, Path(folder), split)
+    entries = [entry for entry in benchmark.read(annotations) if entry.turns]
     if not entries:
         raise UsageError(f"{annotations} holds nothing to ask; get the file again.")
-    there = [(entry, video) for entry in entries
-             if (video := next(filter(None, map(shelf.video, entry.videos)), None))]
-    if not there:
+    present = [(entry, video) for entry in entries
+               if (video := next(filter(None, map(files.video, entry.videos)), None))]
+    if not present:
         raise UsageError(f"None of the videos that {annotations} names, such as {entries[0].videos[0]}, is among the "
-                         f"{shelf.videos} below {shelf.folder}; put them there.")
-    found = {id(entry) for entry, _ in there}
+                         f"{files.videos} below {files.folder}; put them there.")
+    found = {id(entry) for entry, _ in present}
     missing = tuple(dict.fromkeys(entry.videos[0] for entry in entries if id(entry) not in found))
-    return Loaded(_items(benchmark, _drawn(there, limit, seed), split, plain), annotations, len(entries),
-                  len(entries) - len(there), missing)
+    return Loaded(_items(benchmark, _drawn(present, clips, seed), split), annotations, len(entries),
+                  len(entries) - len(present), missing)
 
 
-def _opened(benchmark: Benchmark, folder: Path, split: str | None) -> tuple[Path, str, Shelf]:
+def _annotations(benchmark: Benchmark, folder: Path, split: str | None) -> tuple[Path, str, FolderFiles]:
     """The annotation file, its split, and what lies where it was looked for."""
     if split is not None and split not in benchmark.splits:
         raise UsageError(f"{benchmark.title} has no split {split!r} with references; it has "
                          f"{', '.join(benchmark.splits)}.")
     if folder.is_file():
         _check_readable(folder)
-        return folder, split or _told(folder) or benchmark.splits[0], Shelf(folder.parent)
-    shelf, splits = Shelf(folder), benchmark.splits if split is None else (split,)
+        return folder, split or _split_in_name(folder) or benchmark.splits[0], FolderFiles(folder.parent)
+    files, splits = FolderFiles(folder), benchmark.splits if split is None else (split,)
     for each in splits:
         names = [name.format(split=each) for name in benchmark.files]
-        found = next(filter(None, map(shelf.file, names)), None)
+        found = next(filter(None, map(files.file, names)), None)
         if found:
-            return found, each, shelf
+            return found, each, files
     for each in splits:  # what the Hub has in place of them
         for name in benchmark.files:
-            parquet = shelf.file(Path(name.format(split=each)).stem + ".parquet")
+            parquet = files.file(Path(name.format(split=each)).stem + ".parquet")
             if parquet:
                 _check_readable(parquet)
     expected = benchmark.files[0].format(split=splits[0])
     raise UsageError(f"There is no {expected} below {folder}; {benchmark.title} needs {benchmark.about}.")
 
 
-def _told(path: Path) -> str | None:
-    """The split that a file's name speaks of."""
+def _split_in_name(path: Path) -> str | None:
+    """The split that a file's name contains."""
     words = re.split(r"[^a-z]+", path.stem.lower())
     return next((split for split in SPLITS if split in words), None)
 
@@ -106,27 +97,28 @@ def _check_readable(path: Path) -> None:
         raise UsageError(f"{path} is no annotation file; give a .json, .jsonl or .csv file, or its folder.")
 
 
-def _drawn(there: list[tuple[Entry, Path]], limit: int | None, seed: int) -> list[tuple[Entry, Path]]:
-    """So many entries, in their order: those whose key and seed hash lowest, so that a video more or less changes
-    no more than one of them."""
-    if limit is None or limit >= len(there):
-        return there
+def _drawn(present: list[tuple[Entry, Path]], clips: int | None, seed: int) -> list[tuple[Entry, Path]]:
+    """The entries about so many clips, in their order: clips whose first entry's key and seed hash lowest, so that a
+    video more or less changes no more than one of them."""
+    first: dict[tuple[Path, float | None, float | None], str] = {}
+    for entry, video in present:
+        first.setdefault((video, entry.start, entry.end), entry.key)
 
-    def drawn(index: int) -> bytes:
-        return sha256(f"{seed} {there[index][0].key}".encode(errors="backslashreplace")).digest()
+    def hashed(clip: tuple[Path, float | None, float | None]) -> bytes:
+        return sha256(f"{seed} {first[clip]}".encode(errors="backslashreplace")).digest()
 
-    return [there[index] for index in sorted(sorted(range(len(there)), key=drawn)[:limit])]
+    taken = set(sorted(first, key=hashed)[:clips])
+    return [(entry, video) for entry, video in present if (video, entry.start, entry.end) in taken]
 
 
-def _items(benchmark: Benchmark, entries: list[tuple[Entry, Path]], split: str, plain: bool) -> Iterator[Item]:
+def _items(benchmark: Benchmark, entries: list[tuple[Entry, Path]], split: str) -> Iterator[Item]:
     taken: set[str] = set()
     for entry, video in entries:
         for number, turn in enumerate(entry.turns, 1):
             key = f"{benchmark.name}-{_harmless(entry.key)}" + (f"-{number}" if len(entry.turns) > 1 else "")
             key = next(each for each in chain((key,), (f"{key}.{n}" for n in count(2))) if each not in taken)
             taken.add(key)
-            if benchmark.kind == "qa" and not plain:
-                turn = replace(turn, prompt=f"{turn.prompt} {ANSWER}")
+            turn = replace(turn, prompt=f"{turn.prompt} {benchmark.instruction}".rstrip())
             yield Item(key, video, (turn,), entry.start, entry.end, split, benchmark.name, entry.choices)
 
 

@@ -1,11 +1,11 @@
-"""Annotation files as records: JSON, JSON Lines and CSV, every fault told with its file and place."""
+"""Annotation files as records: JSON, JSON Lines and CSV; every error names the file and the place in it."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +16,12 @@ from v2l.manifest import Turn
 
 @dataclass(frozen=True)
 class Entry:
-    """What one record of the annotations holds: a video and all that is asked of it."""
+    """A video and all that one record of the annotations asks about it."""
 
     key: str
-    """Tells it from the other entries of the benchmark."""
+    """Name that tells the entry from the others of the benchmark."""
     videos: tuple[str, ...]
-    """What the video may be called: a name or a path of somebody else's, with its ending or without."""
+    """Names that the video may have: a name or a path of somebody else's, with its ending or without."""
     turns: tuple[Turn, ...]
     start: float | None = None
     """Seconds; the clip begins here, and ends at `end`."""
@@ -30,13 +30,14 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Record:
+class Annotation:
     """One object of a JSON file, or one row of a CSV file, and where it stands."""
 
     values: dict[str, Any]
     where: str
 
     def fault(self, problem: str) -> UsageError:
+        """The error to raise for what is wrong with the record."""
         return UsageError(f"{self.where}: {problem[:300]}; the file is damaged, or it is not this benchmark's.")
 
     def text(self, key: str) -> str:
@@ -59,21 +60,30 @@ class Record:
         """A whole number from 0 on. Raises UsageError."""
         text = self.text(key)
         if not (text.isascii() and text.isdigit() and len(text) <= 15):
-            raise self.fault(f"{key} is {shortened(text)}, not a whole number from 0 on")
+            raise self.fault(f"{key} is {_shown(text)}, not a whole number from 0 on")
         return int(text)
 
-    def records(self, key: str) -> list[Record]:
+    def turns(self, styles: Mapping[str, tuple[str, str]]) -> tuple[Turn, ...]:
+        """A turn for each kind of description that the record has; `styles`: kind -> (key of the reference, prompt).
+        Raises UsageError where there is none."""
+        turns = tuple(Turn(prompt, ("; ".join(texts),), kind) for kind, (key, prompt) in styles.items()
+                      if (texts := self.texts(key)))
+        if not turns:
+            raise self.fault(f"there is none of {', '.join(key for key, _ in styles.values())}")
+        return turns
+
+    def records(self, key: str) -> list[Annotation]:
         """The objects of a list. Raises UsageError."""
         value = self.values.get(key)
         if not isinstance(value, list):
-            raise self.fault(f"{key} is {shortened(value)}, not a list" if key in self.values else f"there is no {key}")
+            raise self.fault(f"{key} is {_shown(value)}, not a list" if key in self.values else f"there is no {key}")
         return [_record(each, f"{self.where}, {key} {number}") for number, each in enumerate(value, 1)]
 
     def _text(self, key: str, value: object) -> str:
         if isinstance(value, int) and not isinstance(value, bool):
             return str(value)
         if not isinstance(value, str):
-            raise self.fault(f"{key} is {shortened(value)}, not a text")
+            raise self.fault(f"{key} is {_shown(value)}, not a text")
         if _blank(value):
             raise self.fault(f"{key} is blank")
         try:
@@ -83,7 +93,7 @@ class Record:
         return value.strip()
 
 
-def read_records(path: Path) -> list[Record]:
+def read_records(path: Path) -> list[Annotation]:
     """The records of a `.jsonl` file (one object a line), a `.csv` file (a header and rows) or a `.json` file (a list
     of objects), in order. Raises UsageError."""
     if path.suffix.lower() == ".csv":
@@ -98,15 +108,16 @@ def read_records(path: Path) -> list[Record]:
     return [_record(each, f"{path}, entry {number}") for number, each in enumerate(document, 1)]
 
 
-def read_table(path: Path) -> dict[str, Record]:
+def read_table(path: Path) -> dict[str, Annotation]:
     """The objects of a `.json` file that is an object of objects, under their keys. Raises UsageError."""
     document = _json(_read(path), str(path))
     if not isinstance(document, dict):
         raise UsageError(f"{path} is no JSON object of objects; the file is not this benchmark's.")
-    return {key: _record(value, f"{path}, {shortened(key)}") for key, value in document.items()}
+    return {key: _record(value, f"{path}, {_shown(key)}") for key, value in document.items()}
 
 
-def shortened(value: object) -> str:
+def _shown(value: object) -> str:
+    """A value as JSON of at most 60 characters."""
     text = json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
 
@@ -115,13 +126,13 @@ def _blank(value: object) -> bool:
     return value is None or (isinstance(value, str) and not value.strip())
 
 
-def _record(value: object, where: str) -> Record:
+def _record(value: object, where: str) -> Annotation:
     if not isinstance(value, dict):
-        raise UsageError(f"{where} is {shortened(value)}, not a JSON object; the file is not this benchmark's.")
-    return Record(value, where)
+        raise UsageError(f"{where} is {_shown(value)}, not a JSON object; the file is not this benchmark's.")
+    return Annotation(value, where)
 
 
-def _rows(path: Path) -> Iterator[Record]:
+def _rows(path: Path) -> Iterator[Annotation]:
     reader = csv.DictReader(io.StringIO(_read(path), newline=""), strict=True)
     while True:
         try:
@@ -134,7 +145,7 @@ def _rows(path: Path) -> Iterator[Record]:
         if None in row or None in row.values():
             raise UsageError(f"{where}: it has {'more' if None in row else 'fewer'} columns than the header; "
                              "get the file again.")
-        yield Record(row, where)
+        yield Annotation(row, where)
 
 
 def _read(path: Path) -> str:

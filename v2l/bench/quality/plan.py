@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import v2l
-from v2l.bench.quality.published import task_of
+from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
 from v2l.config import ARMS, DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 from v2l.manifest import Item
@@ -107,13 +107,18 @@ def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = N
                     continue
                 benchmark = item.benchmark or name
                 question = Question(f"{benchmark}/{item.id}/{number}", benchmark, turn.kind, turn.prompt, turn.targets,
-                                    item.task or task_of(benchmark))
+                                    item.task or _task_of(benchmark))
                 _check(question, ids)
                 found.setdefault((item.video, item.start, item.end), []).append(question)
     watches = tuple(Watch(*clip, tuple(questions)) for clip, questions in found.items())
     if not watches:
         raise UsageError("There is no question with a reference answer in what was given.")
     return Asked(watches if clips is None else _drawn(watches, clips, seed), unanswerable)
+
+
+def _task_of(benchmark: str) -> str:
+    known = PUBLIC_BENCHMARKS.get(benchmark)
+    return known.task if known else ""
 
 
 def _check(question: Question, ids: set[str]) -> None:

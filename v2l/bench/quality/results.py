@@ -8,9 +8,10 @@ from statistics import fmean
 from typing import Any
 
 import v2l
+from v2l.bench.benchmarks.benchmark import Published
+from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
 from v2l.bench.quality.answers import Answered, Made
 from v2l.bench.quality.plan import Asked, Question, Setting
-from v2l.bench.quality.published import Published, in_order, published, title
 from v2l.bench.quality.run import Answers
 from v2l.bench.quality.score import METRICS, Scored
 from v2l.manifest import TASKS
@@ -81,13 +82,19 @@ def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Qu
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs_of(scored):
         grouped.setdefault(by(pair[0].question), []).append(pair)
-    compared = [(name, *difference(grouped[name], metric, margin, seed)) for name in in_order(list(grouped))]
+    names = [*(name for name in PUBLIC_BENCHMARKS if name in grouped),
+             *(name for name in grouped if name not in PUBLIC_BENCHMARKS)]
+    compared = [(name, *difference(grouped[name], metric, margin, seed)) for name in names]
     shown = [(name, found, left_out) for name, found, left_out in compared if found]
     said = verdicts([found for _, found, _ in shown], margin)
+
+    def row(name: str, found: Paired, verdict: str, left_out: int) -> Row:
+        benchmark = PUBLIC_BENCHMARKS.get(name)
+        return Row(name, benchmark.title if benchmark else name, grouped[name][0][0].question.task, found, verdict,
+                   left_out, benchmark.published.get((model, metric)) if benchmark else None)
+
     return Table(metric, margin, tuple(
-        Row(name, title(name), grouped[name][0][0].question.task, found, verdict, left_out,
-            published(model, metric, name))
-        for (name, found, left_out), verdict in zip(shown, said, strict=True)))
+        row(name, found, verdict, left_out) for (name, found, left_out), verdict in zip(shown, said, strict=True)))
 
 
 @dataclass(frozen=True)

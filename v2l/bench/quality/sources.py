@@ -8,7 +8,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from v2l.bench.benchmarks import find_benchmark, load_benchmark
+from v2l.bench.benchmarks.load import load_benchmark
+from v2l.bench.benchmarks.registry import find_benchmark
 from v2l.bench.quality.plan import held_out
 from v2l.bench.quality.score import Judging
 from v2l.config import SUITES
@@ -36,9 +37,9 @@ class Sources:
             self.notes.append(f"{path}: {lines} not of the split {chosen[0].split} {left} left out.")
         self.items.append((path.stem, chosen))
 
-    def add_benchmark(self, name: str, folder: Path, split: str | None, limit: int | None, seed: int) -> None:
+    def add_benchmark(self, name: str, folder: Path, split: str | None, clips: int | None, seed: int) -> None:
         """A public benchmark from the user's copy. Raises UsageError."""
-        loaded = load_benchmark(name, folder, split=split, limit=limit, seed=seed)
+        loaded = load_benchmark(name, folder, split=split, clips=clips, seed=seed)
         title = find_benchmark(name).title
         if loaded.left_out:
             self.notes.append(f"{title}: {loaded.left_out:,} of {loaded.entries:,} entries are left out, because their "

@@ -1,4 +1,4 @@
-"""What lies below a user's folder: annotation files by name, and videos by what annotations call them.
+"""The files below a user's folder: annotation files by name, and videos by what annotations call them.
 
 A name from an annotation is only ever looked up among the files that were found, never joined to a path, so that no
 name leads out of the folder.
@@ -15,7 +15,7 @@ from v2l.errors import UsageError
 from v2l.video.clip import EXTENSIONS
 
 
-class Shelf:
+class FolderFiles:
     """The files below a folder, hidden ones left out; folders that are symbolic links are looked into."""
 
     def __init__(self, folder: Path) -> None:
@@ -39,6 +39,7 @@ class Shelf:
 
     @property
     def videos(self) -> int:
+        """Number of videos."""
         return sum(map(len, self._videos.values()))
 
     def file(self, name: str) -> Path | None:
