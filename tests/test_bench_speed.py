@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.adapter.file import save
+from v2l.bench.config import RESOLUTIONS, SPEED_FRAMES, edge_for
 from v2l.bench.speed import machine, worker
 from v2l.bench.speed import sweep as speed
 from v2l.bench.speed.cells import Cell, Cold, InPrompt, Missing, Plan, Throughput, Watched
@@ -81,7 +82,7 @@ def test_a_drawn_clip_has_the_frames_its_cell_is_named_for(frames: int, tmp_path
         assert tile_grid(clip.info.width, clip.info.height, edge, 512) == tile_grid(1920, 1080, edge, 512)
 
 
-@pytest.mark.parametrize("frames", speed.FRAMES)
+@pytest.mark.parametrize("frames", SPEED_FRAMES)
 @pytest.mark.parametrize("fps", [0.5, 1.0, 4.0])
 def test_every_cell_samples_its_number_of_frames(frames: int, fps: float) -> None:
     sampling = Sampling(frames=frames, fps=fps)
@@ -345,9 +346,9 @@ def watched(frames: int, seconds: float = 3.0) -> Watched:
 def example(limit_s: float = 400.0) -> Sweep:
     """A sweep of the released shapes, as if cells whose floor is above `limit_s` had been beyond the budget."""
     made = Sweep(SETTING, "org/<b>model</b> & 'co'", "hyper.pt", {}, "bfloat16", 14, SHAPES_500M, MACHINE, [])
-    for edge in worker.RESOLUTIONS:
+    for edge in RESOLUTIONS:
         rows, columns = tile_grid(16, 9, edge, 512)
-        for frames in speed.FRAMES:
+        for frames in SPEED_FRAMES:
             tiles = frames * (rows * columns + (rows * columns > 1))
             made.plans.append(Plan(frames, edge, tiles, 69 * tiles + 12 * frames, 69 * tiles + 12 * frames + 2))
     for plan in made.plans:
@@ -462,12 +463,12 @@ def test_the_command_prints_a_table_and_writes_a_page(here: list[str], tmp_path:
 def test_the_command_chooses_cells_that_suit_the_model(here: list[str]) -> None:
     printed = documents(run(*WORDS, "--budget", 0.001, "--json"))
     plans = {(plan["frames"], plan["resolution"]) for plan in printed[0]["plans"]}
-    assert plans == {(n, edge) for n in speed.FRAMES for edge in (28, 42, 64, 128)}
+    assert plans == {(n, edge) for n in SPEED_FRAMES for edge in (28, 42, 64, 128)}
     assert {(c["frames"], c["resolution"]) for c in printed if c["kind"] == "cell"} == plans
     quick = documents(run(*WORDS, "--budget", 0.001, "--json", "--quick"))
     assert {plan["frames"] for plan in quick[0]["plans"]} == {8, 12, 24} and len(quick[0]["plans"]) == 3
     for tile in (512, 384):
-        assert [worker.edge_for(tile, edge) for edge in worker.RESOLUTIONS] == [224, 336, 512, 1024]
+        assert [edge_for(tile, edge) for edge in RESOLUTIONS] == [224, 336, 512, 1024]
 
 
 def test_the_command_refuses_before_it_measures(here: list[str], tmp_path: Path) -> None:

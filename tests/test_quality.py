@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +12,11 @@ from statistics import fmean
 from typing import Any
 
 import pytest
-from support.cli import documents, refused, run
+from support.cli import documents, environment, refused, run
 from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
 
 from v2l.bench.benchmarks import registry
+from v2l.bench.config import ARMS
 from v2l.bench.quality import arms, results, sources
 from v2l.bench.quality.answers import Answered, Given, Record
 from v2l.bench.quality.bench import bench
@@ -22,8 +25,8 @@ from v2l.bench.quality.results import table
 from v2l.bench.quality.score import Judging, Scored, score
 from v2l.bench.quality.words import about_texts
 from v2l.bench.speed.journal import Journal
-from v2l.cli import bench_quality as command
-from v2l.config import ARMS, Decoding
+from v2l.cli import options
+from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest
@@ -63,7 +66,7 @@ def kept(journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     def load(*_: object) -> Engine:
         raise AssertionError("no model should be needed")
 
-    monkeypatch.setattr(command, "load_engine", load)
+    monkeypatch.setattr(options, "load_engine", load)
     copy = tmp_path / "kept.jsonl"
     copy.write_bytes(journal.read_bytes())
     return copy
@@ -305,7 +308,7 @@ def test_a_suite_brings_its_clips_and_its_judge(kept: Path, manifest: Path, engi
     half = lambda cases: [0.5 for _ in cases]
     monkeypatch.setattr(sources, "write_suite", write)
     monkeypatch.setattr(sources, "suite_judge", lambda name: Judging(f"{name}'s facts", "", half))
-    monkeypatch.setattr(command, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(options, "load_engine", lambda *_: engine)
     document, = documents(run(*WORDS, "--suite", "tiny", "--clips", 2, "--seed", 7, "--resume", kept, "--json"))
     assert asked == [("tiny", 2, 7)] and document["clips"] == 2 and document["judge"] == "tiny's facts"
     assert {row["adapter"] for row in document["tables"]["judge"]["rows"]} == {0.5}
@@ -321,6 +324,14 @@ def test_scores_are_worked_out_again_without_the_model(kept: Path, manifest: Pat
     assert run(*WORDS, manifest, "--resume", kept, "--quiet").stdout == first
     wider = documents(run(*WORDS, manifest, "--resume", kept, "--json", "--f1-margin", "0.9"))[0]
     assert wider["tables"]["token_f1"]["margin"] == 0.9 and kept.read_bytes() == before
+
+
+def test_scoring_again_loads_no_torch(kept: Path, manifest: Path) -> None:
+    words = [str(word) for word in ("v2l", *WORDS, manifest, "--resume", kept, "--report", kept.with_name("page.html"))]
+    code = (f"import sys; sys.argv = {words!r}\nfrom v2l.__main__ import main\n"
+            "try: main()\nexcept SystemExit as end: print(end.code, [n for n in sys.modules if n == 'torch'])")
+    done = subprocess.run([sys.executable, "-c", code], text=True, env=environment(), timeout=60, capture_output=True)
+    assert done.stdout.splitlines()[-1] == "0 []", done.stdout + done.stderr
 
 
 def test_a_stopped_run_goes_on_where_it_was(engine: Engine, manifest: Path, journal: Path, tmp_path: Path) -> None:
@@ -388,7 +399,7 @@ def test_another_model_of_that_name_is_noticed(engine: Engine, manifest: Path, k
 
 def test_a_clip_that_cannot_be_decoded_is_named_and_counted(engine: Engine, manifest: Path, tmp_path: Path,
                                                             monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(options, "load_engine", lambda *_: engine)
     items, broken = read_manifest(manifest)[:4], tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")
     write_manifest(tmp_path / "some.jsonl", [Item("broken", broken, (turn(), turn("Why?")), split="test"), *items])
@@ -398,10 +409,10 @@ def test_a_clip_that_cannot_be_decoded_is_named_and_counted(engine: Engine, mani
     assert document["unreadable"][0]["name"] == "broken.mp4" and (document["clips"], document["questions"]) == (1, 4)
     assert result.stderr.count("Error: ") == 1 and "broken.mp4" in result.stderr
     assert all(arm["questions"] == 4 for arm in document["arms"])
-    monkeypatch.setattr(command, "load_engine", lambda *_: pytest.fail("it is known to be broken"))
+    monkeypatch.setattr(options, "load_engine", lambda *_: pytest.fail("it is known to be broken"))
     assert documents(run(*words, status=1)) == [document]
     write_manifest(tmp_path / "none.jsonl", [Item("broken", broken, (turn(),))])
-    monkeypatch.setattr(command, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(options, "load_engine", lambda *_: engine)
     assert "None of the 1 clips could be decoded" in refused(*WORDS, tmp_path / "none.jsonl")
 
 
@@ -424,7 +435,7 @@ def test_lines_of_other_splits_are_left_out_and_counted(kept: Path, manifest: Pa
 ])
 def test_wrong_usage_is_told_before_a_model_is_loaded(given: tuple[str, ...], message: str, manifest: Path,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load_engine", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(options, "load_engine", lambda *_: pytest.fail("a model was loaded"))
     assert message in refused(*WORDS, *(word.format(manifest=manifest) for word in given), status=2)
 
 
@@ -447,7 +458,7 @@ def test_the_arms_that_were_named_answer(kept: Path, manifest: Path) -> None:
 
 def test_a_public_benchmark_is_asked_from_the_users_copy(engine: Engine, manifest: Path, tmp_path: Path,
                                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "load_engine", lambda *_: engine)
+    monkeypatch.setattr(options, "load_engine", lambda *_: engine)
     told = [{"video_id": name, "video_name": f"{name}.mp4", "short_caption": "A star.", "camera_caption": "Still."}
             for name in ("0", "1", "missing")]
     (tmp_path / "VDC_1k.jsonl").write_text("".join(json.dumps(line) + "\n" for line in told))

@@ -80,33 +80,6 @@ class Decoding:
 
 
 @dataclass(frozen=True)
-class Comparing:
-    """How the answers of an adapter are held against those with the video in the prompt (METHOD section 8)."""
-
-    margin: float = 0.15
-    """By how much a judge's score, 0 to 1, may differ and still count as equivalent."""
-    f1_margin: float = 0.05
-    """The same of token F1, and of exact match."""
-    budget_share: float = 1 / 3
-    """Of the tokens of the prompt that holds the video: how many a prompt with fewer frames may have, where no other
-    number is given."""
-    confidence: float = 0.95
-    """Of the intervals; a verdict may be wrong with what is left of 1."""
-    resamples: int = 10_000
-    """Of the bootstrap."""
-    suite_clips: int = 160
-    """Clips of the embedded suite."""
-    sweep_clips: int = 12
-    """Clips that every cell of a sweep of frames and resolutions is about, where that many are long enough."""
-    sweep_minutes: float = 10.0
-    """Nothing of a sweep is started that would end later."""
-    tuned_clips: int = 3
-    """Clips for each of which an adapter is fine-tuned, where that is asked for."""
-    seed: int = 0
-    """Of the bootstrap, of the suite's clips, and of which clips are taken where there are too many."""
-
-
-@dataclass(frozen=True)
 class Strategy:
     """How an adapter of several segments is asked; the defaults did best in tests/measure/strategies.py."""
 
@@ -123,13 +96,6 @@ class Strategy:
     """What A of joined segments is multiplied with, the bias not; None is one over their number."""
 
 
-ARMS = ("adapter", "direct", "budget", "none")
-"""Who answers in `v2l bench quality`: the adapter; the video in the prompt; the same with fewer frames, so that the
-prompt is at most so many tokens; no video at all."""
-SUITES = ("tiny",)
-"""Embedded clips and questions for it."""
-SWEEP_FRAMES = (4, 8, 12, 24, 48, 128, 256, 512, 1024)
-"""Frames of its sweep: the published ones, and fewer."""
 STRATEGIES = ("auto", "join", "route", "each")
 
 

@@ -15,7 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from v2l.config import Comparing
+from v2l.score import stats
 from v2l.score.stats import paired
 
 RESAMPLES = 1000
@@ -113,7 +113,7 @@ def intervals(clips: Clips, seed: int) -> dict[str, tuple[float, float]]:
     clip = np.repeat(np.arange(len(clips)), sizes.astype(int))
     means = (sums / sizes)[clip]  # the intervals depend on sums and sizes alone
     groups = None if len(clip) == len(clips) else clip.tolist()
-    resamples = RESAMPLES if len(set(clips)) > 30 else Comparing.resamples
+    resamples = RESAMPLES if len(set(clips)) > 30 else stats.RESAMPLES
     found = paired(np.maximum(means, 0), np.maximum(-means, 0), groups=groups, margin=0.05, resamples=resamples,
                    seed=seed)
     return bootstraps(sums, sizes, resamples, seed) | {"v2l": (found.low, found.high)}

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from v2l.bench.config import QUESTION, QUICK_FRAMES, REPEATS, RESOLUTIONS, SPEED_FRAMES, SWEEP_MINUTES
 from v2l.cli import options
 from v2l.cli.bench_quality import measure_quality
 from v2l.cli.console import Console, columns, write, write_json
@@ -24,6 +25,8 @@ class _Bench(TyperGroup):
         named = bool(args) and args[0] in (*self.commands, "-h", "--help")
         return super().parse_args(ctx, args if named else ["compare", *args])
 
+
+_QUICK = f"{', '.join(map(str, QUICK_FRAMES[:-1]))} and {QUICK_FRAMES[-1]}"
 
 bench = typer.Typer(cls=_Bench, rich_markup_mode=None)
 
@@ -46,7 +49,8 @@ bench.command("quality", cls=options.Command)(measure_quality)
 def compare_ways(
     video: Annotated[Path | None, argument("[VIDEO]")] = None,
     question: Annotated[str | None, option("TEXT", "What to ask.", "what happens")] = None,
-    repeat: Annotated[int, option("N", "Answers to take the median of.", "3", callback=options.positive)] = 3,
+    repeat: Annotated[int, option("N", "Answers to take the median of.", f"{REPEATS}", callback=options.positive)]
+    = REPEATS,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -69,7 +73,7 @@ def compare_ways(
         open_clip(video, Sampling(**sampling))
     engine = options.load_engine(console, model, checkpoint, device, dtype, offline)
     with console.working("Measuring"), TemporaryDirectory() as folder:
-        from v2l.bench.speed.compare import QUESTION, compare
+        from v2l.bench.speed.compare import compare
         from v2l.bench.speed.tables import comparison_text
 
         found = compare(engine, video or _drawn_clip(Path(folder)), question=question or QUESTION,
@@ -83,15 +87,15 @@ def compare_ways(
 @bench.command("speed", cls=options.Command)
 def sweep_speed(
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
-    frames: Annotated[Any, option("N,N,...", "Frames to sample.", "8,12,24,48,128,256,512,1024",
+    frames: Annotated[Any, option("N,N,...", "Frames to sample.", ",".join(map(str, SPEED_FRAMES)),
                                   parser=options.numbers)] = None,
-    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", "224,336,512,1024",
+    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", ",".join(map(str, RESOLUTIONS)),
                                        parser=options.numbers)] = None,
-    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", "10",
-                                    callback=options.positive)] = 10.0,
-    quick: Annotated[bool, typer.Option("--quick", help="8, 12 and 24 frames, the model's own resolution, once.")]
-    = False,
-    repeat: Annotated[int, option("N", "Times of which the median is taken.", "3", callback=options.positive)] = 3,
+    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", f"{SWEEP_MINUTES:g}",
+                                    callback=options.positive)] = SWEEP_MINUTES,
+    quick: Annotated[bool, typer.Option("--quick", help=f"{_QUICK} frames, the model's own resolution, once.")] = False,
+    repeat: Annotated[int, option("N", "Times of which the median is taken.", f"{REPEATS}", callback=options.positive)]
+    = REPEATS,
     report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
     resume: Annotated[Path | None, option("FILE", "Go on from what it holds; keep what is found.")] = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -109,14 +113,15 @@ def sweep_speed(
       v2l bench speed --model 500m --budget 240 --resume 500m.jsonl --report 500m.html
     """
     from v2l.bench.speed.journal import Journal
-    from v2l.bench.speed.sweep import FRAMES, QUICK_FRAMES, Setting, sweep
+    from v2l.bench.speed.sweep import Setting, sweep
     from v2l.bench.speed.tables import sweep_text
     from v2l.system.files import replacing
 
     if report is not None and (report.is_dir() or not report.parent.is_dir()):
         raise OutputError(f"{report} cannot be written; name a file in a folder that exists.")
     setting = Setting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
-                      frames=frames or (QUICK_FRAMES if quick else FRAMES), repeats=1 if quick else repeat, quick=quick)
+                      frames=frames or (QUICK_FRAMES if quick else SPEED_FRAMES), repeats=1 if quick else repeat,
+                      quick=quick)
     console, journal = Console(quiet), Journal(resume)
     with console.working("Starting"):
         found = sweep(setting, budget * 60, journal=journal, told=console.progress,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from v2l.bench.config import ARMS, RESOLUTIONS, SUITES, SWEEP_FRAMES, SWEEP_MINUTES, Comparing
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
-from v2l.config import ARMS, DEFAULT_MODEL, SUITES, SWEEP_FRAMES, Comparing, Decoding
+from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
@@ -65,13 +66,12 @@ def measure_quality(
     = False,
     sweep_frames: Annotated[Any, option("N,N,...", "Frames of the sweep.", ",".join(map(str, SWEEP_FRAMES)),
                                         parser=options.numbers)] = None,
-    sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", "224,336,512,1024",
+    sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", ",".join(map(str, RESOLUTIONS)),
                                              parser=options.numbers)] = None,
     sweep_clips: Annotated[int, option("N", "Its clips.", f"{Comparing.sweep_clips}", callback=options.positive)]
     = Comparing.sweep_clips,
     budget: Annotated[float, option("MINUTES", "Start no part of it that would end later.",
-                                    f"{Comparing.sweep_minutes:g}", callback=options.positive)]
-    = Comparing.sweep_minutes,
+                                    f"{SWEEP_MINUTES:g}", callback=options.positive)] = SWEEP_MINUTES,
     finetune: Annotated[Any, option("STEPS,...", "Also adapters fine-tuned on one clip, after so many steps.",
                                     parser=options.numbers)] = None,
     finetune_clips: Annotated[int, option("N", "Clips that get one.", f"{Comparing.tuned_clips}",

@@ -36,9 +36,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from v2l.config import Comparing
 from v2l.errors import UsageError
 
+CONFIDENCE = 0.95
+"""Confidence of the intervals; a verdict may be wrong with what is left of 1."""
+RESAMPLES = 10_000
+"""Resamples of the bootstrap."""
 FEWEST = 5
 """With fewer clips than this, nothing is taken from how little they happen to differ."""
 _SAME = 1e-9
@@ -88,9 +91,9 @@ def paired(
     *,
     groups: Sequence[Hashable] | None = None,
     margin: float,
-    confidence: float = Comparing.confidence,
-    resamples: int = Comparing.resamples,
-    seed: int = Comparing.seed,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Paired:
     """Compares scores a[i] and b[i], both in 0..1, of the same question; `groups` names the video each is about.
 
@@ -145,7 +148,7 @@ def _check(a: Floats, b: Floats, groups: Sequence[Hashable] | None, margin: floa
         raise UsageError(f"A margin of {margin} at a confidence of {confidence} means nothing; "
                          "both lie between 0 and 1.")
     if resamples < 1:
-        raise UsageError(f"A bootstrap of {resamples} resamples tells nothing; use {Comparing.resamples:,}.")
+        raise UsageError(f"A bootstrap of {resamples} resamples tells nothing; use {RESAMPLES:,}.")
 
 
 def _by_clip(differences: Floats, groups: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
@@ -234,7 +237,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 VERDICTS = ("equivalent", "better", "non-inferior", "inferior", "worse", "inconclusive")
 
 
-def verdicts(results: Sequence[Paired], margin: float, alpha: float = 1 - Comparing.confidence) -> list[str]:
+def verdicts(results: Sequence[Paired], margin: float, alpha: float = 1 - CONFIDENCE) -> list[str]:
     """One of VERDICTS for each benchmark of a family: the results of one metric and two ways of answering.
 
     Each kind of test is Holm-adjusted over the benchmarks. A one-sided test holds when its adjusted p is at most

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from v2l.bench.quality.answers import Answered, Task, Unreadable, given_of
-from v2l.bench.speed.compare import timed
+from v2l.bench.speed.timing import timed
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
@@ -17,7 +17,7 @@ from v2l.model.base import Base
 from v2l.model.batch import ROWS_AT_ONCE
 from v2l.model.generate import Answer
 from v2l.model.text import LayerAdapter
-from v2l.video.clip import open_clip
+from v2l.video.clip import Clip, open_clip
 
 
 def fewer_frames(base: Base, seen: Seen, questions: Sequence[str], tokens: int) -> Seen:
@@ -87,7 +87,7 @@ def _watched(engine: Engine, task: Task) -> tuple[Seen, float, list[LayerAdapter
     """The clip as seen, its adapter where that is wanted, and the seconds of each."""
     sampling = task.sampling
 
-    def look() -> tuple[Seen, object]:
+    def look() -> tuple[Seen, Clip]:
         clip = open_clip(task.watch.video, sampling)
         return engine.see(clip, sampling), clip
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from v2l.bench.config import RESOLUTIONS, SWEEP_MINUTES, Comparing, edge_for
 from v2l.bench.quality.finetuned import Tuned, finetuned
 from v2l.bench.quality.plan import Asked
 from v2l.bench.quality.results import Margins, Quality
 from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Judging, Scored, score
 from v2l.bench.quality.sweep import Sweep, sweep
-from v2l.bench.speed.worker import RESOLUTIONS, edge_for
-from v2l.config import Comparing
 from v2l.errors import VideoError
 
 MARGINS = Margins(Comparing.margin, Comparing.f1_margin)
@@ -25,7 +24,7 @@ class Sweeping:
     resolutions: tuple[int, ...] | None = None
     """None: those of the published sweep, or smaller ones in proportion where the base's tiles are smaller."""
     clips: int = Comparing.sweep_clips
-    budget_s: float = Comparing.sweep_minutes * 60
+    budget_s: float = SWEEP_MINUTES * 60
     asked: Asked | None = None
     """What is asked in it; None: the same as without it."""
 

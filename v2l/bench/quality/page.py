@@ -26,11 +26,11 @@ from v2l.bench.quality.words import (
     summary_text,
     title_text,
 )
-from v2l.config import Comparing
 from v2l.report import page
 from v2l.report.forest import Interval, forest_plot
 from v2l.report.grid import Grid, Heat, Scale, diverging, share
 from v2l.report.plots import Axis, Html, Line, Point, line_plot
+from v2l.score.stats import CONFIDENCE
 from v2l.wording import lasting_text, times_text
 
 _COLORS = {"equivalent": 0, "better": 2, "non-inferior": 0, "inferior": 1, "worse": 1, "inconclusive": 5}
@@ -86,7 +86,7 @@ def _compared(found: Quality, table: Table) -> Html:
     """The columns of a table of the paper, and the intervals drawn."""
     title = title_text(found, table)
     published = any(row.published for row in table.rows)
-    head = ["", "base", "adapter", "difference", f"{Comparing.confidence:.0%} CI", "verdict", "asked", "videos"]
+    head = ["", "base", "adapter", "difference", f"{CONFIDENCE:.0%} CI", "verdict", "asked", "videos"]
     lines = [[row.title, score_text(row.found.mean_b), score_text(row.found.mean_a),
               signed_text(row.found.difference), interval_text(row.found), row.verdict, f"{row.found.pairs:,}",
               f"{row.found.clips:,}"] for row in table.rows]

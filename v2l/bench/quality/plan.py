@@ -11,7 +11,8 @@ from typing import Any
 
 import v2l
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
-from v2l.config import ARMS, DEFAULT_MODEL, Decoding
+from v2l.bench.config import ARMS
+from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError
 from v2l.manifest import Item
 from v2l.wording import time_text

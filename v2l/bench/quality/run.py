@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from v2l.bench.config import QUESTION, Comparing
 from v2l.bench.quality.answers import Answered, Made, Record, Task, Unreadable, sampling_values
 from v2l.bench.quality.plan import Asked, Setting, Watch
-from v2l.config import Comparing, Decoding, Sampling
+from v2l.config import Decoding, Sampling
 from v2l.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +121,6 @@ def made_of(engine: Engine, setting: Setting) -> Made:
 
 def default_budget(base: Base, sampling: Sampling) -> int:
     """Tokens of the arm `budget` where no number is given: that share of the prompt with a whole 16:9 video in it."""
-    from v2l.bench.speed.compare import QUESTION
     from v2l.bench.speed.drawn import ASPECT
     from v2l.model.prompt import tile_grid
 

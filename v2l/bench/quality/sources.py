@@ -10,9 +10,9 @@ from pathlib import Path
 
 from v2l.bench.benchmarks.load import load_benchmark
 from v2l.bench.benchmarks.registry import find_benchmark
+from v2l.bench.config import SUITES
 from v2l.bench.quality.plan import held_out
 from v2l.bench.quality.score import Judging
-from v2l.config import SUITES
 from v2l.errors import UsageError
 from v2l.manifest import Item, read_manifest
 from v2l.score.judge import INSTRUCTIONS, Judge

@@ -23,6 +23,7 @@ from v2l.bench.quality.words import (
     title_text,
 )
 from v2l.report.grid import Grid, wrapped
+from v2l.score.stats import CONFIDENCE
 
 WIDE = 92
 """Columns that the wide tables need; with the published figures beside them more."""
@@ -50,7 +51,7 @@ def bench_text(bench: Bench, width: int | None = None) -> str:
 def _rows(table: Table, width: int | None) -> list[str]:
     if width is not None and width < WIDE:
         return [line for row in table.rows for line in _narrow(row, width)]
-    head = ["", "questions", "base", "adapter", "difference", "95% CI", "verdict"]
+    head = ["", "questions", "base", "adapter", "difference", f"{CONFIDENCE:.0%} CI", "verdict"]
     cells = [[row.title, f"{row.found.pairs:,}", score_text(row.found.mean_b), score_text(row.found.mean_a),
               signed_text(row.found.difference), interval_text(row.found), row.verdict] for row in table.rows]
     if any(row.published for row in table.rows):
@@ -75,7 +76,8 @@ def _published(row: Row) -> str:
 def _sweep(sweep: Sweep, judged: bool, width: int | None) -> list[str]:
     """A line for each cell; scores are those of the adapter -> of the video in the prompt."""
     metric = "judge" if judged else "token_f1"
-    lines = [["frames", "pixels", "clips", "base", "adapter", "difference", "95% CI", "degenerate", "prompt"]]
+    lines = [["frames", "pixels", "clips", "base", "adapter", "difference", f"{CONFIDENCE:.0%} CI", "degenerate",
+              "prompt"]]
     other = []
     for cell in sorted(sweep.cells, key=lambda cell: (cell.resolution, cell.frames)):
         found = cell.difference(metric)

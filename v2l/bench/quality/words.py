@@ -5,8 +5,7 @@ from __future__ import annotations
 from v2l.bench.quality.finetuned import Learned, Tuned
 from v2l.bench.quality.results import Margins, Quality, Table
 from v2l.bench.quality.sweep import Cell
-from v2l.config import Comparing
-from v2l.score.stats import Paired
+from v2l.score.stats import CONFIDENCE, RESAMPLES, Paired
 from v2l.wording import lasting_text
 
 ARM_NAMES = {"adapter": "adapter", "direct": "direct", "budget": "fewer frames", "none": "no video"}
@@ -107,11 +106,11 @@ def about_texts(found: Quality) -> list[str]:
 
 def rules_texts(margins: Margins, judged: bool) -> list[str]:
     """How verdicts come about."""
-    share = f"{Comparing.confidence:.0%}"
+    share = f"{CONFIDENCE:.0%}"
     marked = f"{margins.judge:g} for the judge, {margins.token_f1:g} for token F1 and exact answers"
     return [
         f"Difference: adapter minus video in the prompt, over the same questions, with its {share} interval from "
-        f"{Comparing.resamples:,} resamples of whole videos, since questions about one video are not independent; two "
+        f"{RESAMPLES:,} resamples of whole videos, since questions about one video are not independent; two "
         "imagined videos that disagree are among those drawn from, since a few that agree prove little.",
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "

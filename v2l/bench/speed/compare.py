@@ -4,7 +4,6 @@ part of that prompt computed before (the published comparison, METHOD section 8,
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +12,13 @@ from typing import Any
 import torch
 
 import v2l
+from v2l.bench.config import QUESTION, REPEATS
 from v2l.bench.speed.amortization import pays_after
+from v2l.bench.speed.timing import timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine
 from v2l.model.generate import Answer, Reply
 from v2l.video.clip import open_clip
-
-QUESTION = "What happens in this video?"
 
 
 @dataclass(frozen=True)
@@ -76,17 +75,6 @@ class Comparison:
         }
 
 
-def timed(device: torch.device, work: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of `work` and the seconds it took until the device had done all of it."""
-    started = time.perf_counter()
-    result = work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-    return result, time.perf_counter() - started
-
-
 def measure(name: str, setup_s: float, reply: Callable[[], Reply], repeats: int) -> Way:
     """Answers `repeats` times after one warm-up."""
     answers: list[Answer] = [reply().finish() for _ in range(repeats + 1)][1:]
@@ -109,7 +97,7 @@ def compare(
     *,
     question: str = QUESTION,
     sampling: Sampling | None = None,
-    repeats: int = 3,
+    repeats: int = REPEATS,
     decoding: Decoding | None = None,
 ) -> Comparison:
     """Measures all three ways in one run, on any model. `repeats` timed answers a way, after a warm-up."""

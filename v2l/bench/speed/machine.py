@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from v2l.bench.speed.timing import timed
+
 if TYPE_CHECKING:
     import torch
 
@@ -127,20 +129,9 @@ def _reading(device: torch.device, size: int, seconds: float) -> float:
 
 def _fastest(work: Callable[[], object], device: torch.device, seconds: float) -> float:
     """Seconds of the fastest of at least three calls, after one to warm up."""
-    import torch
-
-    best, calls, end = float("inf"), 0, 0.0
-    while calls < 4 or time.perf_counter() < end:
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        elif device.type == "mps":
-            torch.mps.synchronize()
-        took = time.perf_counter() - started
-        if calls:
-            best = min(best, took)
-        else:
-            end = time.perf_counter() + seconds
-        calls += 1
-    return best
+    timed(device, work)
+    durations: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(durations) < 3 or time.perf_counter() < end:
+        durations.append(timed(device, work)[1])
+    return min(durations)

@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import v2l
+from v2l.bench.config import QUESTION, REPEATS, SPEED_FRAMES
 from v2l.bench.speed.cells import Cell, Cold, Floors, InPrompt, Missing, Plan, Throughput, Watched
 from v2l.bench.speed.floors import Shapes
 from v2l.bench.speed.jobs import NoFigures, Run, cold_start, run_job
@@ -24,9 +25,6 @@ from v2l.bench.speed.journal import Journal, settled
 from v2l.bench.speed.machine import Machine
 from v2l.config import DEFAULT_MODEL, Sampling
 
-FRAMES = (8, 12, 24, 48, 128, 256, 512, 1024)
-"""Of the published sweep (METHOD section 8)."""
-QUICK_FRAMES = (8, 12, 24)
 _GUESS = {"watch": 4.0, "direct": 6.0}
 """Times the floor that a half is taken to need before any was measured."""
 _START_S = 10.0
@@ -46,11 +44,11 @@ class Setting:
     device: str | None = None
     dtype: str = "auto"
     offline: bool = False
-    question: str = "What happens in this video?"
-    frames: tuple[int, ...] = FRAMES
+    question: str = QUESTION
+    frames: tuple[int, ...] = SPEED_FRAMES
     resolutions: tuple[int, ...] | None = None
     fps: float = Sampling.fps
-    repeats: int = 3
+    repeats: int = REPEATS
     adapters: int = 8
     """Adapters that are asked one by one and as a batch."""
     new_tokens: int = 16

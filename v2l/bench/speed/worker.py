@@ -14,16 +14,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from v2l.adapter.file import Adapter, save
+from v2l.bench.config import RESOLUTIONS, edge_for
 from v2l.bench.speed.cells import InPrompt, Plan, Throughput, Watched
-from v2l.bench.speed.compare import timed
 from v2l.bench.speed.drawn import ASPECT, length
 from v2l.bench.speed.floors import Shapes
 from v2l.bench.speed.machine import free_memory, measure
+from v2l.bench.speed.timing import Result, timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import V2LError, is_memory
@@ -32,15 +33,12 @@ from v2l.model.prompt import cut_tiles, question_prompt, tile_grid
 from v2l.model.text import Cache, LayerAdapter
 from v2l.video.clip import Clip, frame_indices, open_clip
 
-RESOLUTIONS = (224, 336, 512, 1024)
-"""Of the published sweep (METHOD section 8), on bases with tiles of 512 or 384 pixels."""
 FIRST = Decoding(max_new_tokens=1)
 STEPS = 32
 """Tokens over which the time of one is measured."""
 ENOUGH_S = 5.0
 """What has taken this long is not repeated."""
 
-T = TypeVar("T")
 
 
 class TimedEngine(Engine):
@@ -58,7 +56,7 @@ class TimedEngine(Engine):
         stepping = base.features
 
         def features(context: torch.Tensor) -> Iterator[torch.Tensor]:
-            steps, end = stepping(context), object()
+            steps, end = stepping(context), None
             self.decoder_s = 0.0
             while True:
                 found, took = timed(self.device, lambda: next(steps, end))
@@ -106,11 +104,6 @@ def describe(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
         "plans": [asdict(_plan(engine, _sampling(engine, job, frames, edge), job["question"]))
                   for edge in edges for frames in job["frames"]],
     }
-
-
-def edge_for(tile: int, edge: int) -> int:
-    """A published resolution; smaller in proportion on a base whose tiles are smaller than any of them."""
-    return edge if tile >= min(RESOLUTIONS) else round(edge * tile / 512)
 
 
 def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
@@ -224,7 +217,7 @@ def _sampling(engine: Engine, job: dict[str, Any], frames: int, resolution: int)
     return engine.sampling(frames=frames, fps=job["fps"], resolution=resolution)
 
 
-def _repeat(engine: Engine, work: Callable[[], T], repeats: int) -> tuple[T, Sequence[float]]:
+def _repeat(engine: Engine, work: Callable[[], Result], repeats: int) -> tuple[Result, Sequence[float]]:
     """What `work` gave at last, and the seconds of each of at most `repeats` calls: fewer of what takes long."""
     result, took = timed(engine.device, work)
     times = [took]
