@@ -214,6 +214,26 @@ def test_two_videos_do_not_become_one_file(here: Path) -> None:
     assert run("ingest", "short.mp4", "./short.mp4", *MAKE).stdout == "short.v2lora\n"
 
 
+def test_only_a_known_ending_is_taken_off_a_name(here: Path) -> None:
+    for name in ("talk 1.5", "talk 1.6", "talk 1.6.MP4"):
+        shutil.copy("short.mp4", name)
+    assert run("ingest", "talk 1.5", "talk 1.6.MP4", *MAKE).stdout == "talk 1.5.v2lora\ntalk 1.6.v2lora\n"
+    assert "would both become" in refused("ingest", "talk 1.6", "talk 1.6.MP4", *MAKE, status=2)
+
+
+def test_a_name_as_long_as_a_name_can_be(here: Path) -> None:
+    """Locks, work folders and folders of segments have names that begin with it."""
+    for name in ("ü" * 123 + "a", "x" * 247, "x" * 200 + "." + "y" * 46):
+        os.mkdir("clips")
+        shutil.copy("short.mp4", f"clips/{name}.mp4")
+        result = run("ingest", f"clips/{name}.mp4", *MAKE, "--segment", "1s", "--keep-segments")
+        assert result.stdout == f"clips/{name}.v2lora\n"
+        folder, = (path for path in Path("clips").iterdir() if path.is_dir())
+        assert folder.name.startswith(name[:50]) and folder.name.endswith(".segments-1s")
+        assert len(os.listdir("clips")) == 3 and all(path.suffix == ".v2lora" for path in folder.iterdir())
+        shutil.rmtree("clips")
+
+
 @pytest.mark.parametrize("words", [
     ("--frames", "0"), ("--frames", "x"), ("--fps", "0"), ("--fps", "nan"), ("--fps", "inf"), ("--resolution", "-1"),
     ("--start", "1:60"), ("--start", "-5"), ("--end", "1:2:3:4"), ("--end", "1:61:00"), ("--dtype", "int8"),

@@ -51,6 +51,12 @@ def test_each_segment_becomes_the_file_it_was(here: Path) -> None:
         assert Path(one["output"]).read_bytes() == Path(name).read_bytes()
 
 
+def test_each_is_named_after_the_whole_name(here: Path) -> None:
+    for name in ("talk 1.5", "talk 1.6"):
+        save(load("1.v2lora"), name)
+    assert run("slice", "talk 1.5", "talk 1.6", "--each").stdout == "talk 1.5-1.v2lora\ntalk 1.6-1.v2lora\n"
+
+
 def test_each_of_a_range_and_of_several(here: Path) -> None:
     save(load("1.v2lora"), "lone.v2lora")
     result = run("slice", "-", "--each", "--from", "12:15", stdin="full.v2lora\nlone.v2lora\n")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+ADAPTER_SUFFIX = ".v2lora"
+"""Ending of an adapter's file."""
+
 INTERNALIZE = "Internalize this video for later captioning."
 """The text of the user message while a video is internalized (METHOD section 3)."""
 

@@ -21,10 +21,10 @@ import v2l
 from v2l.adapter.file import MAX_HEADER, Adapter, load, save
 from v2l.adapter.join import join, slice_segments
 from v2l.adapter.record import Record
-from v2l.config import DECODED_AHEAD, Sampling, Scenes
+from v2l.config import ADAPTER_SUFFIX, DECODED_AHEAD, Sampling, Scenes
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
 from v2l.system.ahead import ahead
-from v2l.system.files import create_folder, replacing
+from v2l.system.files import beside, create_folder, replacing, without_ending
 from v2l.system.lock import alone
 from v2l.system.strict_json import encode
 from v2l.video.clip import Clip, Frame, open_clip, span
@@ -84,7 +84,7 @@ def ingest_segments(
     started = time.perf_counter()
     clip = video if isinstance(video, Clip) else open_clip(video, sampling)
     run = _Run(engine, clip, output, adapter_dtype, progress)
-    with alone(output.with_name(f".{output.name}.lock"), run.tell_waiting):
+    with alone(beside(output, ".{}.lock"), run.tell_waiting):
         return _ingest(run, sampling, spec, keep, force, started)
 
 
@@ -114,12 +114,12 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
 
 def work_folder(output: Path) -> Path:
     """Where segments wait until all are there; a run that finds it goes on from it."""
-    return output.with_name(f".{output.name}.parts")
+    return beside(output, ".{}.parts")
 
 
 def kept_folder(output: Path, spec: SegmentSpec) -> Path:
     """Where segments are kept: `lecture.segments-60s/` beside `lecture.v2lora`, named by the length asked for."""
-    return output.with_name(f"{output.stem}.segments-{spec}")
+    return beside(without_ending(output, [ADAPTER_SUFFIX]), f"{{}}.segments-{spec}")
 
 
 def _clock(seconds: float, hours: str = ":", minutes: str = ":", unit: str = "") -> str:
@@ -206,7 +206,7 @@ class _Run:
 
     def _name(self, window: Sampling) -> str:
         """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
-        return "-".join(_clock(at, "h", "m", "s") for at in span(self.clip.end, window)) + self.output.suffix
+        return "-".join(_clock(at, "h", "m", "s") for at in span(self.clip.end, window)) + ADAPTER_SUFFIX
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""

@@ -15,9 +15,10 @@ from v2l.cli import options
 from v2l.cli.ask_inputs import joined
 from v2l.cli.console import Console, Failures, columns, write, write_json, write_path
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import ADAPTER_SUFFIX, check_output, expand
+from v2l.cli.outputs import check_output, expand
+from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError, V2LError
-from v2l.system.files import create_folder
+from v2l.system.files import create_folder, without_ending
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
@@ -177,7 +178,7 @@ def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list
         return [output]
     taken: dict[Path, str] = {}
     for name in names:
-        path = (folder or Path(name).parent) / Path(name).stem
+        path = (folder or Path(name).parent) / without_ending(Path(name), [ADAPTER_SUFFIX]).name
         if path in taken:
             raise UsageError(f"{taken[path]} and {name} would become the same files; slice one at a time.")
         check_output(path.with_name(f"{path.name}-1{ADAPTER_SUFFIX}"), create_folder=True)

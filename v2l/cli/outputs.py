@@ -13,13 +13,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, UsageError, V2LError, VideoError
-from v2l.system.files import replacing
+from v2l.system.files import replacing, without_ending
 
 if TYPE_CHECKING:
     from v2l.many import Job
-
-ADAPTER_SUFFIX = ".v2lora"
 
 
 def is_adapter_name(text: str) -> bool:
@@ -130,8 +129,8 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
             failures.append(error)
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
-    jobs = {Job(video.video, output or ((folder / video.relative) if folder else video.video)
-                .with_suffix(ADAPTER_SUFFIX)): video.key for video in videos.values()}
+    jobs = {Job(video.video, output or _adapter_of((folder / video.relative) if folder else video.video)): video.key
+            for video in videos.values()}
     _refuse_clashes(jobs, videos.keys())
     usable = []
     for job in [job for job, key in jobs.items() if shard is None or shard.holds(key)]:
@@ -142,6 +141,14 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
         except OutputError as error:
             failures.append(error)
     return Outputs(usable, failures, len(videos))
+
+
+def _adapter_of(video: Path) -> Path:
+    """`talk.mp4` -> `talk.v2lora`."""
+    from v2l.video.clip import EXTENSIONS
+
+    path = without_ending(video, EXTENSIONS)
+    return path.with_name(path.name + ADAPTER_SUFFIX)
 
 
 def _videos(name: Path) -> Iterator[_Input]:

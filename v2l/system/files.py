@@ -9,7 +9,7 @@ import platform
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, lru_cache
 from pathlib import Path
@@ -24,8 +24,6 @@ except ImportError:  # Windows
 
 _TEMPORARY = re.compile(r"\.v2l-([0-9a-f]{8})?[0-9a-f]{16}\.tmp")
 """Names of files that are being written, and in them which machine does."""
-_NAME_MAX = 143
-"""Bytes of a file's name: what the strictest file system in use (eCryptfs) takes; others take 255."""
 LEFT_OVER = 24 * 3600
 """Seconds since a temporary file was last written to, from which on nobody can be writing it any more."""
 
@@ -74,16 +72,30 @@ def create_folder(folder: Path) -> None:
 
 
 def beside(path: Path, pattern: str) -> Path:
-    """A file or folder of v2l's own beside `path`, its name in the place of `{}`: `.{}.lock`.
+    """A file or folder of v2l's own beside `path`, whose name takes the place of `{}`: `.{}.lock`.
 
-    A name that leaves no room for it is shortened to its beginning and a hash, always the same.
+    Where that would be too long for the file system, the name is shortened to its beginning and a hash.
     """
-    name = pattern.format(path.name)
-    if len(os.fsencode(name)) > _NAME_MAX:
+    name, limit = pattern.format(path.name), _longest_name(path.parent)
+    if len(os.fsencode(name)) > limit:
         digest = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]
-        room = _NAME_MAX - len(os.fsencode(pattern.format(digest)))
+        room = limit - len(os.fsencode(pattern.format(digest)))
         name = pattern.format(os.fsencode(path.name)[:room].decode(errors="ignore") + digest)
     return path.with_name(name)
+
+
+def _longest_name(folder: Path) -> int:
+    """Bytes that the name of a file in a folder can have: nearly always 255; eCryptfs takes 143."""
+    try:
+        return os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, or no such folder yet
+        return 255
+
+
+def without_ending(path: Path, endings: Iterable[str]) -> Path:
+    """The path without the ending of its name, if that is one of `endings` in any case: what comes after the dot of
+    `talk 1.5` is part of a name."""
+    return path.with_name(path.stem) if path.suffix.lower() in endings else path
 
 
 def _create(folder: Path) -> tuple[Path, int]:
