@@ -31,7 +31,7 @@ from v2l.cli.outputs import Shard, parse_shard, plan_outputs
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
-from v2l.many import Failed, Job, Made, Settings, ingest_all
+from v2l.many import Failed, Ingested, Job, Settings, ingest_all
 from v2l.system.files import replacing
 from v2l.video.clip import Clip, Frame, open_clip
 from v2l.wording import clock, shortened
@@ -90,11 +90,11 @@ def broken(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception, after: 
 
 def test_what_is_decoded_ahead_is_what_is_watched(engine: Engine, jobs: list[Job]) -> None:
     results = list(ingest_all(engine, jobs, settings(engine)))
-    assert [(r.job, r.skipped) for r in results if isinstance(r, Made)] == [(job, False) for job in jobs]
+    assert [(r.job, r.skipped) for r in results if isinstance(r, Ingested)] == [(job, False) for job in jobs]
     for job, made in zip(jobs, results, strict=True):
         alone = engine.ingest(job.video, settings(engine).sampling)
         there = load(job.output)
-        assert isinstance(made, Made) and made.size == job.output.stat().st_size and made.record == there.record
+        assert isinstance(made, Ingested) and made.size == job.output.stat().st_size and made.record == there.record
         assert there.record == alone.record
         for name, array in alone.tensors().items():
             np.testing.assert_array_equal(there.tensors()[name], array)
@@ -118,7 +118,7 @@ def test_the_next_video_is_decoded_while_one_is_computed(
     monkeypatch.setattr(Clip, "frames", frames)
     monkeypatch.setattr(engine, "internalize", internalize)
     with closing(ingest_all(engine, jobs, settings(engine))) as results:
-        assert isinstance(next(results), Made)
+        assert isinstance(next(results), Ingested)
 
 
 def test_no_more_frames_wait_than_the_bound(engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_a_video_that_breaks_on_the_way(
     monkeypatch.setattr("v2l.many.DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
     broken(monkeypatch, "1.mp4", error, after)
     results = list(ingest_all(engine, jobs, settings(engine)))
-    assert [type(result) for result in results] == [Made, Failed, Made, Made]
+    assert [type(result) for result in results] == [Ingested, Failed, Ingested, Ingested]
     assert isinstance(results[1], Failed) and results[1].error is error and results[1].job == jobs[1]
     assert jobs[1].output.read_bytes() == b"before"
 
@@ -170,7 +170,7 @@ def test_computing_that_fails_stops_no_other(
 
     monkeypatch.setattr(engine.base, "see", see)
     results = list(ingest_all(engine, jobs, settings(engine)))
-    assert [type(result) for result in results] == [Made, Failed, Made, Made]
+    assert [type(result) for result in results] == [Ingested, Failed, Ingested, Ingested]
     assert load(jobs[2].output).record == engine.ingest(jobs[2].video, settings(engine).sampling).record
 
 
@@ -201,10 +201,10 @@ def test_what_is_up_to_date_is_not_even_opened(
 
     monkeypatch.setattr(bulk, "open_clip", opening)
     again = list(ingest_all(engine, jobs, settings(engine)))
-    assert all(isinstance(result, Made) and result.skipped for result in again) and opened == []
+    assert all(isinstance(result, Ingested) and result.skipped for result in again) and opened == []
     jobs[2].output.unlink()
     again = list(ingest_all(engine, jobs, settings(engine)))
-    assert [isinstance(r, Made) and r.skipped for r in again] == [True, True, False, True] and opened == ["2.mp4"]
+    assert [isinstance(r, Ingested) and r.skipped for r in again] == [True, True, False, True] and opened == ["2.mp4"]
 
 
 def test_a_video_of_the_same_size_that_is_another(engine: Engine, jobs: list[Job], tmp_path: Path) -> None:
@@ -216,7 +216,7 @@ def test_a_video_of_the_same_size_that_is_another(engine: Engine, jobs: list[Job
     data[place] = ord("M")
     copy.write_bytes(data)
     (again,) = ingest_all(engine, [job], settings(engine))
-    assert isinstance(again, Made) and not again.skipped
+    assert isinstance(again, Ingested) and not again.skipped
 
 
 def test_a_variable_rate_is_up_to_date_too(engine: Engine, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_variable_rate_is_up_to_date_too(engine: Engine, tmp_path: Path) -> No
     job = Job(write(tmp_path / "vfr.mkv", frames=41, size=(64, 64), stamps_ms=stamps), tmp_path / "vfr.v2lora")
     for skipped in (False, True):
         (made,) = ingest_all(engine, [job], settings(engine))
-        assert isinstance(made, Made) and made.skipped is skipped
+        assert isinstance(made, Ingested) and made.skipped is skipped
     source = made.record["sources"][0]
     assert made.record["segments"][0]["end"] == 1.655 > source["duration"]
 

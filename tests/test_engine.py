@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from v2l.adapter.file import Adapter, save
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.errors import AdapterError, ModelError, V2LError
+from v2l.errors import AdapterError, ModelError, UsageError, V2LError
 from v2l.model.prompt import resized_size
 from v2l.video.clip import open_clip
 
@@ -180,3 +180,17 @@ def test_a_clip_that_was_seen_gives_the_same_adapter(reference: Path, adapter: A
     assert again.record == adapter.record
     for name, array in adapter.float32().items():
         np.testing.assert_array_equal(again.float32()[name], array)
+
+
+def test_a_question_with_the_video_in_the_prompt_cannot_bring_an_image(reference: Path, clip: Path) -> None:
+    """Its `<image>` would be counted as one of the video's, or read as nothing at all."""
+    engine, question = make(reference / "tiny-vlm", reference), "What is <image>?"
+    seen = engine.see(open_clip(clip, sampling := engine.sampling(resolution=64, frames=2)), sampling)
+    prefix = engine.prefix(seen, 200)
+    for ask in (
+        lambda: engine.direct(seen, question),
+        lambda: engine.direct_cached(seen, prefix, question),
+        lambda: list(engine.direct_batch(seen, prefix, ["What?", question], Decoding(1))),
+    ):
+        with pytest.raises(UsageError, match="cannot contain <image>; leave it out"):
+            ask()

@@ -149,7 +149,7 @@ def test_the_bytes_are_those_of_the_windows_joined(
 ) -> None:
     video = write(tmp_path / name, codec, **{"frames": 150, **more})
     done = ingest(engine, video, "2s")
-    assert (done.segments, done.made, done.skipped) == (3, 3, False)
+    assert (done.segments, done.watched, done.skipped) == (3, 3, False)
     output = video.with_suffix(".v2lora")
     assert done.frames == sum(len(segment["timestamps"]) for segment in load(output).segments) > 3
     expected = apart(engine, video, done.adapter, engine.sampling(frames=4), tmp_path / "apart.v2lora")
@@ -222,7 +222,7 @@ def test_what_is_up_to_date_is_not_made_again(video: Path, monkeypatch: pytest.M
     os.utime(output, (1, 1))
     fresh = Engine("tiny", device="cpu", dtype="float32", offline=True)
     again = ingest(fresh, video)
-    assert again.skipped and again.made == 0 and again.adapter.record == made.adapter.record
+    assert again.skipped and again.watched == 0 and again.adapter.record == made.adapter.record
     assert output.stat().st_mtime == 1
     assert "hypernetwork" not in vars(fresh) and "vision" not in vars(fresh.base)
     assert sorted(os.listdir(video.parent)) == ["film.mp4", "film.v2lora"]
@@ -274,7 +274,7 @@ def test_a_segment_that_fails_is_named_and_the_others_kept(
     assert not output.exists()
     starts = watched(engine, monkeypatch)
     done = ingest(engine, video)
-    assert starts == [6.0] and done.made == 1 and done.segments == 3
+    assert starts == [6.0] and done.watched == 1 and done.segments == 3
     content = output.read_bytes()
     output.unlink()
     ingest(engine, video)
@@ -404,7 +404,7 @@ def test_a_killed_run_goes_on_at_the_segment_it_was_in(
     assert {name: second[name] for name in first} == first
     starts = watched(engine, monkeypatch)
     done = ingest(engine, video, "2s")
-    assert starts == [2.0 * i for i in range(len(second), 5)] and done.made == len(starts)
+    assert starts == [2.0 * i for i in range(len(second), 5)] and done.watched == len(starts)
     assert (tmp_path / "film.v2lora").read_bytes() == whole.read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["film.mp4", "film.v2lora", "whole.v2lora"]
 

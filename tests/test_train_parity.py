@@ -37,7 +37,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("V2L_CACHE", str(tmp_path_factory.mktemp("cache")))
         engine = Engine(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), dtype="float32", device="cpu")
-        _ = engine.hypernetwork
+        engine.load()
     return engine
 
 

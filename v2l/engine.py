@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 import v2l
-from v2l.adapter.file import Adapter, Label, single
-from v2l.adapter.record import Record, singles
+from v2l.adapter.file import Adapter, single
+from v2l.adapter.provenance import Provenance
 from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.model.base import Base, choose_device, choose_dtype
@@ -25,12 +25,13 @@ from v2l.model.generate import Answer, Reply, ask, bind
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.packed import pack
 from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
-from v2l.model.text import Cache, LayerAdapter
+from v2l.model.text import Cache, LayerAdapter, TextStack
+from v2l.model.vision import Vision
 from v2l.model.weights import opened
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
-from v2l.video.clip import Clip, is_source, open_clip, span
+from v2l.video.clip import Clip, open_clip, span
 from v2l.wording import shortened
 
 
@@ -52,11 +53,6 @@ class Seen:
         return context_prompt(
             self.timestamps, [self.grid] * len(self.timestamps), self.duration, image_seq_len, text, generate
         )
-
-
-def _recorded(sampling: Sampling) -> dict[str, Any]:
-    """What an adapter records of its sampling; where it starts and ends stands with its segment."""
-    return {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
 
 
 class Engine:
@@ -86,14 +82,10 @@ class Engine:
 
     @cached_property
     def hypernetwork_files(self) -> HypernetFiles:
-        found = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
-        check_fit(
-            read_json(self.files.folder / "config.json"),
-            found.config,
-            base=self.files.name,
-            checkpoint=found.name,
-        )
-        return found
+        files = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
+        base_config = read_json(self.files.folder / "config.json")
+        check_fit(base_config, files.config, base=self.files.name, checkpoint=files.name)
+        return files
 
     @cached_property
     def base(self) -> Base:
@@ -114,6 +106,25 @@ class Engine:
         hypernetwork.requires_grad_(False).eval()
         pack(hypernetwork.aggregator)
         return hypernetwork
+
+    # -- loading: done when first needed, or now with one of these -----------------------------------------------
+
+    def fetch_base(self) -> ModelFiles:
+        """Finds the base on this disk and checks that it is whole; one from the Hub that is not there is fetched, which
+        may take minutes. ModelError; UsageError for a name that can be none."""
+        return self.files
+
+    def fetch_hypernetwork(self) -> HypernetFiles:
+        """The same for the hypernetwork and its base, which it must fit. A released one is converted, once."""
+        return self.hypernetwork_files
+
+    def load_text(self) -> TextStack:
+        """Reads the text stack into memory, all that `ask` needs: gigabytes of a large base. ModelError."""
+        return self.base.text
+
+    def load(self) -> tuple[TextStack, Vision, Hypernetwork]:
+        """Reads all that `ingest`, `ask` and `direct` need into memory. ModelError."""
+        return self.load_text(), self.base.vision, self.hypernetwork
 
     def sampling(self, **changes: Any) -> Sampling:
         """The model's default sampling with the changes that are not None."""
@@ -185,6 +196,7 @@ class Engine:
     ) -> Adapter:
         """Uses the context up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
+        made_with = self.provenance(sampling, adapter_dtype)
         A, B = self.internalize(context)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
@@ -196,73 +208,27 @@ class Engine:
             array(B),
             array(self.hypernetwork.bias_A[target]),
             array(self.hypernetwork.bias_B[target]),
-            self._stored_dtype(adapter_dtype),
-            base={"id": files.name, "revision": files.revision, "fingerprint": self.base.fingerprint},
-            hypernetwork={"id": hypernetwork.name, "sha256": hypernetwork.sha256},
+            made_with.dtype,
+            base={"id": files.name, "revision": files.revision, "fingerprint": made_with.base},
+            hypernetwork={"id": hypernetwork.name, "sha256": made_with.hypernetwork},
             scale=hypernetwork.config.adapter_scale,
             source=clip.info.source,
             start=start,
             end=end,
             timestamps=times,
-            sampling=_recorded(sampling),
-            compute={
-                "dtype": self._dtype_name,
-                "device": self.device.type,
-                "tokens": tokens,
-            },
-            prompt=INTERNALIZE,
+            sampling=made_with.sampling,
+            compute={"dtype": made_with.compute, "device": self.device.type, "tokens": tokens},
+            prompt=made_with.prompt,
             version=v2l.__version__,
         )
 
-    def is_current(self, adapter: Adapter | Label, clip: Clip, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
-        """Whether `ingest` of this clip would make this adapter again. Nothing heavy is loaded."""
-        return self.holds(adapter, clip, [sampling], adapter_dtype)
-
-    def holds(
-        self, adapter: Adapter | Label, clip: Clip, windows: Sequence[Sampling], adapter_dtype: str = "auto"
-    ) -> bool:
-        """Whether `ingest` of these windows of the clip's file, joined, would make this adapter again."""
-        return self._made_alike(adapter, clip.end, windows, adapter_dtype) and all(
-            source["sha256"] == clip.info.source["sha256"] for source in adapter.record["sources"]
-        )
-
-    def is_unchanged(self, label: Label, video: Path, sampling: Sampling, adapter_dtype: str = "auto") -> bool:
-        """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long
-        it is. False where that does not settle it."""
-        source = singles(label.record)[0]["sources"][0]
-        return self._made_alike(label, source["duration"], [sampling], adapter_dtype) and is_source(video, source)
-
-    def _made_alike(
-        self, adapter: Adapter | Label, end: float, windows: Sequence[Sampling], adapter_dtype: str
-    ) -> bool:
-        """Whether an adapter is what `ingest` would make today of a video that ends at `end`, if it is the same one."""
-        records = singles(adapter.record)
-        return (
-            len(records) == len(windows)
-            and "compressed" not in adapter.record
-            and adapter.dtype == self._stored_dtype(adapter_dtype)
-            and all(self._recorded_alike(record, end, window) for record, window in zip(records, windows, strict=True))
-        )
-
-    def _recorded_alike(self, record: Record, end: float, sampling: Sampling) -> bool:
-        segment = record["segments"][0]
-        return (
-            record["base"]["fingerprint"] == self.base.fingerprint
-            and record["hypernetwork"]["sha256"] == self.hypernetwork_files.sha256
-            and record["sampling"] == _recorded(sampling)
-            and (segment["start"], segment["end"]) == span(end, sampling)
-            and record["prompt"] == INTERNALIZE
-            and record["compute"]["dtype"] == self._dtype_name
-        )
-
-    @property
-    def _dtype_name(self) -> str:
-        return str(self.dtype).removeprefix("torch.")
-
-    def _stored_dtype(self, adapter_dtype: str) -> str:
+    def provenance(self, sampling: Sampling, adapter_dtype: str = "auto") -> Provenance:
+        """What `ingest` makes an adapter with. Nothing heavy is loaded."""
         if adapter_dtype == "auto":
-            return "float32" if self.dtype == torch.float32 else "float16"
-        return adapter_dtype
+            adapter_dtype = "float32" if self.dtype == torch.float32 else "float16"
+        recorded = {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
+        return Provenance(self.base.fingerprint, self.hypernetwork_files.sha256, recorded, INTERNALIZE,
+                          str(self.dtype).removeprefix("torch."), adapter_dtype)
 
     # -- answering -----------------------------------------------------------------------------------------------
 
@@ -324,6 +290,13 @@ class Engine:
                 last, bound = adapter, self.bind(adapter)
             yield bound, question
 
+    def _direct_ids(self, seen: Seen, question: str, generate: bool = True) -> list[int]:
+        """Token ids of a question with a video before it. UsageError for a question that cannot stand there."""
+        if "<image>" in question:
+            raise UsageError("A question with the video in the prompt cannot contain <image>; leave it out.")
+        self.check_question(question)
+        return self.base.encode(seen.prompt(self.base.image_seq_len, question, generate))
+
     def direct(
         self,
         video: str | Path | Seen,
@@ -337,15 +310,11 @@ class Engine:
         if not isinstance(video, Seen):
             sampling = sampling or self.sampling()
             video = self.see(open_clip(Path(video), sampling), sampling)
-        if "<image>" in question:
-            raise UsageError("A question with the video in the prompt cannot contain <image>; leave it out.")
-        self.check_question(question)
-        base, decoding = self.base, decoding or Decoding()
-        ids = base.encode(video.prompt(base.image_seq_len, question, generate))
+        ids = self._direct_ids(video, question, generate)
         return Reply(
-            base,
-            base.embed(ids, video.image_tokens),
-            decoding,
+            self.base,
+            self.base.embed(ids, video.image_tokens),
+            decoding or Decoding(),
             prompt_tokens=len(ids),
             visual_tokens=len(video.image_tokens),
             started=started,
@@ -367,10 +336,9 @@ class Engine:
     ) -> Reply:
         """`direct` with the video's part of the prompt computed before, by `prefix`."""
         started = time.perf_counter()
-        self.check_question(question)
+        ids = self._direct_ids(seen, question)
         cache, length = prefix
         cache.length = length
-        ids = self.base.encode(seen.prompt(self.base.image_seq_len, question, generate=True))
         return Reply(
             self.base,
             self.base.embed(ids[length:]),
@@ -387,9 +355,7 @@ class Engine:
         """Many questions to `direct_cached`: its answers, up to rounding, in order, computed together and several times
         faster. `prefix` needs no room for more."""
         base, (cache, length) = self.base, prefix
-        for question in questions:
-            self.check_question(question)
-        prompts = [base.encode(seen.prompt(base.image_seq_len, question, generate=True)) for question in questions]
+        prompts = [self._direct_ids(seen, question) for question in questions]
         if prompts:
             head = base.embed(prompts[0][:length], seen.image_tokens)
             yield from ask_after(base, head, cache, [prompt[length:] for prompt in prompts], len(seen.image_tokens),

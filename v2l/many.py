@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2l.adapter.file import load_label, save
+from v2l.adapter.file import Label, load_label, save
+from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record, singles
 from v2l.config import DECODED_AHEAD, Sampling
-from v2l.errors import AdapterError, OutputError
+from v2l.errors import AdapterError
+from v2l.segments import QueuedClip, ingest_segments, is_current, refuse_composed
 from v2l.system.ahead import ahead
 from v2l.system.files import create_folder
-from v2l.video.clip import Clip, Frame, open_clip
+from v2l.video.clip import Clip, Frame, is_source, open_clip, span
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -44,7 +46,7 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Made:
+class Ingested:
     """An adapter file that is there now."""
 
     job: Job
@@ -84,7 +86,7 @@ class Failed:
     error: Exception
 
 
-Results = Generator[Made | Failed, None, None]
+Results = Generator[Ingested | Failed, None, None]
 
 
 def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None = None) -> Results:
@@ -101,8 +103,6 @@ def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: C
 def _in_segments(
     engine: Engine, jobs: Iterable[Job], settings: Settings, spec: SegmentSpec, first: Clip | None
 ) -> Results:
-    from v2l.segments import ingest_segments
-
     for job in jobs:
         clip, first = first or job.video, None
         try:
@@ -110,8 +110,8 @@ def _in_segments(
             done = ingest_segments(engine, clip, settings.sampling, spec, job.output, progress=engine.progress,
                                    adapter_dtype=settings.adapter_dtype, keep=settings.keep_segments,
                                    force=settings.force)
-            yield Made(job, done.adapter.record, done.adapter.file_size, done.seconds, done.skipped,
-                       0 if done.skipped else done.segments - done.made, done.kept, done.warnings)
+            yield Ingested(job, done.adapter.record, done.adapter.file_size, done.seconds, done.skipped,
+                       0 if done.skipped else done.segments - done.watched, done.kept, done.warnings)
         except Exception as error:
             yield _failed(job, error)
 
@@ -125,48 +125,39 @@ def _failed(job: Job, error: Exception) -> Failed:
 # what became of it, where there is nothing to compute; or its clip, its frames, and `_End` or what went wrong.
 
 
-class _Coming(Clip):
-    """A clip whose frames are decoded in the thread, by `decoded`, and come out here, of `frames`."""
+class _Coming(QueuedClip):
+    """The clip of a job: decoded in the thread, by `decoded`, and watched here."""
 
     def __init__(self, job: Job, clip: Clip) -> None:
-        super().__init__(clip.info, clip.indices, clip.warnings, clip.track)
+        super().__init__(clip, iter(()))
         self.job = job
-        self.queue: Iterator[_Item] = iter(())
-        self.over = False
-        """All its frames were taken from the queue."""
         self.unwanted = False
 
     def decoded(self) -> Iterator[Frame]:
-        for frame in super().frames():
+        for frame in Clip.frames(self):
             if self.unwanted:
                 return
             yield frame
 
     def frames(self) -> Iterator[Frame]:
-        last: _Item | None = None
-        for last in self.queue:
-            if not isinstance(last, Frame):
-                break
-            yield last
-        self.over = True
-        if isinstance(last, Failed):
+        yield from super().frames()
+        if isinstance(self.last, Failed):
             # Without the thread's frames: who handles the error clears them, which would end the generator in there.
-            raise last.error.with_traceback(None)
+            raise self.last.error.with_traceback(None)
 
     def drop(self) -> None:
         """Takes the frames nobody looked at out of the queue."""
         self.unwanted = True
-        if not self.over:
-            for item in self.queue:
-                if not isinstance(item, Frame):
-                    break
+        if self.last is None:
+            for _ in super().frames():
+                pass
 
 
 class _End:
     """The last frame of a clip has come."""
 
 
-_Item = Made | Failed | _Coming | Frame | _End
+_Item = Ingested | Failed | _Coming | Frame | _End
 
 
 def _whole(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Results:
@@ -176,7 +167,7 @@ def _whole(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip 
                 item.queue = queue
                 yield _ingest(engine, item, settings)
                 item.drop()
-            elif isinstance(item, (Made, Failed)):
+            elif isinstance(item, (Ingested, Failed)):
                 yield item
 
 
@@ -200,32 +191,32 @@ def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Cli
         first = None
 
 
-def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Made | _Coming:
+def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Ingested | _Coming:
     """What is there of a video if that is up to date, else its clip."""
-    started, wanted = time.perf_counter(), (settings.sampling, settings.adapter_dtype)
+    started, sampling = time.perf_counter(), settings.sampling
     if not settings.force:
         with suppress(AdapterError):
             label = load_label(job.output)
-            current = engine.is_unchanged(label, job.video, *wanted)
+            made_with = engine.provenance(sampling, settings.adapter_dtype)
+            current = is_unchanged(label, job.video, sampling, made_with)
             if not current:
-                clip = clip or open_clip(job.video, settings.sampling)
-                current = engine.is_current(label, clip, *wanted)
+                clip = clip or open_clip(job.video, sampling)
+                current = is_current(label, clip, [sampling], made_with)
             if current:
-                return Made(job, label.record, label.size, time.perf_counter() - started, skipped=True)
-            _refuse_composed(job.output, label.record)
-    return _Coming(job, clip or open_clip(job.video, settings.sampling))
+                return Ingested(job, label.record, label.size, time.perf_counter() - started, skipped=True)
+            refuse_composed(job.output, label.record)
+    return _Coming(job, clip or open_clip(job.video, sampling))
 
 
-def _refuse_composed(output: Path, record: Record) -> None:
-    """OutputError for an adapter that took more than watching this video."""
-    count = len(record["segments"])
-    what = f"holds {count} segments that were joined" if count > 1 else "was compressed"
-    if count > 1 or "compressed" in record:
-        raise OutputError(f"{output} {what}; name another file with -o (or folder with --output-dir), or replace it "
-                          "with --force.")
+def is_unchanged(label: Label, video: Path, sampling: Sampling, made_with: Provenance) -> bool:
+    """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long it
+    is. False where that does not settle it."""
+    source = singles(label.record)[0]["sources"][0]
+    spans = [span(source["duration"], sampling)]
+    return not made_with.differences(label, spans) and is_source(video, source)
 
 
-def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Made | Failed:
+def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Ingested | Failed:
     started, job = time.perf_counter(), clip.job
     try:
         if engine.progress:
@@ -235,5 +226,5 @@ def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Made | Failed:
         save(adapter, job.output)
     except Exception as error:
         return _failed(job, error)
-    return Made(job, adapter.record, adapter.file_size, time.perf_counter() - started, skipped=False,
+    return Ingested(job, adapter.record, adapter.file_size, time.perf_counter() - started, skipped=False,
                 warnings=clip.warnings)

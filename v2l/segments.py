@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import v2l
-from v2l.adapter.file import MAX_HEADER, Adapter, load, save
+from v2l.adapter.file import MAX_HEADER, Adapter, Label, load, save
 from v2l.adapter.join import join, slice_segments
+from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record
 from v2l.config import ADAPTER_SUFFIX, DECODED_AHEAD, Sampling, Scenes
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
@@ -39,11 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Segmented:
-    """The file that is there now."""
+    """The adapter file of a video's segments, and how it came about."""
 
     adapter: Adapter
     """Joined from all segments."""
-    made: int
+    watched: int
     """Segments that were watched in this call; the others were there from a run before."""
     skipped: bool
     """The output was up to date."""
@@ -83,7 +84,7 @@ def ingest_segments(
     """
     started = time.perf_counter()
     clip = video if isinstance(video, Clip) else open_clip(video, sampling)
-    run = _Run(engine, clip, output, adapter_dtype, progress)
+    run = _Run(engine, clip, output, sampling, adapter_dtype, progress)
     with alone(beside(output, ".{}.lock"), run.tell_waiting):
         return _ingest(run, sampling, spec, keep, force, started)
 
@@ -92,24 +93,47 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
     """What `ingest_segments` does while no other run makes the same output: they share the work folder."""
     if force:
         run.clear()
-    there = None if force else run.output_there()
+    adapter = None if force else run.output_there()
     parts = windows(run.clip, sampling, run.cuts(sampling, spec))
-    if there is not None and not run.engine.holds(there, run.clip, parts, run.adapter_dtype):
-        there = None
-    skipped, made = there is not None, 0
-    if there is None:
+    if adapter is not None and not is_current(adapter, run.clip, parts, run.made_with):
+        adapter = None
+    skipped, watched = adapter is not None, 0
+    if adapter is None:
         try:
-            made = run.watch(parts)
+            watched = run.watch(parts)
         finally:
             with suppress(OSError):
                 run.work.rmdir()  # if nothing came of it
-        there = run.join(parts)
-    kept = run.keep(there, parts, kept_folder(run.output, spec), moving=not skipped) if keep else []
+        adapter = run.join(parts)
+    kept = run.keep(adapter, parts, kept_folder(run.output, spec), moving=not skipped) if keep else []
     if skipped:
         run.tidy(parts)
     else:
         run.clear()
-    return Segmented(there, made, skipped, time.perf_counter() - started, kept, list(run.clip.warnings))
+    return Segmented(adapter, watched, skipped, time.perf_counter() - started, kept, list(run.clip.warnings))
+
+
+def is_current(
+    adapter: Adapter | Label, clip: Clip, windows: Sequence[Sampling], made_with: Provenance
+) -> bool:
+    """Whether these windows of the clip's file, watched and joined, would give this adapter again."""
+    spans = [span(clip.end, window) for window in windows]
+    return not made_with.differences(adapter, spans, clip.info.source["sha256"])
+
+
+def refuse_composed(output: Path, record: Record, segmented: bool = False) -> None:
+    """OutputError for an adapter that took more than watching one video, with `segmented` in several segments."""
+    sources, segments = len(record["sources"]), len(record["segments"])
+    if "compressed" in record:
+        what = f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
+    elif sources > 1:
+        what = f"holds {sources} videos, joined"
+    elif segments > 1 and not segmented:
+        what = f"holds {segments} segments that were joined"
+    else:
+        return
+    raise OutputError(f"{output} {what}; name another file with -o, or replace it with --force; --output-dir can name "
+                      "another folder.")
 
 
 def work_folder(output: Path) -> Path:
@@ -129,16 +153,21 @@ def _clock(seconds: float, hours: str = ":", minutes: str = ":", unit: str = "")
     return f"{whole // 3600:02d}{hours}{whole // 60 % 60:02d}{minutes}{whole % 60:02d}{fraction}{unit}"
 
 
-class _Coming(Clip):
-    """A clip whose frames are decoded in a thread and come out of `queue`; None ends them."""
+class QueuedClip(Clip):
+    """A clip whose frames are decoded in a thread and come out of a queue, up to the first item that is none."""
 
-    queue: Iterator[Frame | None]
+    def __init__(self, clip: Clip, queue: Iterator[object]) -> None:
+        super().__init__(clip.info, clip.indices, clip.warnings, clip.track)
+        self.queue = queue
+        self.last: object = None
+        """The item that came after the frames, once it has come."""
 
     def frames(self) -> Iterator[Frame]:
-        for frame in self.queue:
-            if frame is None:
+        for item in self.queue:
+            if not isinstance(item, Frame):
+                self.last = item
                 return
-            yield frame
+            yield item
 
 
 def _decoded(clips: Sequence[Clip]) -> Iterator[Frame | None]:
@@ -155,19 +184,26 @@ class _Run:
     """One video on its way to one output."""
 
     def __init__(
-        self, engine: Engine, clip: Clip, output: Path, adapter_dtype: str, progress: Progress | None
+        self,
+        engine: Engine,
+        clip: Clip,
+        output: Path,
+        sampling: Sampling,
+        adapter_dtype: str,
+        progress: Progress | None,
     ) -> None:
         self.engine, self.clip, self.output = engine, clip, output
         self.adapter_dtype, self.progress = adapter_dtype, progress
+        self.made_with = engine.provenance(sampling, adapter_dtype)
         self.work = work_folder(output)
         self.state = self._state()
 
     def _state(self) -> tuple[int, int]:
         try:
-            found = self.clip.info.path.stat()
+            status = self.clip.info.path.stat()
         except OSError as error:
             raise VideoError(f"{self.clip.info.path} cannot be read any more ({error}).") from error
-        return found.st_size, found.st_mtime_ns
+        return status.st_size, status.st_mtime_ns
 
     def tell_waiting(self) -> None:
         if self.progress:
@@ -176,13 +212,11 @@ class _Run:
     def output_there(self) -> Adapter | None:
         """The adapter that stands where the output goes. OutputError if it is more than could be made again."""
         try:
-            there = load(self.output)
+            adapter = load(self.output)
         except AdapterError:
             return None
-        if len(there.sources) > 1 or there.compressed:
-            what = "segments that were compressed" if there.compressed else f"{len(there.sources)} videos, joined"
-            raise OutputError(f"{self.output} holds {what}; name another file with -o, or replace it with --force.")
-        return there
+        refuse_composed(self.output, adapter.record, segmented=True)
+        return adapter
 
     def cuts(self, sampling: Sampling, spec: SegmentSpec) -> list[float]:
         """Where to cut, in seconds; scenes are looked for once and noted in the work folder."""
@@ -211,9 +245,9 @@ class _Run:
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
         with suppress(AdapterError):
-            there = load(self.work / self._name(window))
-            return (self.engine.is_current(there, self.clip, window, self.adapter_dtype)
-                    and there.sources == [self.clip.info.source] and there.record["v2l"] == v2l.__version__)
+            adapter = load(self.work / self._name(window))
+            return (is_current(adapter, self.clip, [window], self.made_with)
+                    and adapter.sources == [self.clip.info.source] and adapter.record["v2l"] == v2l.__version__)
         return False
 
     def watch(self, parts: Sequence[Sampling]) -> int:
@@ -227,12 +261,11 @@ class _Run:
         frames = [len(clip.indices) for clip in clips]
         with ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue:
             for i in missing:
-                coming = _Coming(self.clip.info, clips[i].indices, [], self.clip.track)
-                coming.queue = queue
+                clip = QueuedClip(replace(clips[i], warnings=[]), queue)
                 what = f"{self.clip.info.path.name}, segment {i + 1}/{len(parts)}"
                 with _counted(self.engine, self.progress, what, sum(frames[:i]), sum(frames)):
                     try:
-                        self._watch(coming, parts[i])
+                        self._watch(clip, parts[i])
                     except V2LError as error:
                         raise type(error)(self._where(i, parts) + str(error)) from error
         return len(missing)

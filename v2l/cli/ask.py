@@ -88,7 +88,7 @@ def ask(
             asker = askers.AskAdapter(adapter, names, how, *with_what)
         else:
             asker = askers.AskEach(names, times, how, several, *with_what)
-        _ = engine.base.text
+        engine.load_text()
     if not questions:
         askers.converse(asker)
         return

@@ -19,7 +19,7 @@ from v2l.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.many import Job, Made, Settings
+    from v2l.many import Ingested, Job, Settings
     from v2l.video.clip import Clip
     from v2l.video.cuts import SegmentSpec
 
@@ -65,7 +65,7 @@ def ingest(
     if jobs:
         engine = options.load_engine(run.console, model, checkpoint, device, dtype, offline)
         with run.console.working("Loading"):
-            _ = engine.hypernetwork_files  # a model that cannot be had ends everything, a video only itself
+            engine.fetch_hypernetwork()  # a model that cannot be had ends everything, a video only itself
         from v2l.many import Settings
 
         run.make(engine, jobs, clip, Settings(engine.sampling(**sampling, resolution=resolution), adapter_dtype.value,
@@ -110,19 +110,19 @@ class _Run:
         return [], None
 
     def make(self, engine: Engine, jobs: list[Job], clip: Clip | None, settings: Settings) -> None:
-        from v2l.many import Made, ingest_all
+        from v2l.many import Ingested, ingest_all
 
         with (self.console.working(jobs[0].video.name, of=len(jobs)),
               closing(ingest_all(engine, jobs, settings, clip)) as results):
             for result in results:
-                self.console.finished(worked=isinstance(result, Made) and not result.skipped)
+                self.console.finished(worked=isinstance(result, Ingested) and not result.skipped)
                 self.console.aside()
-                if isinstance(result, Made):
+                if isinstance(result, Ingested):
                     self.report(result)
                 else:
                     self.failures.add(result.error, result.job.video)
 
-    def report(self, result: Made) -> None:
+    def report(self, result: Ingested) -> None:
         self.counts["up to date" if result.skipped else "made"] += 1
         for warning in result.warnings:
             self.console.warn(warning)
@@ -144,7 +144,7 @@ class _Run:
         self.failures.exit()
 
 
-def _note(result: Made) -> str:
+def _note(result: Ingested) -> str:
     if result.skipped:
         kept = f"; its segments are in {result.kept[0].parent}" if result.kept else ""
         return f"{result.job.output} is up to date{kept}."
@@ -158,7 +158,7 @@ def _note(result: Made) -> str:
     return f"{result.job.video}: {', '.join(parts)}"
 
 
-def _document(result: Made) -> dict[str, object]:
+def _document(result: Ingested) -> dict[str, object]:
     document: dict[str, object] = {
         "output": str(result.job.output), "source": str(result.job.video), "frames": result.frames,
         "tokens": result.tokens, "size": result.size, "seconds": round(result.seconds, 3), "skipped": result.skipped}

@@ -117,5 +117,5 @@ def load_engine(console: Console, model: str, checkpoint: str | None, device: st
         from v2l.engine import Engine
 
         engine = Engine(model, checkpoint, device=device, dtype=dtype.value, offline=offline, progress=console.progress)
-        _ = engine.files
+        engine.fetch_base()
         return engine

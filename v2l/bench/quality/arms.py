@@ -60,7 +60,7 @@ def perform(engine: Engine, tasks: Iterable[Task], decoding: Decoding) -> Iterat
 
     Adapters wait for each other, so that their questions fill a batch.
     """
-    _ = engine.base.text, engine.base.vision, engine.hypernetwork  # loaded before the clock runs
+    engine.load()  # before the clock runs
     waiting: list[_Ready] = []
     for task in tasks:
         if "none" in task.arms:
