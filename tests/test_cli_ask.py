@@ -19,7 +19,7 @@ from support.cli import MAKE, MODEL, REFERENCE, command, documents, environment,
 from support.hub import preset_hub
 
 from v2l.adapter.file import load, save
-from v2l.cli.ask_inputs import lots
+from v2l.cli.ask import question_batches
 from v2l.cli.console import harmless
 from v2l.config import PRESETS
 from v2l.engine import Engine
@@ -84,6 +84,21 @@ def test_direct_puts_the_video_in_the_prompt(here: Path) -> None:
     compared = run("ask", "clip.v2lora", *words)
     assert documents(compared)[0]["answer"] == found["answer"]
     assert "the adapter only names the model" in compared.stderr
+
+
+def test_direct_reads_no_more_of_adapters_than_the_model_they_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --model not even that: the video answers, and adapters that are damaged, or fit no other, are no failure."""
+    monkeypatch.setattr("v2l.adapter.file.load", lambda name: pytest.fail(f"{name} was loaded"))
+    adapter = (here / "short.v2lora").read_bytes()
+    Path("cut.v2lora").write_bytes(adapter[:1000])
+    words = ("--direct", REFERENCE / "videos/short.mp4", QUESTION, "--resolution", 64, *SHORT)
+    answer = run("ask", *words).stdout
+    for names in (("cut.v2lora",), ("short.v2lora", "short.v2lora"), ("short.v2lora", "nope.v2lora")):
+        result = run("ask", *names, *words)
+        assert result.stdout == answer and "The answer comes from the video" in result.stderr
+    without_model = (*words[:5], "--dtype", "float32", "--offline")
+    said = refused("ask", "short.v2lora", "cut.v2lora", *without_model, status=2)  # the first names the model
+    assert said.startswith("short.v2lora was made with a base in a folder called tiny-vlm")
 
 
 def test_the_answer_is_all_that_stdout_carries(here: Path) -> None:
@@ -190,7 +205,7 @@ def test_questions_that_are_there_come_together(monkeypatch: pytest.MonkeyPatch)
             return written.pop(0) if written else b""
 
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(Pipe()))
-    found = [*lots(["a?", "b?", "-", "c?"])]
+    found = [*question_batches(["a?", "b?", "-", "c?"])]
     assert found == [["a?", "b?"], ["one?", "two?"], ["three?"], ["four?"], ["five?"], ["c?"]]
 
 
@@ -419,6 +434,17 @@ def test_a_conversation(here: Path) -> None:
     assert terminal.read("\n> ") == expected.replace("\x0c", "\ufffd") + "\n> "
     terminal.type("exit\n")
     assert terminal.close() == 0
+
+
+@pytest.mark.parametrize(("words", "typed", "error"), [
+    (("short.v2lora", "nope.v2lora", "--each"), QUESTION, "Cannot read the adapter nope.v2lora"),
+    (("short.v2lora",), "too long " * 20_000, "ask a shorter one")], ids=["adapter", "question"])
+def test_a_conversation_in_which_something_failed_ends_with_1(
+    here: Path, words: tuple[str, ...], typed: str, error: str
+) -> None:
+    result = run("ask", *words, *SHORT, stdin=f"{typed}\nWhy?\nexit\n", typed=True, status=1)
+    assert error in result.stderr and "Why?" not in result.stdout and result.stdout.strip() != ""
+    run("ask", "short.v2lora", *SHORT, stdin="Why?\n", typed=True)
 
 
 def test_interrupting_a_conversation(here: Path) -> None:

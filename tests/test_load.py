@@ -20,7 +20,7 @@ from support.processes import Beside
 from test_train_run import TRAIN
 
 from v2l.adapter.file import load, save
-from v2l.cli.ask_inputs import lots
+from v2l.cli.ask import question_batches
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.system.lock import Busy, alone
@@ -127,7 +127,7 @@ def test_a_line_of_stdin_without_an_end(here: Path, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("sys.stdin", type("Stdin", (), {"buffer": Endless()})())
     with pytest.raises(UsageError, match="A line of stdin is longer than 8 MB; write one question a line"):
-        list(lots(["-"]))
+        list(question_batches(["-"]))
 
 
 # Interrupted (test_interrupts.py has the signals by themselves).

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,19 @@ MODEL = ("--model", str(REFERENCE / "tiny-vlm"), "--dtype", "float32", "--device
 MAKE = (*MODEL, "--checkpoint", str(REFERENCE / "hypernetwork.pt"), "--resolution", "64")
 
 
-def run(*words: object, stdin: str | bytes | None = None, status: int = 0) -> Result:
-    """A command in this process; its exit status must be `status`."""
-    result = CliRunner().invoke(app, [str(word) for word in words], input=stdin, prog_name="v2l")
+class Typing(CliRunner):
+    """Gives a command a stdin that says it is a terminal."""
+
+    @contextmanager
+    def isolation(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        with super().isolation(*args, **kwargs) as streams:
+            sys.stdin.isatty = lambda: True  # type: ignore[method-assign]
+            yield streams
+
+
+def run(*words: object, stdin: str | bytes | None = None, typed: bool = False, status: int = 0) -> Result:
+    """A command in this process; its exit status must be `status`. `typed`: stdin comes from a terminal."""
+    result = (Typing if typed else CliRunner)().invoke(app, [str(word) for word in words], input=stdin, prog_name="v2l")
     assert result.exit_code == status, (result.stdout, result.stderr, result.exception)
     return result
 

@@ -1,4 +1,5 @@
-"""Commands that work on adapter files alone, with no model: `v2l compose`, `v2l slice`, `v2l info`."""
+"""Commands that work on adapter files alone, with no model: `v2l compose`, `v2l slice`, `v2l info`; and how commands
+read adapters."""
 
 from __future__ import annotations
 
@@ -12,16 +13,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.cli import options
-from v2l.cli.ask_inputs import joined
-from v2l.cli.console import Console, Failures, columns, write, write_json, write_path
+from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_output, expand
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.system.files import create_folder, without_ending
+from v2l.wording import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
+    from v2l.adapter.record import Record
+
+TimeRange = tuple[float | None, float | None]
+"""--from and --to in seconds."""
 
 
 def compose(
@@ -46,7 +51,7 @@ def compose(
     names, console = list(expand(segments)), Console(quiet)
     check_output(output)
     _refuse_input(output, names)
-    whole = joined(names, console)
+    whole = load_joined(names, console)
     adapter = whole
     if max_rank is not None and max_rank < whole.total_rank:
         there = None
@@ -230,3 +235,73 @@ def info(
         else:
             write(("\n" if number else "") + adapter_text(adapter, columns()))
     failures.exit()
+
+
+# Reading.
+
+
+def read_adapter(name: str, times: TimeRange = (None, None)) -> Adapter:
+    """An adapter, or its segments in a range of time. AdapterError with the way out, UsageError."""
+    from v2l.adapter.file import load
+    from v2l.adapter.join import within
+
+    _check_exists(name)
+    adapter = load(name)
+    return adapter if times == (None, None) else within(adapter, *times)
+
+
+def _check_exists(name: str) -> None:
+    """AdapterError where there is no such file; the video it would be made of may lie in its place."""
+    try:
+        os.lstat(name)
+        return
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError):  # reading it will say what is wrong
+        return
+    from v2l.video.clip import EXTENSIONS
+
+    videos = (os.path.splitext(name)[0] + suffix for suffix in sorted(EXTENSIONS))
+    video = next(filter(os.path.isfile, videos), None)
+    way_out = f"make it with `v2l ingest {video}`" if video else "check the name, or make it with `v2l ingest VIDEO`"
+    raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
+
+
+def load_joined(names: list[str], console: Console, times: TimeRange = (None, None)) -> Adapter:
+    """The adapter of one or several files, or of their segments in a range of time, with notes on what is odd.
+    AdapterError, UsageError."""
+    from v2l.adapter.join import join, within
+
+    adapters = [read_adapter(name) for name in names]
+    adapter, notes = (adapters[0], []) if len(adapters) == 1 else join(adapters)
+    for note in notes:
+        console.warn(note)
+    if times == (None, None):
+        return adapter
+    adapter = within(adapter, *times)
+    console.warn(f"Asking {_segments_text(adapter)}.")
+    return adapter
+
+
+def _segments_text(adapter: Adapter) -> str:
+    """Which segments an adapter holds, the first three by name."""
+    segments = [f"{time_text(segment['start'])} to {time_text(segment['end'])} of "
+                f"{adapter.sources[segment['source']]['name']}" for segment in adapter.segments]
+    more = f" and {len(segments) - 3} more" if len(segments) > 3 else ""
+    return f"{'the segment' if len(segments) == 1 else 'the segments'} {', '.join(segments[:3])}{more}"
+
+
+def first_record(names: list[str]) -> tuple[str, Record]:
+    """The first file that can be read, and its record; AdapterError where there is none."""
+    from v2l.adapter.file import load_record
+
+    errors: list[V2LError] = []
+    for name in names:
+        try:
+            _check_exists(name)
+            return name, load_record(name)
+        except V2LError as error:
+            errors.append(error)
+    for other in errors[:-1]:
+        report(other)
+    raise errors[-1]

@@ -1,33 +1,40 @@
-"""`v2l ask`."""
+"""`v2l ask`: which questions are put to what; `v2l.cli.ask_print` puts them and prints the answers."""
 
 from __future__ import annotations
 
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2l.cli import ask_inputs as asking
-from v2l.cli import ask_print as askers
-from v2l.cli import options
-from v2l.cli.console import Console
+from v2l.cli import ask_print, options
+from v2l.cli.adapters import first_record, load_joined
+from v2l.cli.console import Console, is_terminal
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import is_adapter_name
-from v2l.config import DEFAULT_MODEL, STRATEGIES, Decoding, Sampling, Strategy
+from v2l.cli.outputs import expand, is_adapter_name
+from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Decoding, Sampling, Strategy
+from v2l.errors import UsageError
+
+if TYPE_CHECKING:
+    from v2l.adapter.record import Record
+    from v2l.engine import Engine
 
 
 def ask(
     words: Annotated[list[str] | None, argument("ADAPTER... [QUESTION]...")] = None,
     each: Annotated[bool, typer.Option("--each", help="Ask every adapter by itself, all at once.")] = False,
     adapters: Annotated[str | None, option("FILE", "Adapters too: a list of files, one a line; - is stdin.")] = None,
-    since: Annotated[float | None, option("TIME", "Only the segments after this: seconds, MM:SS, H:MM:SS.", "",
+    from_: Annotated[float | None, option("TIME", "Only the segments after this: seconds, MM:SS, H:MM:SS.", "",
                                           "--from", parser=options.parse_time)] = None,
-    until: Annotated[float | None, option("TIME", "Only the segments before this.", "", "--to",
-                                          parser=options.parse_time)] = None,
+    to: Annotated[float | None, option("TIME", "Only the segments before this.", parser=options.parse_time)] = None,
     strategy: Annotated[str | None, option("NAME", f"How segments answer: {', '.join(STRATEGIES)}.", Strategy.name,
                                            callback=options.strategy)] = None,
-    scale: Annotated[str | None, option("X", "Scale joined segments by a number, or by 1/k.", "1",
-                                        "--segment-scale")] = None,
+    segment_scale: Annotated[str | None, option("X", "Scale joined segments by a number, or by 1/k.", "1")] = None,
     model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=options.positive)]
     = Decoding.max_new_tokens,
@@ -59,40 +66,189 @@ def ask(
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names = [word for word in words or [] if is_adapter_name(word)]
-    questions = [asking.as_written(word) for word in words or [] if not is_adapter_name(word)]
-    console = Console(quiet)
+    questions = [_as_text(word) for word in words or [] if not is_adapter_name(word)]
+    console, times = Console(quiet), (from_, to)
     sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
-    chosen = {"each": each or None, "adapters": adapters, "from": since, "to": until, "strategy": strategy,
-              "segment-scale": scale}
-    names += asking.listed(adapters, questions)
-    asking.check_call(names, questions, direct, sampling, options.given(**chosen), console)
-    how = Strategy(strategy or Strategy.name, segment_scale=asking.segment_scale(scale))
-    times, adapter = (since, until), None
-    if names and not each:
-        adapter = asking.joined(names, console, times)
-    base = model or DEFAULT_MODEL
-    if names and not model:
-        base = asking.base_of(adapter.name, adapter.record) if adapter else asking.base_of(*asking.first_record(names))
-    elif adapter and direct is None:
-        asking.check_base(adapter.name, adapter.record, base)
+    for_adapters = options.given(**{"each": each or None, "adapters": adapters, "from": from_, "to": to,
+                                    "strategy": strategy, "segment-scale": segment_scale})
+    names += _adapter_list(adapters, questions)
+    _check_call(names, questions, direct, sampling, for_adapters)
+    _note_forgotten_quotes(questions, console)
+    combining = Strategy(strategy or Strategy.name, segment_scale=_parse_scale(segment_scale))
+
+    make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]
     if direct is not None:
-        asking.check_direct(direct, Sampling(**sampling), bool(names), console)
+        base = model or (_base_of(*first_record(names[:1])) if names else DEFAULT_MODEL)
+        _check_video(direct, Sampling(**sampling), bool(names), console)
+        make_asker = partial(ask_print.AskVideo, direct, sampling)
+    elif each:
+        first = first_record(names)
+        base = model or _base_of(*first)
+        make_asker = partial(ask_print.AskEach, names, times, combining)
+    else:
+        adapter = load_joined(names, console, times)
+        base = model or _base_of(adapter.name, adapter.record)
+        _check_preset(adapter.name, adapter.record, base)
+        make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
+
     engine = options.load_engine(console, base, None, device, dtype, offline)
-    with_what = engine, Decoding(max_new_tokens, temperature), json, console
-    several = len(questions) > 1 or "-" in questions
+    printer = ask_print.Printer(console, json, several=len(questions) > 1 or "-" in questions)
     with console.working("Loading"):
-        asker: askers.Asker
-        if direct is not None:
-            asker = askers.AskVideo(direct, sampling, *with_what)
-        elif adapter:
-            asker = askers.AskAdapter(adapter, names, how, *with_what)
-        else:
-            asker = askers.AskEach(names, times, how, several, *with_what)
+        asker = make_asker(engine, Decoding(max_new_tokens, temperature), printer)
         engine.load_text()
-    if not questions:
-        askers.converse(asker)
-        return
-    for lot in asking.lots(questions):
-        if fit := asker.fitting(lot):
-            asker(fit, noted=several and not each)
-    asker.failures.exit()
+    if questions:
+        for batch in question_batches(questions):
+            asker.ask(batch)
+    else:
+        ask_print.converse(asker)
+    printer.failures.exit()
+
+
+# The call.
+
+
+def _as_text(word: str) -> str:
+    """An argument as text: where the locale does not know its bytes, as UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(word).decode(errors="replace")
+    return word
+
+
+def _adapter_list(file: str | None, questions: list[str]) -> list[str]:
+    """The adapters that --adapters names. UsageError where it cannot be read."""
+    if file is None:
+        return []
+    if file == "-" and "-" in questions:
+        raise UsageError("Adapters and questions cannot both come from stdin; give --adapters a file.")
+    try:
+        lines = expand("-") if file == "-" else map(os.fsdecode, Path(file).read_bytes().splitlines())
+        names = [line for line in lines if line.strip()]
+    except OSError as error:
+        raise UsageError(f"Cannot read the list of adapters {file}: {error.strerror}.") from None
+    if not names:
+        raise UsageError(f"--adapters {file} names no adapter; write one a line.")
+    return names
+
+
+def _check_call(names: list[str], questions: list[str], direct: Path | None, sampling: dict[str, Any],
+                for_adapters: dict[str, Any]) -> None:
+    """UsageError where the arguments make no sense together. `sampling` are the options given that belong to --direct,
+    `for_adapters` those that do not."""
+    if not names and direct is None:
+        file = next((word for word in questions if os.path.exists(word)), None)
+        hint = f"{file} is not one; watch it first with `v2l ingest`" if file else "name a .v2lora file"
+        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter: {hint}.")
+    if sampling and direct is None:
+        name = next(iter(sampling))
+        hint = "; --from and --to choose segments of it" if name in ("start", "end") else ""
+        raise UsageError(f"--{name} needs --direct: an adapter holds what was watched already{hint}.")
+    if for_adapters and direct is not None:
+        name = next(iter(for_adapters))
+        hint = "; --start and --end choose a part of the video" if name in ("from", "to") else ""
+        raise UsageError(f"--{name} is for adapters, and --direct asks the video{hint}.")
+    if for_adapters.get("to") is not None and for_adapters["to"] <= for_adapters.get("from", 0.0):
+        raise UsageError("--to must come after --from.")
+    if not questions and not is_terminal(sys.stdin):
+        raise UsageError("There is no question; name one, or - to read questions from stdin.")
+    if any(not question.strip() for question in questions):
+        raise UsageError("A question is empty.")
+
+
+def _note_forgotten_quotes(questions: list[str], console: Console) -> None:
+    single = [question for question in questions if question != "-" and not any(map(str.isspace, question.strip()))]
+    if len(single) > 1:
+        console.warn(f"{' and '.join(single[:2])} are questions by themselves; put quotes around one of several words.")
+
+
+def _parse_scale(text: str | None) -> float | None:
+    """A number above 0; None for `1/k`, one over the number of segments. UsageError."""
+    if text == "1/k":
+        return None
+    try:
+        scale = Strategy.segment_scale if text is None else float(text)
+    except ValueError:
+        scale = None
+    if scale is None or not 0 < scale < float("inf"):
+        raise UsageError(f"--segment-scale {text} is neither a number above 0 nor 1/k.")
+    return scale
+
+
+def _check_video(video: Path, sampling: Sampling, with_adapter: bool, console: Console) -> None:
+    """VideoError where the video cannot be read; nothing heavy is loaded."""
+    from v2l.video.clip import open_clip
+
+    for warning in open_clip(video, sampling).warnings:
+        console.warn(warning)
+    if with_adapter:
+        console.warn("The answer comes from the video; the adapter only names the model.")
+
+
+# The base.
+
+
+def _base_of(name: str, record: Record) -> str:
+    """What `--model` would say for the base an adapter names. A name from a file never becomes a path, nor has
+    anything fetched that is not known by name. UsageError."""
+    from v2l.store.hub import Repo, snapshot
+    from v2l.store.resolve import preset_of
+
+    base = str(record["base"]["id"])
+    if preset := preset_of(base):
+        return preset.name
+    repo = Repo.parse(base)
+    if repo and not os.path.exists(base):
+        if snapshot(repo):
+            return base
+        raise UsageError(f"{name} was made with the base {base}, which is not on this disk; fetch it with "
+                         f"--model {base} if you trust whoever published it.")
+    raise UsageError(f"{name} was made with a base in a folder called {base}; name that folder with --model.")
+
+
+def _check_preset(name: str, record: Record, model: str) -> None:
+    """UsageError where an adapter names another base than the one asked for by its short name; nothing is fetched."""
+    from v2l.store.resolve import preset_of
+
+    preset = preset_of(str(record["base"]["id"]))
+    if preset and model in PRESETS and preset.name != model:
+        raise UsageError(f"{name} was made with {preset.name}, and {model} cannot read it; leave --model out.")
+
+
+# The questions.
+
+
+def question_batches(words: Iterable[str]) -> Iterator[list[str]]:
+    """Questions, as many at a time as are ready: the words, with `-` standing for the lines of stdin.
+
+    One read of stdin takes what is ready and waits only where that is nothing; so a file comes in large batches and
+    what someone types line by line.
+    """
+    batch: list[str] = []
+    for word in words:
+        if word != "-":
+            batch.append(word)
+            continue
+        if batch:
+            yield batch
+        batch = []
+        yield from _stdin_batches()
+    if batch:
+        yield batch
+
+
+_LONGEST_LINE = 8 << 20
+"""Bytes; no base reads as much."""
+
+
+def _stdin_batches() -> Iterator[list[str]]:
+    stdin: Any = sys.stdin.buffer if sys.stdin else io.BytesIO()
+    rest, more = b"", True
+    while more:
+        data = stdin.read1(1 << 16)
+        more = bool(data)
+        *lines, rest = (rest + (data or b"\n")).split(b"\n")
+        if len(rest) > _LONGEST_LINE:
+            raise UsageError(f"A line of stdin is longer than {_LONGEST_LINE >> 20} MB; write one question a line.")
+        if batch := [line.rstrip(b"\r").decode(errors="replace") for line in lines if line.strip()]:
+            yield batch

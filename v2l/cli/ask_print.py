@@ -1,18 +1,18 @@
-"""Who is asked, and how the answers are printed: a video, an adapter, or each of many."""
+"""Puts the questions of `v2l ask` to a video, an adapter, or each of many, and prints the answers."""
 
 from __future__ import annotations
 
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.cli.ask_inputs import Range, read_adapter
-from v2l.cli.console import Console, Failures, harmless, is_terminal, one_line, report, write, write_json
+from v2l.cli.adapters import TimeRange, read_adapter
+from v2l.cli.console import Console, Failures, harmless, is_terminal, one_line, write, write_json
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
 from v2l.system.interrupts import Terminated
@@ -25,195 +25,215 @@ if TYPE_CHECKING:
     from v2l.strategies import Parts, Prepared
 
 
-def document(question: str, made: Answer, took: float, facts: dict[str, Any]) -> dict[str, Any]:
-    """An answer as JSON; `took` seconds passed before it was begun."""
-    return {"question": question, "answer": made.text, "prompt_tokens": made.prompt_tokens,
-            "visual_tokens": made.visual_tokens, "new_tokens": len(made.ids), "ttft_s": round(took + made.ttft_s, 4),
-            "total_s": round(took + made.total_s, 4), **facts}
+class Printer:
+    """Prints the answers of one call, as text or as JSON, and counts what failed by itself."""
 
+    def __init__(self, console: Console, json: bool, several: bool) -> None:
+        self.console, self.json, self.failures = console, json, Failures()
+        self.several = several
+        """Whether there are several questions, so that text has to say which one an answer is to."""
 
-def print_reply(reply: Reply, question: str, took: float, facts: dict[str, Any], json: bool, console: Console) -> None:
-    """Prints an answer as it is made, or as JSON when it is."""
-    if json:
-        made = reply.finish()
-        console.stop()
-        write_json(document(question, made, took, facts))
-        return
-    try:
-        for piece in reply:
-            console.stop()
-            write(piece, end="")
-    finally:
-        console.stop()
-        write("")
+    def question(self, question: str) -> None:
+        """Repeats one of several questions on stderr."""
+        if self.several:
+            self.console.note(f"Q: {shortened(question, 1000)}")
 
+    def reply(self, reply: Reply, question: str, delay: float, facts: dict[str, Any]) -> None:
+        """Prints an answer as it is generated, or as JSON when it is finished; `delay` as for `answer`."""
+        if self.json:
+            answer = reply.finish()
+            self.console.stop()
+            write_json(_document(question, answer, delay, facts))
+            return
+        try:
+            for piece in reply:
+                self.console.stop()
+                write(piece, end="")
+        finally:
+            self.console.stop()
+            write("")
 
-class Asker:
-    """Puts lots of questions to something and prints the answers; what fails by itself is counted."""
+    def answer(self, answer: Answer, question: str, delay: float, facts: dict[str, Any]) -> None:
+        """Prints a finished answer, which was begun `delay` seconds after its question was asked."""
+        self._print(answer, question, delay, facts, answer.text)
 
-    def __init__(self, engine: Engine, decoding: Decoding, json: bool, console: Console) -> None:
-        self._engine, self._decoding, self._json, self._console = engine, decoding, json, console
-        self.failures = Failures()
+    def line(self, name: str, answer: Answer, question: str, delay: float, facts: dict[str, Any]) -> None:
+        """Prints a finished answer of one of many adapters; as text it takes one line."""
+        before = f"{one_line(name)}: " + (f"{question} " if self.several else "")
+        self._print(answer, question, delay, facts, before + " ".join(harmless(answer.text).splitlines()))
 
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        """`noted` repeats each question on stderr."""
-        raise NotImplementedError
-
-    def fitting(self, lot: list[str]) -> list[str]:
-        """Without the questions that are too long for the base: they fail by themselves, and stop no other."""
-        fit = []
-        for question in lot:
-            try:
-                self._engine.check_question(question)
-                fit.append(question)
-            except V2LError as error:
-                self.failures.add(error, "")
-        return fit
-
-    def _note(self, question: str) -> None:
-        self._console.note(f"Q: {shortened(question, 1000)}")
-
-    def _print(self, made: Answer, question: str, took: float, facts: dict[str, Any], before: str = "") -> None:
-        self._console.aside()
-        if not made.finite:
+    def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], text: str) -> None:
+        self.console.aside()
+        if not answer.finite:
             name = facts["adapter"] if isinstance(facts["adapter"], str) else ", ".join(facts["adapter"])
             self.failures.add(AdapterError(f"{name} gives no answer to {question!r}, because with it the model's "
                                            "numbers are not finite: it was damaged, or made so; get it again, or try "
                                            "--dtype float32."), name)
-        elif self._json:
-            write_json(document(question, made, took, facts))
+        elif self.json:
+            write_json(_document(question, answer, delay, facts))
         else:
-            write(before + made.text)
+            write(text)
+
+
+def _document(question: str, answer: Answer, delay: float, facts: dict[str, Any]) -> dict[str, Any]:
+    return {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens,
+            "visual_tokens": answer.visual_tokens, "new_tokens": len(answer.ids),
+            "ttft_s": round(delay + answer.ttft_s, 4), "total_s": round(delay + answer.total_s, 4), **facts}
+
+
+class Asker(ABC):
+    """Puts questions to something and has the answers printed."""
+
+    def __init__(self, engine: Engine, decoding: Decoding, printer: Printer) -> None:
+        self.engine, self.decoding, self.printer = engine, decoding, printer
+
+    def ask(self, questions: list[str]) -> None:
+        """Asks all at once. What fails by itself, such as a question that is too long for the base, is counted and
+        stops no other. V2LError where none can be answered."""
+        short_enough = []
+        for question in questions:
+            try:
+                self.engine.check_question(question)
+                short_enough.append(question)
+            except V2LError as error:
+                self.printer.failures.add(error, "")
+        if short_enough:
+            self._ask(short_enough)
+
+    @abstractmethod
+    def _ask(self, questions: list[str]) -> None: ...
 
 
 class AskVideo(Asker):
-    """With the video in the prompt; it is seen once."""
+    """Asks with the video in the prompt; it is looked at once."""
 
-    def __init__(self, video: Path, sampling: dict[str, Any], *with_what: Any) -> None:
-        super().__init__(*with_what)
-        self._video, self._sampling = video, self._engine.sampling(**sampling)
-        self._facts = {"adapter": None, "video": str(video), "model": self._engine.files.name}
+    def __init__(self, video: Path, sampling: dict[str, Any], engine: Engine, decoding: Decoding, printer: Printer
+                 ) -> None:
+        super().__init__(engine, decoding, printer)
+        self._video, self._sampling = video, engine.sampling(**sampling)
         self._seen: Seen | None = None
 
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
-        for question in lot:
-            if noted:
-                self._note(question)
+    def _ask(self, questions: list[str]) -> None:
+        facts = {"adapter": None, "video": str(self._video), "model": self.engine.files.name}
+        for question in questions:
+            self.printer.question(question)
             try:
-                with self._console.working("Thinking"):
+                with self.printer.console.working("Thinking"):
                     started = time.perf_counter()
-                    self._seen = seen = self._seen or self._see()
-                    took = time.perf_counter() - started
-                    reply = self._engine.direct(seen, question, self._sampling, self._decoding)
-                    print_reply(reply, question, took, self._facts, self._json, self._console)
+                    self._seen = self._seen or self._look()
+                    delay = time.perf_counter() - started
+                    reply = self.engine.direct(self._seen, question, self._sampling, self.decoding)
+                    self.printer.reply(reply, question, delay, facts)
             except V2LError as error:
-                self.failures.add(error, question)
+                self.printer.failures.add(error, question)
 
-    def _see(self) -> Seen:
+    def _look(self) -> Seen:
         from v2l.video.clip import open_clip
 
         clip = open_clip(self._video, self._sampling)
-        told = len(clip.warnings)  # when the video was checked
-        seen = self._engine.see(clip, self._sampling)
-        for warning in clip.warnings[told:]:
-            self._console.warn(warning)
+        known = len(clip.warnings)  # those of opening it were shown when the video was checked
+        seen = self.engine.see(clip, self._sampling)
+        for warning in clip.warnings[known:]:
+            self.printer.console.warn(warning)
         return seen
 
 
 class AskAdapter(Asker):
-    """One adapter, or several joined."""
+    """Asks one adapter, or several joined."""
 
-    def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, *with_what: Any) -> None:
+    def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, engine: Engine, decoding: Decoding,
+                 printer: Printer) -> None:
         from v2l.strategies import Parts
 
-        super().__init__(*with_what)
-        self._parts, self._strategy = Parts(self._engine, adapter), strategy
-        self._facts = {"adapter": names[0] if len(names) == 1 else names, "model": self._engine.files.name}
+        super().__init__(engine, decoding, printer)
+        self._parts, self._strategy = Parts(engine, adapter), strategy
+        self._facts = {"adapter": names[0] if len(names) == 1 else names, "model": engine.files.name}
 
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
+    def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared, prepare
 
-        with self._console.working("Thinking"):
-            prepared = prepare(self._engine, self._parts, lot, self._strategy, self._decoding)
-            if len(lot) > 1:
-                for one, made in ask_prepared(self._engine, prepared, self._decoding):
-                    self._tell(one, noted)
-                    self._print(made, one.question, one.took, self._facts | strategy_facts(self._parts, one))
+        with self.printer.console.working("Thinking"):
+            prepared = prepare(self.engine, self._parts, questions, self._strategy, self.decoding)
+            if len(questions) > 1:
+                for each, answer in ask_prepared(self.engine, prepared, self.decoding):
+                    self._note(each)
+                    self.printer.answer(answer, each.question, each.took, self._facts_of(each))
                 return
-            one = next(prepared)
-            self._tell(one, noted)
-            facts = self._facts | strategy_facts(self._parts, one)
-            if one.answer:
-                self._print(one.answer, one.question, one.took, facts)
+            only = next(prepared)
+            self._note(only)
+            if only.answer:
+                self.printer.answer(only.answer, only.question, only.took, self._facts_of(only))
             else:
-                reply = self._engine.ask(one.adapter, one.prompt, self._decoding)
-                print_reply(reply, one.question, one.took, facts, self._json, self._console)
+                reply = self.engine.ask(only.adapter, only.prompt, self.decoding)
+                self.printer.reply(reply, only.question, only.took, self._facts_of(only))
 
-    def _tell(self, one: Prepared, noted: bool) -> None:
-        if noted:
-            self._note(one.question)
-        if len(one.by) < len(self._parts):
-            self._console.warn(f"Answered from {' and '.join(map(self._parts.label, one.by))}.")
+    def _note(self, prepared: Prepared) -> None:
+        self.printer.question(prepared.question)
+        if len(prepared.by) < len(self._parts):
+            self.printer.console.warn(f"Answered from {' and '.join(map(self._parts.label, prepared.by))}.")
+
+    def _facts_of(self, prepared: Prepared) -> dict[str, Any]:
+        return self._facts | _strategy_facts(self._parts, prepared)
 
 
 class AskEach(Asker):
-    """Every adapter by itself, all in one batch; adapters are read as they are needed."""
+    """Asks every adapter by itself, all in one batch; adapters are read as they are needed."""
 
-    def __init__(self, names: list[str], times: Range, strategy: Strategy, several: bool, *with_what: Any) -> None:
-        super().__init__(*with_what)
+    def __init__(self, names: list[str], times: TimeRange, strategy: Strategy, engine: Engine, decoding: Decoding,
+                 printer: Printer) -> None:
+        super().__init__(engine, decoding, printer)
         self._names, self._times, self._strategy = names, times, strategy
-        self._several = several
-        """Whether a line of text says which question it answers."""
 
-    def __call__(self, lot: list[str], noted: bool = False) -> None:
+    def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared
 
-        whose: deque[tuple[str, dict[str, Any]]] = deque()
-        others: dict[str, list[str]] = {}
-        facts = {"model": self._engine.files.name}
-        with self._console.working("Thinking"):
-            rows = self._prepared(lot, whose, others)
-            for number, (one, made) in enumerate(ask_prepared(self._engine, rows, self._decoding)):
-                name, strategy = whose.popleft()
-                made = made if self._json else replace(made, text=" ".join(harmless(made.text).splitlines()))
-                before = f"{one_line(name)}: " + (f"{one.question} " if self._several else "")
-                self._print(made, one.question, one.took, {"adapter": name, **facts, **strategy}, before)
+        waiting: deque[dict[str, Any]] = deque()
+        misfits: dict[str, list[str]] = {}
+        with self.printer.console.working("Thinking"):
+            prepared = self._prepare(questions, waiting, misfits)
+            for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
+                facts = waiting.popleft()
+                self.printer.line(facts["adapter"], answer, each.question, each.took, facts)
                 if not is_terminal(sys.stdout):
-                    self._console.progress("Asking", number // len(lot) + 1, len(self._names))
-        for base, names in others.items():
-            one_or_all = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
-            self.failures.add(AdapterError(f"{one_or_all} made for the base {base}, not {self._engine.files.name}; "
-                                           "ask by themselves, or name another --model."), names[0])
+                    self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
+        for base, names in misfits.items():
+            were = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
+            self.printer.failures.add(AdapterError(
+                f"{were} made for the base {base}, not {self.engine.files.name}; ask by themselves, or name another "
+                "--model."), names[0])
 
-    def _prepared(self, lot: list[str], whose: deque[tuple[str, dict[str, Any]]], others: dict[str, list[str]]
-                  ) -> Iterator[Prepared]:
+    def _prepare(self, questions: list[str], waiting: deque[dict[str, Any]], misfits: dict[str, list[str]]
+                 ) -> Iterator[Prepared]:
+        """What to ask of every adapter. Its facts are appended to `waiting`, in the same order; adapters that were made
+        for another base are added to `misfits`, by that base."""
         from v2l.strategies import Parts, prepare
 
         for name in self._names:
             try:
                 adapter = read_adapter(name, self._times)
                 base = adapter.record["base"]
-                if base["fingerprint"] != self._engine.base.fingerprint:
-                    others.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
+                if base["fingerprint"] != self.engine.base.fingerprint:
+                    misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
                     continue
-                parts = Parts(self._engine, adapter)
-                for one in prepare(self._engine, parts, lot, self._strategy, self._decoding):
-                    whose.append((name, strategy_facts(parts, one)))
-                    yield one
+                parts = Parts(self.engine, adapter)
+                for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
+                    waiting.append({"adapter": name, "model": self.engine.files.name,
+                                    **_strategy_facts(parts, prepared)})
+                    yield prepared
             except V2LError as error:
-                self._console.aside()
-                self.failures.add(error, name)
+                self.printer.console.aside()
+                self.printer.failures.add(error, name)
 
 
-def strategy_facts(parts: Parts, one: Prepared) -> dict[str, Any]:
+def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
     """What JSON says of an answer from several segments: how, and the times of those that answer if not all do."""
     if len(parts) == 1:
         return {}
-    times = [list(span) for part in one.by for span in parts.parts[part].spans]
-    return {"strategy": one.strategy} | ({"segments": times} if len(one.by) < len(parts) else {})
+    times = [list(span) for part in prepared.by for span in parts.parts[part].spans]
+    return {"strategy": prepared.strategy} | ({"segments": times} if len(prepared.by) < len(parts) else {})
 
 
-def converse(ask: Callable[[list[str]], None]) -> None:
+def converse(asker: Asker) -> None:
     """Questions from the terminal until an empty one. Ctrl-C ends the answer being printed, or at the prompt all."""
     with suppress(ImportError):
         import readline  # noqa: F401 (gives `input` line editing)
@@ -230,10 +250,10 @@ def converse(ask: Callable[[list[str]], None]) -> None:
         if question in ("", "exit"):
             return
         try:
-            ask([question])
+            asker.ask([question])
         except Terminated:
             raise
         except KeyboardInterrupt:
             continue
         except V2LError as error:
-            report(error)
+            asker.printer.failures.add(error, "")
