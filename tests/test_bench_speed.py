@@ -41,7 +41,6 @@ from v2l.errors import UsageError
 from v2l.model.prompt import tile_grid
 from v2l.report import plots
 from v2l.video.clip import frame_indices, open_clip
-from v2l.wording import count_text, lasting_text
 
 MACHINE = Machine("A <fast> CPU", "cpu", 2, 2, 24 * 10**9, 0.85e12, 0.3e12, 20e9)
 SHAPES_500M = Shapes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,
@@ -433,15 +432,6 @@ def test_names_keep_their_distance_and_their_order(wanted: list[float]) -> None:
     assert all(b - a >= 13 - 1e-6 for a, b in pairwise(found))
     alone = [w for w in wanted if all(abs(w - other) > 40 for other in wanted if other is not w) and 20 <= w <= 290]
     assert all(w in found for w in alone)
-
-
-def test_numbers_read_well() -> None:
-    assert [count_text(n) for n in (None, 0.53, 7.34, 33.2, 713.0, 1507.0, 26114.0)] == [
-        "", "0.53", "7.3", "33", "713", "1,507", "26.1k"]
-    assert [lasting_text(s) for s in (0.0021, 0.53, 9.96, 75, 300, 5400, 7200, 90000)] == [
-        "2.1 ms", "0.53 s", "10 s", "75 s", "5 min", "90 min", "2 h", "25 h"]
-    assert [plots.number_text(n) for n in (0, 0.053, 3.5, 37, 1024, 20e3, 2e7)] == [
-        "0", "0.053", "3.5", "37", "1,024", "20k", "20M"]
 
 
 # -- the command ---------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ from v2l.errors import OutputError, UsageError, VideoError
 from v2l.many import Failed, Ingested, Job, Settings, ingest_all
 from v2l.system.files import replacing
 from v2l.video.clip import Clip, Frame, open_clip
-from v2l.wording import clock, shortened
+from v2l.wording import clock_text, shortened
 
 VIDEOS = REFERENCE / "videos"
 
@@ -475,7 +475,7 @@ def test_the_estimate_of_one_that_is_resumed() -> None:
 
 
 def test_times_and_names_of_the_bar() -> None:
-    assert [clock(s) for s in (0, 59.6, 754, 3599.4, 3600, 45_000)] == [
+    assert [clock_text(s) for s in (0, 59.6, 754, 3599.4, 3600, 45_000)] == [
         "0:00", "1:00", "12:34", "59:59", "1h00", "12h30"]
     assert shortened("lecture.mp4", 11) == "lecture.mp4" and shortened("lecture.mp4", 8) == "lec….mp4"
 

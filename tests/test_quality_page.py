@@ -25,7 +25,7 @@ from v2l.manifest import read_manifest
 from v2l.report import grid
 from v2l.report.forest import Interval, forest_plot
 from v2l.video.clip import open_clip
-from v2l.wording import lasting_text
+from v2l.wording import duration_text
 
 SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=16)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -92,7 +92,7 @@ def test_a_sweep_goes_on_and_leaves_nothing_out(found: Bench, asked: Asked, jour
     assert {by_frames[n].status for n in (4, 6)} == {"not run"} and 0 < by_frames[4].about_s < by_frames[6].about_s
     text = bench_text(replace(found, sweep=short))
     assert "4 frames at 64 px: not run (about" in text and "6 frames at 64 px: not run (about" in text
-    assert f"about {lasting_text(by_frames[6].about_s)}" in quality_page(replace(found, sweep=short))
+    assert f"about {duration_text(by_frames[6].about_s)}" in quality_page(replace(found, sweep=short))
 
 
 @pytest.mark.parametrize(("error", "status", "others"), [

@@ -32,6 +32,7 @@ from v2l.video.clip import Clip, Frame, open_clip, span
 from v2l.video.cuts import SegmentSpec, frame_at, regular, windows
 from v2l.video.decode import Decoder
 from v2l.video.scenes import scene_edges
+from v2l.wording import file_time_text, time_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -146,13 +147,6 @@ def kept_folder(output: Path, spec: SegmentSpec) -> Path:
     return beside(without_ending(output, [ADAPTER_SUFFIX]), f"{{}}.segments-{spec}")
 
 
-def _clock(seconds: float, hours: str = ":", minutes: str = ":", unit: str = "") -> str:
-    """HH:MM:SS, with thousandths where there are some."""
-    whole, rest = divmod(round(seconds * 1000), 1000)
-    fraction = f".{rest:03d}" if rest else ""
-    return f"{whole // 3600:02d}{hours}{whole // 60 % 60:02d}{minutes}{whole % 60:02d}{fraction}{unit}"
-
-
 class QueuedClip(Clip):
     """A clip whose frames are decoded in a thread and come out of a queue, up to the first item that is none."""
 
@@ -240,7 +234,7 @@ class _Run:
 
     def _name(self, window: Sampling) -> str:
         """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
-        return "-".join(_clock(at, "h", "m", "s") for at in span(self.clip.end, window)) + ADAPTER_SUFFIX
+        return "-".join(file_time_text(at) for at in span(self.clip.end, window)) + ADAPTER_SUFFIX
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
@@ -279,7 +273,7 @@ class _Run:
     def _where(self, i: int, parts: Sequence[Sampling]) -> str:
         start, end = span(self.clip.end, parts[i])
         kept = ", and what was done before it is kept for the next run" if i else ""
-        return f"Segment {i + 1} of {len(parts)} ({_clock(start)} to {_clock(end)}) failed{kept}: "
+        return f"Segment {i + 1} of {len(parts)} ({time_text(start)} to {time_text(end)}) failed{kept}: "
 
     def join(self, parts: Sequence[Sampling]) -> Adapter:
         adapters: list[Adapter] = []

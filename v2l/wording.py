@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Callable, Iterable
 
 _CLOCK = re.compile(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", re.ASCII)
 
@@ -17,25 +19,68 @@ def clock_seconds(text: str) -> float | None:
 
 
 def time_text(seconds: float) -> str:
-    """Seconds as `--start` takes them: 0:05, 12:30.5, 1:02:03."""
-    if seconds < 0:
-        return f"-{time_text(-seconds)}"
-    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    """A point in a video as `--start` takes it: 0:05, 12:30.5, 1:02:03."""
+    whole, thousandths = divmod(abs(round(seconds * 1000)), 1000)
     minutes, secs = divmod(whole, 60)
     hours, minutes = divmod(minutes, 60)
     text = f"{hours}:{minutes:02d}:{secs:02d}" if hours else f"{minutes}:{secs:02d}"
-    return (text + f".{thousandths:03d}").rstrip("0") if thousandths else text
+    text += f".{thousandths:03d}".rstrip("0") if thousandths else ""
+    return f"-{text}" if round(seconds * 1000) < 0 else text
+
+
+def file_time_text(seconds: float) -> str:
+    """A point in a video as part of a file's name, of the same length below 100 hours: 01h02m03s, 00h00m05.250s."""
+    whole, thousandths = divmod(round(seconds * 1000), 1000)
+    fraction = f".{thousandths:03d}" if thousandths else ""
+    return f"{whole // 3600:02d}h{whole // 60 % 60:02d}m{whole % 60:02d}{fraction}s"
+
+
+def clock_text(seconds: float) -> str:
+    """How long something has taken or will take, as a clock shows it: 0:05, 12:30, 1h02."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"
+
+
+def duration_text(seconds: float) -> str:
+    """How long something takes, in two digits: 2.1 ms, 0.53 s, 12 s, 4.5 min, 2 h."""
+    units = (("ms", 0.001, 100), ("s", 1, 120), ("min", 60, 120), ("h", 3600, math.inf))
+    return _in_unit(seconds, units, lambda value: f"{value:.2g}" if value < 9.95 else f"{value:,.0f}")
 
 
 def size_text(size: float) -> str:
-    """Bytes for people: 8.1 MB."""
-    if size < 1000:
+    """Bytes in three digits: 999 bytes, 8.1 MB, 139 GB."""
+    if size < 999.5:
         return f"{size:.0f} bytes"
-    for unit in ("kB", "MB"):
-        size /= 1000
-        if size < 999.5:
-            return f"{size:.3g} {unit}"
-    return f"{size / 1000:.3g} GB"
+    return _in_unit(size, (("kB", 1e3, 1000), ("MB", 1e6, 1000), ("GB", 1e9, 1000), ("TB", 1e12, math.inf)),
+                    lambda value: f"{value:.3g}" if value < 999.5 else f"{value:,.0f}")
+
+
+def _in_unit(value: float, units: Iterable[tuple[str, float, float]], number: Callable[[float], str]) -> str:
+    """The value in the first unit (its name, its size, and what is too much for it) for which it is not too much as it
+    is written: 119.9 s would be written as 120 s, so it is 2 min."""
+    return next(f"{text} {unit}" for unit, size, limit in units
+                if float((text := number(value / size)).replace(",", "")) < limit)
+
+
+def number_text(value: float) -> str:
+    """20M, 26.1k, 1,024, 37, 3.5, 0.053."""
+    if value == 0 or 99.5 <= abs(value) < 9999.5:
+        return f"{value:,.0f}"
+    if abs(value) < 99.5:
+        return f"{value:.2g}" if abs(value) >= 0.0009995 else f"{value:.0e}"
+    thousands = (("k", 1e3, 1000), ("M", 1e6, 1000), ("G", 1e9, math.inf))
+    text = _in_unit(abs(value), thousands, lambda part: f"{part:.3g}" if part < 999.5 else f"{part:,.0f}")
+    return f"{'-' * (value < 0)}{text.replace(' ', '')}"
+
+
+def ratio_text(value: float | None) -> str:
+    """17×; nothing for None."""
+    return "" if value is None else f"{number_text(value)}×"
+
+
+def count_of(count: int, what: str) -> str:
+    """1 clip, 2 clips."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
 def shortened(text: str, room: int) -> str:
@@ -44,45 +89,3 @@ def shortened(text: str, room: int) -> str:
         return text
     front = (room - 1) // 2
     return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
-
-
-def number_text(value: float) -> str:
-    """20M, 10k, 1,024, 37, 3.5, 0.053."""
-    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size and abs(value) >= 9999.5:
-            return f"{value / size:,.3g}{sign}"
-    if value == 0 or abs(value) >= 99.5:
-        return f"{value:,.0f}"
-    return f"{value:.2g}" if abs(value) >= 0.001 else f"{value:.0e}"
-
-
-def count_text(value: float | None) -> str:
-    """26.1k or 1,024 or 33 or 7.3; nothing for None."""
-    if value is None:
-        return ""
-    if value >= 9999.5:
-        return f"{value / 1000:.3g}k"
-    return f"{value:,.0f}" if value >= 9.95 else f"{value:.2g}"
-
-
-def times_text(value: float | None) -> str:
-    """17×; nothing for None."""
-    return f"{count_text(value)}×" if value is not None else ""
-
-
-def lasting_text(seconds: float) -> str:
-    """2.1 ms, 0.53 s, 12 s, 4.5 min, 2 h."""
-    if seconds < 0.0995:
-        return f"{seconds * 1000:.2g} ms"
-    if seconds < 120:
-        return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:.0f} s"
-    minutes = seconds / 60
-    if minutes < 120:
-        return f"{minutes:.2g} min" if minutes < 9.95 else f"{minutes:.0f} min"
-    return f"{minutes / 60:.2g} h" if minutes < 9.95 * 60 else f"{minutes / 60:,.0f} h"
-
-
-def clock(seconds: float) -> str:
-    """0:05, 12:30, 1h02."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    return f"{minutes}:{rest:02d}" if minutes < 60 else f"{minutes // 60}h{minutes % 60:02d}"

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from v2l.wording import clock, shortened, size_text
+from v2l.wording import clock_text, shortened, size_text
 
 _TELLING = 3.0
 """Seconds from which on the frames of the first of many things tell how long all will take."""
@@ -99,12 +99,12 @@ class Bar:
         width = 4 if columns < 60 else 12 if columns < 100 else 24
         room = max(8, columns - width - 20)
         pace, several = self._pace, self._pace.total > 1
-        left = [f"{clock(pace.left)} left"] if self._counted and pace.left is not None else []
+        left = [f"{clock_text(pace.left)} left"] if self._counted and pace.left is not None else []
         rows = Table.grid(padding=(0, 1))
         for text, done, total, count in (
                 (self._what, self._done, self._of, ", ".join([self._count(), *([] if several else left)])),
                 (f"{pace.done}/{pace.total} videos", pace.done + pace.fraction, pace.total,
-                 ", ".join([clock(pace.elapsed), *left])))[:1 + several]:
+                 ", ".join([clock_text(pace.elapsed), *left])))[:1 + several]:
             rows.add_row(Text(shortened(text, room)), ProgressBar(total, done, width, pulse=total is None),
                          Text(count, no_wrap=True))
         return rows

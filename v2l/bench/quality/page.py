@@ -16,7 +16,6 @@ from v2l.bench.quality.words import (
     arm_lines,
     arm_text,
     cell_missing_text,
-    count_of,
     interval_text,
     learned_lines,
     learned_text,
@@ -31,7 +30,7 @@ from v2l.report.forest import Interval, forest_plot
 from v2l.report.grid import Grid, Heat, Scale, diverging, share
 from v2l.report.plots import Axis, Html, Line, Point, line_plot
 from v2l.score.stats import CONFIDENCE
-from v2l.wording import lasting_text, times_text
+from v2l.wording import count_of, duration_text, ratio_text
 
 _COLORS = {"equivalent": 0, "better": 2, "non-inferior": 0, "inferior": 1, "worse": 1, "inconclusive": 5}
 """Of a verdict, which is printed too."""
@@ -78,7 +77,7 @@ def _headline(found: Quality) -> Html:
         facts.append((score_text(arms["adapter"].scores["exact"]), f"exact answers from the adapter ({others})"))
     if {"adapter", "direct"} <= arms.keys():
         ratio = arms["direct"].prompt_tokens / arms["adapter"].prompt_tokens
-        facts.append((times_text(ratio), "fewer prompt tokens than with the video in the prompt"))
+        facts.append((ratio_text(ratio), "fewer prompt tokens than with the video in the prompt"))
     return page.tiles(facts)
 
 
@@ -164,7 +163,7 @@ def _heat(sweep: Sweep, value: Callable[[Cell], float | None], text: Callable[[f
     def shown(cell: Cell) -> Heat:
         found = value(cell)
         if found is None:
-            return Heat(None, f"about {lasting_text(cell.about_s)}" if cell.about_s else cell_missing_text(cell))
+            return Heat(None, f"about {duration_text(cell.about_s)}" if cell.about_s else cell_missing_text(cell))
         return Heat(found, text(found))
 
     return Grid(["frames", *(f"{edge} px" for edge in sweep.resolutions)],
@@ -178,9 +177,9 @@ def _cell_row(cell: Cell, metric: str) -> list[str]:
     if cell.adapter is None or cell.direct is None or found is None:
         return [*row, cell_missing_text(cell), *[""] * 8]
     return [*row, score_text(found.mean_b), score_text(found.mean_a), signed_text(found.difference),
-            interval_text(found), f"{cell.direct.prompt_tokens:,.0f}", lasting_text(cell.adapter.setup_s),
-            lasting_text(cell.direct.setup_s), lasting_text(cell.adapter.answer_s),
-            lasting_text(cell.direct.answer_s)]
+            interval_text(found), f"{cell.direct.prompt_tokens:,.0f}", duration_text(cell.adapter.setup_s),
+            duration_text(cell.direct.setup_s), duration_text(cell.adapter.answer_s),
+            duration_text(cell.direct.answer_s)]
 
 
 def _tuned(tuned: Tuned) -> Html:

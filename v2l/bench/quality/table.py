@@ -13,7 +13,6 @@ from v2l.bench.quality.words import (
     about_texts,
     arm_lines,
     cell_missing_text,
-    count_of,
     interval_text,
     learned_lines,
     rules_texts,
@@ -24,6 +23,7 @@ from v2l.bench.quality.words import (
 )
 from v2l.report.grid import Grid, wrapped
 from v2l.score.stats import CONFIDENCE
+from v2l.wording import count_of
 
 WIDE = 92
 """Columns that the wide tables need; with the published figures beside them more."""

@@ -6,7 +6,7 @@ from v2l.bench.quality.finetuned import Learned, Tuned
 from v2l.bench.quality.results import Margins, Quality, Table
 from v2l.bench.quality.sweep import Cell
 from v2l.score.stats import CONFIDENCE, RESAMPLES, Paired
-from v2l.wording import lasting_text
+from v2l.wording import duration_text
 
 ARM_NAMES = {"adapter": "adapter", "direct": "direct", "budget": "fewer frames", "none": "no video"}
 METRIC_NAMES = {"judge": "judge", "token_f1": "token F1", "exact": "exact", "rouge_l": "ROUGE-L",
@@ -34,7 +34,7 @@ def interval_text(found: Paired) -> str:
 
 def cell_missing_text(cell: Cell) -> str:
     """Why a cell of a sweep has no figures."""
-    about = f" (about {lasting_text(cell.about_s)})" if cell.about_s else ""
+    about = f" (about {duration_text(cell.about_s)})" if cell.about_s else ""
     because = f": {cell.reason}" if cell.status == "failed" else ""
     return f"{cell.status}{about}{because}"
 
@@ -47,15 +47,15 @@ def arm_lines(found: Quality) -> list[list[str]]:
         *([METRIC_NAMES[name], *(score_text(arm.scores[name]) for arm in arms)] for name in metrics),
         ["prompt tokens", *(f"{arm.prompt_tokens:,.0f}" for arm in arms)],
         ["frames", *(f"{arm.frames:.3g}" for arm in arms)],
-        ["watching a clip", *(lasting_text(arm.setup_s) if arm.setup_s else "-" for arm in arms)],
-        ["a question", *(lasting_text(arm.answer_s) for arm in arms)],
+        ["watching a clip", *(duration_text(arm.setup_s) if arm.setup_s else "-" for arm in arms)],
+        ["a question", *(duration_text(arm.answer_s) for arm in arms)],
     ]
 
 
 def learned_lines(tuned: Tuned) -> list[list[str]]:
     """A table with a line for each adapter that was compared, its heading first."""
     return [["", "to the adapter", "F1 taught", "F1 others", "exact taught", "exact others"]] + [
-        [learned_text(arm), lasting_text(arm.seconds), *map(score_text, (
+        [learned_text(arm), duration_text(arm.seconds), *map(score_text, (
             arm.taught_f1, arm.others_f1, arm.taught_exact, arm.others_exact))] for arm in tuned.arms]
 
 

@@ -12,7 +12,7 @@ from v2l.bench.speed.words import edges_text, machine_text, missing_text, speeds
 from v2l.report import page
 from v2l.report.grid import Grid, Heat, Scale, logarithmic
 from v2l.report.plots import Axis, Callout, Html, Line, Point, line_plot
-from v2l.wording import count_text, lasting_text, number_text, size_text, times_text
+from v2l.wording import duration_text, number_text, ratio_text, size_text
 
 _GB = 1e9
 _HATCHED = "Hatched: not measured, and about how long that would take."
@@ -45,15 +45,15 @@ def speed_page(sweep: Sweep) -> str:
 def _headline(sweep: Sweep) -> Html:
     facts = []
     top = max(sweep.plans, key=sweep.reduction)
-    facts.append((f"{count_text(sweep.reduction(top))}×", f"fewer prompt tokens, {_cell_name(top)}"))
+    facts.append((f"{number_text(sweep.reduction(top))}×", f"fewer prompt tokens, {_cell_name(top)}"))
     for cell in sweep.amortized()[-1:]:
-        facts.append((times_text(cell.ttft_ratio), f"sooner to the first token, {_cell_name(cell.plan)}"))
+        facts.append((ratio_text(cell.ttft_ratio), f"sooner to the first token, {_cell_name(cell.plan)}"))
     if sweep.asking:
         first_s, read_s = sweep.asking[0], sweep.shapes.text_bytes / sweep.machine.bandwidth
-        facts.append((lasting_text(first_s), f"to the first token from an adapter: {times_text(first_s / read_s)} the "
+        facts.append((duration_text(first_s), f"to the first token from an adapter: {ratio_text(first_s / read_s)} the "
                       "time to read the text model's weights once"))
     for cell in sweep.shown()[:1]:
-        facts.append((_watch_text(cell), f"to watch {_cell_name(cell.plan)}: {times_text(_over_floor(sweep, cell))} "
+        facts.append((_watch_text(cell), f"to watch {_cell_name(cell.plan)}: {ratio_text(_over_floor(sweep, cell))} "
                       "the time of the arithmetic alone"))
     return page.tiles(facts)
 
@@ -65,7 +65,7 @@ def _cell_name(plan: Plan) -> str:
 def _saves(sweep: Sweep) -> Html:
     tokens = _by_resolution(sweep, lambda cell: _point(
         cell, sweep.reduction(cell.plan), f"{cell.plan.direct_tokens:,} tokens"))
-    ratio = _by_resolution(sweep, lambda cell: _point(cell, cell.ttft_ratio, times_text(cell.ttft_ratio)))
+    ratio = _by_resolution(sweep, lambda cell: _point(cell, cell.ttft_ratio, ratio_text(cell.ttft_ratio)))
     shown = [page.figure(
         "Fewer prompt tokens", line_plot("Prompt tokens, video in the prompt over adapter, against frames",
                                          _frames_axis(sweep), Axis("times fewer (token reduction)"), tokens),
@@ -77,7 +77,7 @@ def _saves(sweep: Sweep) -> Html:
             "Sooner to the first token", line_plot("Time to the first token, video in the prompt over adapter, "
                                                    "against frames", _frames_axis(sweep), Axis("times sooner"), ratio),
             "From the question, and for the video in the prompt its file, to the first token of the answer.",
-            _grid(sweep, lambda cell: times_text(cell.ttft_ratio) if cell.both else _why(cell))))
+            _grid(sweep, lambda cell: ratio_text(cell.ttft_ratio) if cell.both else _why(cell))))
         shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio, _whole),
                                  _HATCHED if any(cell.both is None for cell in sweep.cells) else ""))
     shown += [_amortization(sweep, cell) for cell in sweep.amortized()]
@@ -94,7 +94,7 @@ def _saves(sweep: Sweep) -> Html:
 def _costs(sweep: Sweep) -> Html:
     def watching(cell: Cell) -> Point | None:
         if isinstance(cell.watch, Watched):
-            return _point(cell, cell.watch.watch_s, lasting_text(cell.watch.watch_s))
+            return _point(cell, cell.watch.watch_s, duration_text(cell.watch.watch_s))
         if cell.watch.status in ("not run", "stopped"):
             return Point(cell.plan.frames, cell.watch.about_s, "estimated", f"{_cell_name(cell.plan)}: {_why(cell)}")
         return None
@@ -128,20 +128,20 @@ def _asking(sweep: Sweep) -> Html:
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
     if sweep.asking:
         first, token = sweep.asking
-        rows += [("First token from an adapter, warm", lasting_text(first), f"{times_text(first / read_s)} the floor"),
-                 ("Each token after", f"{lasting_text(token)}, {number_text(1 / token)} a second",
+        rows += [("First token from an adapter, warm", duration_text(first), f"{ratio_text(first / read_s)} the floor"),
+                 ("Each token after", f"{duration_text(token)}, {number_text(1 / token)} a second",
                   f"{read_s / token:.0%} of the bandwidth"),
                  ("Adapter file", size_text(max(w.file_size for w in watched)), "")]
-    rows.append(("Floor: reading the text model's weights once", lasting_text(read_s),
+    rows.append(("Floor: reading the text model's weights once", duration_text(read_s),
                  f"{size_text(sweep.shapes.text_bytes)} at {size_text(sweep.machine.bandwidth)} a second"))
     if sweep.cold:
         peak = f"at most {size_text(sweep.cold.peak)} of memory" if sweep.cold.peak else ""
-        rows.append(("First token of a cold v2l ask process", lasting_text(sweep.cold.first_s), peak))
+        rows.append(("First token of a cold v2l ask process", duration_text(sweep.cold.first_s), peak))
     if sweep.throughput:
         found = sweep.throughput
-        rows.append((f"{found.adapters} adapters asked as one batch", lasting_text(found.batched_s),
-                     f"{times_text(found.one_by_one_s / found.batched_s)} faster than one by one "
-                     f"({lasting_text(found.one_by_one_s)}), {found.new_tokens} tokens"))
+        rows.append((f"{found.adapters} adapters asked as one batch", duration_text(found.batched_s),
+                     f"{ratio_text(found.one_by_one_s / found.batched_s)} faster than one by one "
+                     f"({duration_text(found.one_by_one_s)}), {found.new_tokens} tokens"))
     return page.section("Asking", Grid((), rows, left=(0, 1, 2)).html())
 
 
@@ -154,10 +154,10 @@ def _everything(sweep: Sweep) -> Html:
         direct = cell.direct if isinstance(cell.direct, InPrompt) else None
         over = _over_floor(sweep, cell)
         rows.append([
-            _cell_name(cell.plan), f"{cell.plan.direct_tokens:,}", f"{count_text(sweep.reduction(cell.plan))}×",
-            _watch_text(cell), times_text(over), lasting_text(watch.read_s) if watch else "",
-            lasting_text(watch.ttft_s) if watch else "", _direct_text(cell), times_text(cell.ttft_ratio),
-            lasting_text(direct.cached_ttft_s) if direct else "", _size(watch.peak if watch else None),
+            _cell_name(cell.plan), f"{cell.plan.direct_tokens:,}", f"{number_text(sweep.reduction(cell.plan))}×",
+            _watch_text(cell), ratio_text(over), duration_text(watch.read_s) if watch else "",
+            duration_text(watch.ttft_s) if watch else "", _direct_text(cell), ratio_text(cell.ttft_ratio),
+            duration_text(direct.cached_ttft_s) if direct else "", _size(watch.peak if watch else None),
             _size(direct.peak if direct else None), _pays_text(cell),
         ])
     earlier = [page.paragraph(f"{sweep.earlier} halves of cells were taken over from an earlier run on this machine.",
@@ -206,9 +206,8 @@ def _amortization(sweep: Sweep, cell: Cell) -> Html:
              for color, (name, setup, each) in enumerate(ways)]
     calls = [Callout(n, ways[0][1] + n * ways[0][2], f"question {n:,}")
              for n in dict.fromkeys(crossings.values()) if n and n <= last]
-    rows = [[name, lasting_text(setup) if setup else "0", lasting_text(each),
-             "" if name == "adapter" else count_text(crossings[name]) if crossings[name] else "never"]
-            for name, setup, each in ways]
+    rows = [[name, duration_text(setup) if setup else "0", duration_text(each),
+             "" if name == "adapter" else _first_question(crossings[name])] for name, setup, each in ways]
     return page.figure(
         f"When watching pays: {_cell_name(cell.plan)}",
         line_plot(f"Seconds spent against questions asked, {_cell_name(cell.plan)}", Axis("questions asked"),
@@ -222,10 +221,10 @@ def _parts(sweep: Sweep, cell: Cell) -> Html:
     """Where the time of watching goes."""
     parts, floors = cell.parts or {}, sweep.floors(cell.plan).parts
     names = {"vision": "frames and vision", "decoder": "decoder", "hypernetwork": "hypernetwork"}
-    rows = [[names[part], lasting_text(took), lasting_text(floors[part]), times_text(took / floors[part])]
+    rows = [[names[part], duration_text(took), duration_text(floors[part]), ratio_text(took / floors[part])]
             for part, took in parts.items()]
     whole, least = sum(parts.values()), sum(floors.values())
-    rows.append(["together", lasting_text(whole), lasting_text(least), times_text(whole / least)])
+    rows.append(["together", duration_text(whole), duration_text(least), ratio_text(whole / least)])
     return page.figure(f"Where it goes: {_cell_name(cell.plan)}", Grid(["", "took", "floor", "over"], rows).html(),
                        "The hypernetwork's floor is that of the method as written; less arithmetic gives the same.")
 
@@ -270,7 +269,7 @@ def _heat(sweep: Sweep, value: Callable[[Cell], float | None],
     """A map of values; where there is none, why the halves it needs are missing."""
     def shown(cell: Cell) -> Heat:
         found = value(cell)
-        return Heat(found, times_text(found) if found is not None else _briefly(halves(cell)))
+        return Heat(found, ratio_text(found) if found is not None else _briefly(halves(cell)))
 
     return _grid(sweep, shown, logarithmic)
 
@@ -297,7 +296,7 @@ def _why(cell: Cell) -> str:
 def _briefly(halves: Sequence[Watched | InPrompt | Missing]) -> str:
     """Why there is no value, in a few letters: for what was not run, the time it would take."""
     about_s = sum(half.about_s for half in halves if isinstance(half, Missing))
-    return _first_failure(halves) or f"about {lasting_text(about_s)}"
+    return _first_failure(halves) or f"about {duration_text(about_s)}"
 
 
 def _first_failure(halves: Sequence[Watched | InPrompt | Missing]) -> str:
@@ -307,11 +306,11 @@ def _first_failure(halves: Sequence[Watched | InPrompt | Missing]) -> str:
 
 
 def _watch_text(cell: Cell) -> str:
-    return lasting_text(cell.watch.watch_s) if isinstance(cell.watch, Watched) else missing_text(cell.watch)
+    return duration_text(cell.watch.watch_s) if isinstance(cell.watch, Watched) else missing_text(cell.watch)
 
 
 def _direct_text(cell: Cell) -> str:
-    return lasting_text(cell.direct.ttft_s) if isinstance(cell.direct, InPrompt) else missing_text(cell.direct)
+    return duration_text(cell.direct.ttft_s) if isinstance(cell.direct, InPrompt) else missing_text(cell.direct)
 
 
 def _size(value: int | None) -> str:
@@ -319,10 +318,11 @@ def _size(value: int | None) -> str:
 
 
 def _pays_text(cell: Cell) -> str:
-    if cell.pays is None:
-        return ""
-    after = cell.pays["direct"]
-    return "never" if after is None else f"{after:,}"
+    return _first_question(cell.pays["direct"]) if cell.pays else ""
+
+
+def _first_question(number: int | None) -> str:
+    return "never" if number is None else f"{number:,}"
 
 
 def _estimated_note(sweep: Sweep) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from v2l.bench.speed.cells import Cell, InPrompt, Missing, Watched
 from v2l.bench.speed.words import machine_text, missing_text, speeds_text
 from v2l.report.grid import Grid, wrapped
-from v2l.wording import count_text, lasting_text, size_text
+from v2l.wording import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from v2l.bench.speed.compare import Comparison, Way
@@ -83,26 +83,26 @@ def _asking(sweep: Sweep) -> list[str]:
     for cell in sweep.shown():
         if cell.parts:
             floors = sweep.floors(cell.plan).parts
-            shares = ", ".join(f"{part} {lasting_text(took)} ({count_text(took / floors[part])}x its floor)"
+            shares = ", ".join(f"{part} {duration_text(took)} ({number_text(took / floors[part])}x its floor)"
                                for part, took in cell.parts.items())
             lines.append(f"watching {cell.plan.frames:,} frames at {cell.plan.resolution} px: {shares}")
     watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
     if sweep.asking:
         first, token = sweep.asking
         lines += [
-            f"first token, warm: {lasting_text(first)}, {count_text(first / read_s)}x reading the weights once "
-            f"({lasting_text(read_s)})",
-            f"each token after: {lasting_text(token)}, {count_text(1 / token)} a second, {read_s / token:.0%} of the "
+            f"first token, warm: {duration_text(first)}, {number_text(first / read_s)}x reading the weights once "
+            f"({duration_text(read_s)})",
+            f"each token after: {duration_text(token)}, {number_text(1 / token)} a second, {read_s / token:.0%} of the "
             "bandwidth",
             f"adapter file: {size_text(max(w.file_size for w in watched))}",
         ]
     if sweep.cold:
         peak = f", {size_text(sweep.cold.peak)} of memory" if sweep.cold.peak else ""
-        lines.append(f"first token, cold v2l ask: {lasting_text(sweep.cold.first_s)}{peak}")
+        lines.append(f"first token, cold v2l ask: {duration_text(sweep.cold.first_s)}{peak}")
     if sweep.throughput:
         t = sweep.throughput
-        lines.append(f"{t.adapters} adapters at once: {lasting_text(t.batched_s)}, "
-                     f"{count_text(t.one_by_one_s / t.batched_s)}x faster than one by one")
+        lines.append(f"{t.adapters} adapters at once: {duration_text(t.batched_s)}, "
+                     f"{number_text(t.one_by_one_s / t.batched_s)}x faster than one by one")
     over = [cell.plan.direct_tokens for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
     if over:
         lines.append(f"prompts of {min(over):,} tokens and more have positions beyond the "
@@ -119,7 +119,7 @@ def _direct(show: Callable[[InPrompt], str]) -> Callable[[Sweep, Cell], str]:
 
 
 def _times(value: float | None) -> str:
-    return "-" if value is None else f"{count_text(value)}x"
+    return "-" if value is None else f"{number_text(value)}x"
 
 
 def _pays(name: str) -> Callable[[Sweep, Cell], str]:
@@ -138,7 +138,7 @@ def _peak(half: Watched | InPrompt) -> str:
 
 _FRAMES = ("frames", lambda _, cell: f"{cell.plan.frames:,}")
 _FEWER = ("fewer\ntokens", lambda sweep, cell: _times(sweep.reduction(cell.plan)))
-_WATCHING = _watched(lambda _, __, watch: lasting_text(watch.watch_s))
+_WATCHING = _watched(lambda _, __, watch: duration_text(watch.watch_s))
 _PEAK = _watched(lambda _, __, watch: _peak(watch))
 
 _NARROW: _Columns = (
@@ -147,9 +147,9 @@ _NARROW: _Columns = (
 )
 _WIDE: _Columns = (
     _FRAMES, ("prompt\ntokens", lambda _, cell: f"{cell.plan.direct_tokens:,}"), _FEWER,
-    ("first token\nadapter", _watched(lambda _, __, watch: lasting_text(watch.ttft_s))),
-    ("direct", _direct(lambda direct: lasting_text(direct.ttft_s))),
-    ("cached", _direct(lambda direct: lasting_text(direct.cached_ttft_s))),
+    ("first token\nadapter", _watched(lambda _, __, watch: duration_text(watch.ttft_s))),
+    ("direct", _direct(lambda direct: duration_text(direct.ttft_s))),
+    ("cached", _direct(lambda direct: duration_text(direct.cached_ttft_s))),
     ("ratio", lambda _, cell: _times(cell.ttft_ratio)), ("watching", _WATCHING),
     ("over\nfloor", _watched(lambda sweep, cell, watch: _times(watch.watch_s / sweep.floors(cell.plan).watch_s))),
     ("peak,\nwatching", _PEAK), ("peak,\ndirect", _direct(_peak)), ("pays\nat", _pays("direct")),

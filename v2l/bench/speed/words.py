@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from v2l.bench.speed.cells import Missing
 from v2l.bench.speed.machine import Machine
-from v2l.wording import lasting_text, size_text
+from v2l.wording import count_of, duration_text, size_text
 
 
 def edges_text(edges: Sequence[int]) -> str:
@@ -19,12 +19,12 @@ def missing_text(half: object, because: bool = False) -> str:
     if not isinstance(half, Missing):
         return ""
     if half.status in ("not run", "stopped"):
-        return f"{half.status} (about {lasting_text(half.about_s)})"
+        return f"{half.status} (about {duration_text(half.about_s)})"
     return f"failed: {half.reason}" if because and half.status == "failed" else half.status
 
 
 def machine_text(machine: Machine) -> str:
-    cores = f"{machine.cores} core{'s' * (machine.cores != 1)}, {machine.threads} thread{'s' * (machine.threads != 1)}"
+    cores = f"{count_of(machine.cores, 'core')}, {count_of(machine.threads, 'thread')}"
     where = "" if machine.device == "cpu" else f", on {machine.device}"
     return f"{machine.name}, {cores}, {size_text(machine.memory)} of memory{where}"
 
