@@ -16,13 +16,14 @@ from pathlib import Path
 
 import pytest
 from support.cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
-from support.hub import preset_hub
+from support.hub import Hub, preset_hub
 
 from v2l.adapter.file import load, save
 from v2l.cli.ask import question_batches
 from v2l.cli.console import harmless
 from v2l.config import PRESETS
 from v2l.engine import Engine
+from v2l.store.hub import Repo
 
 GOLDEN = json.loads((REFERENCE / "golden.json").read_text())
 CASES = {case["tag"]: case for case in GOLDEN["cases"]}
@@ -348,6 +349,35 @@ def test_the_base_an_adapter_names_is_used(here: Path) -> None:
         save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
         said = refused("ask", "named.v2lora", "Why?", "--offline", status=status)
         assert name in said and says in said
+
+
+@pytest.mark.parametrize(("held", "status", "says"), [
+    (("config.json",), 2, "someone/else, which is not on this disk; fetch it with --model someone/else if you trust"),
+    (("config.json", "tokenizer.json", "model.safetensors"), 1, "is not whole"),
+])
+def test_nothing_that_a_file_names_is_fetched(
+    here: Path, monkeypatch: pytest.MonkeyPatch, held: tuple[str, ...], status: int, says: str
+) -> None:
+    """The cache holds some of the base that a stranger's adapter names; its rest is to be had, and is left there."""
+    files = {file.name: file.read_bytes() for file in (REFERENCE / "tiny-vlm").iterdir()}
+    adapter = load("short.v2lora")
+    base = {**adapter.record["base"], "id": "someone/else"}
+    save(replace(adapter, record={**adapter.record, "base": base}), "named.v2lora")
+    with Hub({"someone/else": files}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        repo = Repo("someone/else")
+        snapshot = repo.folder / "snapshots" / hub.commit("someone/else")
+        snapshot.mkdir(parents=True)
+        (repo.folder / "refs").mkdir()
+        (repo.folder / "refs" / "main").write_text(snapshot.name)
+        for name in held:
+            (snapshot / name).write_bytes(files[name] if name.endswith(".json") else files[name][:-100])
+        for words in (("named.v2lora",), ("named.v2lora", "short.v2lora", "--each"),
+                      ("named.v2lora", "--direct", str(REFERENCE / "videos/short.mp4"))):
+            assert says in run("ask", *words, "Why?", status=status).stderr
+        run("info", "named.v2lora")
+        run("compose", "named.v2lora", "clip.v2lora", "-o", "both.v2lora")
+        assert hub.requests == []
 
 
 def test_another_model_than_the_adapters_is_told_before_it_is_fetched(here: Path) -> None:

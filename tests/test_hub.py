@@ -396,3 +396,23 @@ def test_verify_reads_everything_and_pull_repairs(hub: Hub) -> None:
         run("models", "pull", "500m")
         assert file.read_bytes() == whole
         run("models", "verify")
+
+
+def test_pull_brings_a_named_checkpoint_up_to_date_and_fetches_no_other(hub: Hub, reference: Path) -> None:
+    """A checkpoint that goes with a preset takes the place of the preset's own."""
+    from safetensors.torch import load, save
+
+    ours = find_hypernetwork("500m", str(reference / "hypernetwork.pt")).weights
+    weights, config = ours.read_bytes(), ours.with_suffix(".json").read_bytes()
+    hub.repos["me/mine"] = {"h.safetensors": weights, "h.json": config}
+    pull = ("models", "pull", "500m", "--checkpoint", "me/mine")
+    first = Path(run(*pull).stdout.splitlines()[1])
+    assert first.read_bytes() == weights and P500M.checkpoint_file not in hub.fetched()
+
+    newer = save({name: tensor * 2 for name, tensor in load(weights).items()})
+    hub.repos["me/mine"] = {"better.safetensors": newer, "better.json": config}
+    assert find_hypernetwork("500m", "me/mine").weights == first  # what is there is used
+    second = Path(run(*pull).stdout.splitlines()[1])
+    assert second.name == "better.safetensors" and second.read_bytes() == newer
+    assert find_hypernetwork("500m", "me/mine").weights == second
+    assert P500M.checkpoint_file not in hub.fetched()

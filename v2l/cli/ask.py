@@ -91,6 +91,8 @@ def ask(
         _check_preset(adapter.name, adapter.record, base)
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
+    # A name that came from a file reaches the network only if it is a preset's.
+    offline = offline or (model is None and base not in PRESETS)
     engine = options.load_engine(console, base, None, device, dtype, offline)
     printer = ask_print.Printer(console, json, several=len(questions) > 1 or "-" in questions)
     with console.working("Loading"):
@@ -189,17 +191,17 @@ def _check_video(video: Path, sampling: Sampling, with_adapter: bool, console: C
 
 
 def _base_of(name: str, record: Record) -> str:
-    """What `--model` would say for the base an adapter names. A name from a file never becomes a path, nor has
-    anything fetched that is not known by name. UsageError."""
-    from v2l.store.hub import Repo, snapshot
-    from v2l.store.resolve import preset_of
+    """What `--model` would say for the base an adapter names, which is a preset or on this disk. A name from a file
+    never becomes a path. UsageError."""
+    from v2l.store.hub import Repo
+    from v2l.store.resolve import cached_base, preset_of
 
     base = str(record["base"]["id"])
     if preset := preset_of(base):
         return preset.name
     repo = Repo.parse(base)
     if repo and not os.path.exists(base):
-        if snapshot(repo):
+        if cached_base(repo):
             return base
         raise UsageError(f"{name} was made with the base {base}, which is not on this disk; fetch it with "
                          f"--model {base} if you trust whoever published it.")

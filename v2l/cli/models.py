@@ -47,11 +47,9 @@ def pull_model(
     """
     console = Console(quiet)
     with console.working("Asking the Hub"):
-        from v2l.store.resolve import find_hypernetwork, pull
+        from v2l.store.resolve import pull
 
-        base, hypernetwork = pull(name, progress=console.progress)
-        if checkpoint is not None:
-            hypernetwork = find_hypernetwork(name, checkpoint, progress=console.progress)
+        base, hypernetwork = pull(name, checkpoint, console.progress)
     write_path(base.folder)
     if hypernetwork is None:
         console.warn(f"No hypernetwork is known for {name}; name one with --checkpoint when you ingest.")

@@ -104,11 +104,21 @@ def find_hypernetwork(model: str, checkpoint: str | None = None, *, offline: boo
     return _find_hypernetwork(model, checkpoint, offline, progress, refresh=False)
 
 
-def pull(name: str, progress: Progress | None = None) -> tuple[ModelFiles, HypernetFiles | None]:
-    """Fetches the newest version of a preset, or of a base by its Hub id (None: it has no hypernetwork we know of)."""
+def pull(
+    name: str, checkpoint: str | None = None, progress: Progress | None = None
+) -> tuple[ModelFiles, HypernetFiles | None]:
+    """Fetches the newest version of a preset, or of a base by its Hub id, and of its hypernetwork: the one that
+    `checkpoint` names, or the one that goes with it (None: there is none we know of)."""
     base = _find_base(name, False, progress, refresh=True)
-    known = _preset(name) is not None or Path(name).is_dir()
-    return base, _find_hypernetwork(name, None, False, progress, refresh=True) if known else None
+    if checkpoint is None and _preset(name) is None and not Path(name).is_dir():
+        return base, None
+    return base, _find_hypernetwork(name, checkpoint, False, progress, refresh=True)
+
+
+def cached_base(repo: Repo) -> Path | None:
+    """The folder of a base in the Hugging Face cache, if it has all its files. No network; no weights are read."""
+    folder = hub.snapshot(pinned(repo, "config.json"))
+    return folder if folder and not missing_files(folder) else None
 
 
 def check_fit(base_config: dict[str, Any], config: HypernetConfig, base: str, checkpoint: str) -> None:
@@ -251,19 +261,19 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
     if file and not file.endswith(_WEIGHTS):
         raise ModelError(f"{checkpoint} names no .pt or .safetensors file.")
     if not file:
-        file = _choose(repo, model, offline)
+        file = _choose(repo, model, offline, refresh)
     found = _first_there([repo], file, offline, progress, refresh)
     if file.endswith(".safetensors"):
         _first_there([repo], file.removesuffix(".safetensors") + ".json", offline, progress, refresh)
     return _open(found, f"{repo}:{file}")
 
 
-def _choose(repo: Repo, model: str, offline: bool) -> str:
+def _choose(repo: Repo, model: str, offline: bool, refresh: bool) -> str:
     """The file that is meant where only a repository was named: the preset's, or the only one there is."""
     preset = _preset(model)
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
-    cached = hub.snapshot(repo)
+    cached = None if refresh else hub.snapshot(repo)
     files = [file.name for file in cached.iterdir() if file.suffix in _WEIGHTS] if cached else []
     if len(files) != 1 and not offline:
         files = [name for name in hub.resolve(repo)[1] if name.endswith(_WEIGHTS)]
@@ -333,9 +343,7 @@ def _availability(preset: Preset) -> Availability:
     if not preset.base:
         base, file = TINY_FOLDER / "base", TINY_FOLDER / TRAINED
         return _with_size(preset, TINY_ID, base if base.is_dir() else None, TINY_ID, file if file.is_file() else None)
-    base_folder = hub.snapshot(pinned(Repo(preset.base), "config.json"))
-    if base_folder and missing_files(base_folder):
-        base_folder = None
+    base_folder = cached_base(Repo(preset.base))
     files = (_cached(Repo(id), preset.checkpoint_file) for id in preset.checkpoints)
     return _with_size(preset, preset.base, base_folder, f"{preset.checkpoints[0]}:{preset.checkpoint_file}",
                       next((file for file in files if file), None))
