@@ -483,21 +483,27 @@ def test_times_and_names_of_the_bar() -> None:
 @pytest.mark.parametrize("columns", [40, 80, 120])
 def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    bar = Bar("Loading", 1000)
+    now = 0.0
+    bar = Bar("Loading", 1000, clock=lambda: now)
     for _ in range(999):
         bar.finish(worked=False)
-    bar._what, bar._done, bar._of = "a lecture with a name of a certain length.mp4", 1023, 1024
-    bar._pace.advance(0.0)
-    bar._pace.advance(0.5)
-    bar._pace._clock = lambda: bar._pace._since + 45_000
-    screen = io.StringIO()
-    RichConsole(file=screen, width=columns).print(bar._rows())
-    first, second = (line.rstrip() for line in screen.getvalue().splitlines())
-    assert first.startswith("a lec") and ".mp4 " in first and first.endswith(" 1023/1024")
+
+    def rows(done: int) -> list[str]:
+        bar.update("a lecture with a name of a certain length.mp4", done, 1024)
+        bar.hide()
+        screen = io.StringIO()
+        RichConsole(file=screen, width=columns).print(bar.rows())
+        return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+    rows(0)
+    now = 45_000.0
+    first, second = rows(512)
     assert second.startswith("999/1000 videos ") and second.endswith("12h30, 12h30 left")
+    first, second = rows(1023)
+    assert first.startswith("a lec") and ".mp4 " in first and first.endswith(" 1023/1024")
 
 
-def told(stream: TextIO, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def report(stream: TextIO, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A bar, and a note beside it, with `stream` for stderr."""
     monkeypatch.setattr(sys, "stderr", stream)
     console = Console(quiet)
@@ -520,14 +526,14 @@ def test_the_bar_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
                 text += screen.read(1 << 16)
             return text.decode()
 
-        told(terminal, False, monkeypatch)
+        report(terminal, False, monkeypatch)
         text = shown()
         assert "\ufffd[31ma.mp4" in text and "0/2 videos" in text and "1/2" in text
         assert text.endswith("a note\r\nend")  # the bar went before, and came not again
-        told(terminal, True, monkeypatch)
+        report(terminal, True, monkeypatch)
         assert shown() == "end"
     file = io.StringIO()
-    told(file, False, monkeypatch)
+    report(file, False, monkeypatch)
     assert file.getvalue() == "a note\nend"
 
 

@@ -1,4 +1,9 @@
-"""The progress bar of a terminal: a row for what is under way and, of many things, one for all of them."""
+"""The progress bar on a terminal: a row for the video or file under way and, where there are several, one for all.
+
+Drawn with rich's Live and ProgressBar, not its Progress: results and notes are printed between two updates, to streams
+of their own, so the bar goes away and comes back. A Progress that is started again (rich 15) first moves the cursor up
+by the rows it had, and erases what was printed there meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -13,78 +18,79 @@ from rich.text import Text
 
 from v2l.wording import clock_text, shortened, size_text
 
-_TELLING = 3.0
-"""Seconds from which on the frames of the first of many things tell how long all will take."""
+_FIRST_ESTIMATE = 3.0
+"""Seconds after which the frames of the first item are enough to estimate how long all items take."""
 
 
 class Pace:
-    """How long is left of `total` things, told from those that took work: one that was there already says nothing."""
+    """Estimates how long the rest of `total` items takes, from those that took work: one that was up to date says
+    nothing."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done = total, 0
         self.fraction = 0.0
-        """Of the one under way that is there."""
-        self._clock, self._started, self._since = clock, clock(), clock()
-        self._began_at: float | None = None
-        """The fraction that was there of the one under way when it began: it may be resumed."""
+        """Finished fraction of the current item."""
+        self._clock, self._started, self._item_started = clock, clock(), clock()
+        self._resumed_at: float | None = None
+        """Fraction of the current item that was finished when it began: a run before may have left it."""
         self._worked, self._spent = 0.0, 0.0
-        """Things made, and seconds they took."""
+        """Items made, and the seconds they took."""
 
     def advance(self, fraction: float) -> None:
-        """So much of the one under way is there."""
-        if self._began_at is None:
-            self._began_at = fraction
+        """That fraction of the current item is finished."""
+        if self._resumed_at is None:
+            self._resumed_at = fraction
         self.fraction = fraction
 
     def finish(self, worked: bool) -> None:
-        """The one under way is there, or was before."""
+        """The current item is finished; `worked` unless it was up to date."""
         now = self._clock()
         if worked:
-            self._worked += 1 - (self._began_at or 0)
-            self._spent += now - self._since
-        self.done, self.fraction, self._began_at, self._since = self.done + 1, 0.0, None, now
+            self._worked += 1 - (self._resumed_at or 0)
+            self._spent += now - self._item_started
+        self.done, self.fraction, self._resumed_at, self._item_started = self.done + 1, 0.0, None, now
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the first began."""
+        """Seconds since the first item began."""
         return self._clock() - self._started
 
     @property
     def left(self) -> float | None:
-        """Seconds; None before it can be told."""
-        rest, so_far = self.total - self.done, self._clock() - self._since
+        """Seconds until all items are finished; None before there is an estimate."""
+        rest, so_far = self.total - self.done, self._clock() - self._item_started
         if self._worked:
             mean = self._spent / self._worked
-            return max(mean * (rest - 1), mean * (rest - (self._began_at or 0)) - so_far)
-        seen = self.fraction - (self._began_at or 0)
-        return so_far / seen * (rest - self.fraction) if seen > 0 and so_far >= _TELLING else None
+            return max(mean * (rest - 1), mean * (rest - (self._resumed_at or 0)) - so_far)
+        progress = self.fraction - (self._resumed_at or 0)
+        return so_far / progress * (rest - self.fraction) if progress > 0 and so_far >= _FIRST_ESTIMATE else None
 
 
 class Bar:
-    """Shows itself on stderr with `update` until `hide`. `total` is how many things there are to do, if it is known."""
+    """A bar on stderr, from `show` or `update` until `hide`. `total` is the number of items, if it is known."""
 
-    def __init__(self, what: str, total: int | None) -> None:
-        self._pace = Pace(total or 1)
-        self._counted = total is not None
-        self._what, self._done = what, 0
+    def __init__(self, title: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._pace = Pace(total or 1, clock)
+        self._estimates = total is not None
+        self._title, self._done = title, 0
         self._of: int | None = None
         self._live: Live | None = None
 
-    def update(self, what: str, done: int, total: int | None) -> None:
-        """`what` is under way: so many of its frames, or bytes, are there."""
-        self._what, self._done, self._of = what, done, total
+    def update(self, title: str, done: int, total: int | None) -> None:
+        """The item of that title is under way, and so many of its frames or bytes are finished."""
+        self._title, self._done, self._of = title, done, total
         if total:
             self._pace.advance(min(1.0, done / total))
         self.show()
 
     def finish(self, worked: bool) -> None:
-        """One thing is done; `worked` unless it was there already."""
+        """One item is finished; `worked` unless it was up to date."""
         self._pace.finish(worked)
 
     def show(self) -> None:
         if self._live is None:
             # What is written meanwhile goes to the streams as they are: results must not pass through the bar's stderr.
-            self._live = Live(get_renderable=self._rows, console=Console(stderr=True), transient=True,
+            self._live = Live(get_renderable=self.rows, console=Console(stderr=True), transient=True,
                               refresh_per_second=8, redirect_stdout=False, redirect_stderr=False)
             self._live.start(refresh=True)
 
@@ -94,15 +100,16 @@ class Bar:
         if live is not None:
             live.stop()
 
-    def _rows(self) -> Table:
+    def rows(self) -> Table:
+        """The table that is drawn, as wide as the terminal at most."""
         columns = Console(stderr=True).width
         width = 4 if columns < 60 else 12 if columns < 100 else 24
         room = max(8, columns - width - 20)
         pace, several = self._pace, self._pace.total > 1
-        left = [f"{clock_text(pace.left)} left"] if self._counted and pace.left is not None else []
+        left = [f"{clock_text(pace.left)} left"] if self._estimates and pace.left is not None else []
         rows = Table.grid(padding=(0, 1))
         for text, done, total, count in (
-                (self._what, self._done, self._of, ", ".join([self._count(), *([] if several else left)])),
+                (self._title, self._done, self._of, ", ".join([self._count(), *([] if several else left)])),
                 (f"{pace.done}/{pace.total} videos", pace.done + pace.fraction, pace.total,
                  ", ".join([clock_text(pace.elapsed), *left])))[:1 + several]:
             rows.add_row(Text(shortened(text, room)), ProgressBar(total, done, width, pulse=total is None),
@@ -114,5 +121,3 @@ class Bar:
             return ""
         large = max(self._done, self._of or 0) > 99_999  # bytes; nobody samples as many frames
         return "/".join(size_text(n) if large else str(n) for n in (self._done, self._of) if n is not None)
-
-

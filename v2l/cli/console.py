@@ -1,4 +1,4 @@
-"""What the command line shows: results on stdout, the rest on stderr, and nothing that a terminal trips over."""
+"""How the command line prints: results on stdout, all else on stderr, and nothing that a terminal would act on."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ PIPE_CLOSED = 141
 """Exit status, as the shell gives it to what SIGPIPE ends."""
 
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
-"""Control characters but newline and tab."""
+"""Control characters other than newline and tab."""
 _CONTROLS = re.compile(f"[{_CONTROL}]")
 _UNSAFE = re.compile(f"[{_CONTROL}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""And the marks that reorder text."""
+"""Control characters, and the marks that reorder text."""
 
 
 def clean(text: str) -> str:
-    """Text of a file or a model, made harmless to a terminal: all that v2l shows on one passes through here."""
+    """Text of a file or a model, made harmless to a terminal: all that v2l prints on one passes through here."""
     return _UNSAFE.sub("\ufffd", text)
 
 
 def harmless(text: str) -> str:
-    """Text without control characters, for what is no terminal: its marks of writing from the right stay."""
+    """Text without control characters, for a pipe or a file: marks of writing from the right stay."""
     return _CONTROLS.sub("\ufffd", text)
 
 
 def one_line(text: str) -> str:
-    """`clean`, for a name or a sentence: it cannot pretend to be two."""
+    """`clean`, for a name or a sentence, which cannot pretend to be two lines then."""
     return clean(text).replace("\n", "\ufffd")
 
 
@@ -53,7 +53,7 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def columns() -> int | None:
-    """How wide the terminal that shows results is; None if none does."""
+    """Width of the terminal that stdout is; None where it is none."""
     return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
 
 
@@ -62,7 +62,8 @@ def debugging() -> bool:
 
 
 def ready_streams() -> None:
-    """No character can fail to print, and the bytes of a file name reach a pipe as they are."""
+    """Sets stdout and stderr up so that no character fails to print, and the bytes of a file name reach a pipe as they
+    are."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             bytewise = not is_terminal(stream) and stream.encoding.lower().replace("-", "") == "utf8"
@@ -73,7 +74,7 @@ def ready_streams() -> None:
 
 
 def write(text: str, end: str = "\n") -> None:
-    """A piece of a result to stdout, at once. OutputError where stdout cannot take it.
+    """Prints a piece of a result to stdout, at once. OutputError where stdout cannot take it.
 
     To a terminal goes what `clean` leaves, to a pipe or a file what `harmless` does: what reads those may well show it
     on a terminal.
@@ -82,7 +83,7 @@ def write(text: str, end: str = "\n") -> None:
 
 
 def write_path(path: str | os.PathLike[str]) -> None:
-    """A file's name as a result: to a pipe byte for byte, in any locale, so that a program finds the file.
+    """Prints a file's name as a result: to a pipe byte for byte, in any locale, so that a program finds the file.
     OutputError."""
     name = os.fspath(path)
     if is_terminal(sys.stdout):
@@ -112,7 +113,7 @@ def _unwritten(error: OSError) -> OutputError:
 
 
 def write_json(value: Any) -> None:
-    """One line of JSON, in printable ASCII: any locale takes it, and no terminal acts on it."""
+    """Prints one line of JSON, in printable ASCII: any locale takes it, and no terminal acts on it. OutputError."""
     write(json.dumps(value).replace("\x7f", "\\u007f"))
 
 
@@ -120,7 +121,7 @@ def write_json(value: Any) -> None:
 
 
 class Console:
-    """Notes and progress of one command on stderr; `quiet` leaves only errors."""
+    """Prints the notes and the progress of one command on stderr; `quiet` leaves only errors."""
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
@@ -129,21 +130,21 @@ class Console:
     def note(self, text: str) -> None:
         if not self.quiet:
             self.aside()  # or the text would stand at the end of the bar's row, which then stays
-            _tell(text)
+            _print_message(text)
 
     def warn(self, text: str) -> None:
         self.note(f"Note: {one_line(text)}")
 
     @contextmanager
-    def working(self, what: str, of: int | None = None) -> Iterator[None]:
-        """Shows `what` as going on, until the block ends or `stop`; then what `progress` reports. `of` so many things,
-        of which `finished` counts those that are done, how long the rest will take is told too."""
+    def working(self, title: str, of: int | None = None) -> Iterator[None]:
+        """Shows a bar until the block ends or `stop`: first the title, then what `progress` reports. Where the work is
+        on `of` items, each reported to `finished`, it shows how long the rest takes."""
         if self.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") in ("dumb", "unknown"):
             yield
             return
         from v2l.cli.bar import Bar
 
-        self._bar = Bar(one_line(what), of)
+        self._bar = Bar(one_line(title), of)
         try:
             self._bar.show()
             yield
@@ -151,40 +152,40 @@ class Console:
             self.stop()
 
     def stop(self) -> None:
-        """Takes the bar away before its block ends."""
+        """Takes the bar away for good, before its block ends."""
         if self._bar:
             self._bar.hide()
             self._bar = None
 
     def aside(self) -> None:
-        """The bar makes way for what is to be written, until `progress` is next reported."""
+        """Takes the bar away for something to be printed, until `progress` is next reported."""
         if self._bar:
             self._bar.hide()
 
-    def progress(self, what: str, done: int, total: int | None) -> None:
-        """What the engine reports: frames of a video, or bytes of a file that comes in."""
+    def progress(self, title: str, done: int, total: int | None) -> None:
+        """Shows progress as the engine reports it: frames of a video, or bytes of a download (`system.progress`)."""
         if self._bar:
-            self._bar.update(one_line(what), done, total)
+            self._bar.update(one_line(title), done, total)
 
     def finished(self, worked: bool) -> None:
-        """One of the things is done; `worked` unless it was there already."""
+        """Counts one item as finished; `worked` unless it was up to date."""
         if self._bar:
             self._bar.finish(worked)
 
 
-def _tell(text: str) -> None:
+def _print_message(text: str) -> None:
     # A reader of messages that went away stops no work, nor does a disk that is full of them.
     with suppress(OSError):
         print(clean(text), file=sys.stderr, flush=True)
 
 
 def report(error: Exception, subject: str = "") -> None:
-    """One sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it. Raises
+    """Prints one sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it. Raises
     KeyboardInterrupt where that is what it came of."""
     if interrupt := behind(error):
         raise interrupt
     if debugging():
-        _tell("".join(traceback.format_exception(error)))
+        _print_message("".join(traceback.format_exception(error)))
     if isinstance(error, V2LError):
         text = str(error)
     elif is_memory(error):
@@ -192,11 +193,11 @@ def report(error: Exception, subject: str = "") -> None:
     else:
         text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
                 "set V2L_DEBUG=1 to see where it happened.")
-    _tell(f"Error: {one_line(text)}")
+    _print_message(f"Error: {one_line(text)}")
 
 
 class Failures:
-    """Counts the inputs that failed, so that the others can go on."""
+    """Reports and counts the inputs that failed, so that the command can go on with the others."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -206,6 +207,7 @@ class Failures:
         self.count += 1
 
     def exit(self) -> None:
+        """Raises typer.Exit with status 1 if any failed."""
         if self.count:
             raise typer.Exit(1)
 
@@ -230,7 +232,7 @@ def _bounded(work: Callable[[], Any]) -> Any:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if hasattr(error, "format_message"):  # wrong usage, which Typer tells by itself
+            if hasattr(error, "format_message"):  # wrong usage, which Typer prints by itself
                 raise _cleaned(error) from None
             if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":
                 error = _unwritten(error)  # help, which Typer prints by itself
@@ -249,17 +251,17 @@ def _cleaned(error: Any) -> Exception:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Ctrl-C is told in a word; Typer would say nothing."""
+    """Says "Interrupted." on Ctrl-C; Typer would say nothing."""
     try:
         yield
     except KeyboardInterrupt as error:
         text, status = told(error)
-        _tell(text)
+        _print_message(text)
         raise typer.Exit(status) from None
 
 
 def _flush() -> None:
-    """What could not be written is dropped now, so that the interpreter does not complain of it at its end."""
+    """Drops what could not be written, so that the interpreter does not complain of it at its end."""
     for stream in (sys.stdout, sys.stderr):
         try:
             if stream is not None:
