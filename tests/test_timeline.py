@@ -12,12 +12,11 @@ from v2l.adapter.compress import compress
 from v2l.adapter.file import Adapter, save
 from v2l.adapter.join import join
 from v2l.cli.describe import adapter_text
-from v2l.cli.timeline import draw
-from v2l.wording import time_text
+from v2l.cli.timeline import draw_timeline
 
 
 def drawn(spans: list[tuple[float, float]], duration: float, width: int) -> list[str]:
-    return draw([(i, *span) for i, span in enumerate(spans, 1)], duration, width, time_text)
+    return draw_timeline([(i, *span) for i, span in enumerate(spans, 1)], duration, width)
 
 
 @pytest.mark.parametrize(("spans", "duration", "rows"), [

@@ -112,7 +112,7 @@ def _same(one: Adapter, other: Adapter) -> bool:
         a.shape == b.shape and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True)) for a, b in pairs)
 
 
-def parse_segments(text: str) -> range:
+def _segment_numbers(text: str) -> range:
     """Segments as `info` counts them: `3` or `3-7`. Raises typer.BadParameter."""
     match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
@@ -129,7 +129,7 @@ def slice_(
     to: Annotated[float | None, option("TIME", "Take what is seen before.", parser=options.parse_time)] = None,
     video: Annotated[str | None, option("NAME", "Take what is of this video.")] = None,
     segment: Annotated[list[range] | None, option("N", "Take segment N, or N-M; may be repeated.", "",
-                                                  parser=parse_segments)] = None,
+                                                  parser=_segment_numbers)] = None,
     each: Annotated[bool, typer.Option("--each", help="Write a file a segment.")] = False,
     output_dir: Annotated[Path | None, option("DIR", "Put the files of --each here.", "next to the adapter")] = None,
     force: options.Force = False, json: options.Json = False, quiet: options.Quiet = False,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import Record, pieces, singles
-from v2l.cli.timeline import draw
+from v2l.cli.timeline import draw_timeline
 from v2l.system.strict_json import encode
 from v2l.wording import size_text, time_text
 
@@ -122,13 +122,13 @@ def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]
         spans.setdefault(segment["source"], []).append((number, segment["start"], segment["end"]))
     fields: list[tuple[str, str | list[str]]] = []
     if len(spans) > FEW_SOURCES:
-        spans = {source: found for source, found in spans.items() if len(found) > 1}
-    for source, found in list(spans.items())[:FEW_SOURCES]:
-        drawn = draw(found, adapter.sources[source]["duration"], width, time_text)
+        spans = {source: ranges for source, ranges in spans.items() if len(ranges) > 1}
+    for source, ranges in list(spans.items())[:FEW_SOURCES]:
+        rows = draw_timeline(ranges, adapter.sources[source]["duration"], width)
         if len(adapter.sources) > 1:
-            fields += [("timeline", adapter.sources[source]["name"]), ("", drawn)]
+            fields += [("timeline", adapter.sources[source]["name"]), ("", rows)]
         else:
-            fields += [("timeline", drawn)]
+            fields += [("timeline", rows)]
     return fields
 
 

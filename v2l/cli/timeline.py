@@ -1,4 +1,4 @@
-"""A line of text that shows where in a video its segments lie, in characters that every terminal has.
+"""A timeline in text: where in a video its segments lie, in characters that every terminal has.
 
     [1====][2====]......[3====]
                            [4==]
@@ -7,19 +7,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-Clock = Callable[[float], str]
-"""Seconds -> how they are written."""
-MOST_ROWS = 4
-"""Rows drawn of segments that overlap; the last of them takes all that is left."""
+from v2l.wording import time_text
+
+_MOST_ROWS = 4
+"""Rows drawn of segments that overlap; the last one takes all that do not fit the others."""
 
 
-def draw(spans: Sequence[tuple[int, float, float]], duration: float, width: int, clock: Clock) -> list[str]:
-    """The rows of a timeline of `width` columns that begins at 0 s, and below them the times, as `clock` writes them.
+def draw_timeline(spans: Sequence[tuple[int, float, float]], duration: float, width: int) -> list[str]:
+    """The rows of a timeline of `width` columns that begins at 0 s, and below them the times.
 
-    `spans` are segments of one video: number, start and end in seconds; `duration` is the video's, in seconds. What
-    overlaps is drawn a row lower; a dot is a gap.
+    `spans` are the segments of one video: number, start and end in seconds; `duration` is the video's, in seconds.
+    A segment that overlaps another is drawn a row lower; a dot is a gap.
     """
     origin = min(0.0, *(start for _, start, _ in spans))
     whole = max(duration, *(end for _, _, end in spans))
@@ -31,15 +31,15 @@ def draw(spans: Sequence[tuple[int, float, float]], duration: float, width: int,
         cells = [(number, *_cells((start - origin) * scale, (end - origin) * scale, width))
                  for number, start, end in row]
         rows.append(_row(cells, width))
-    return [*rows, _axis(origin, whole, width, clock)]
+    return [*rows, _axis(origin, whole, width)]
 
 
 def _apart(spans: Sequence[tuple[int, float, float]]) -> list[list[tuple[int, float, float]]]:
-    """Rows within which no two segments overlap, as few as there can be; save for the last."""
+    """Rows in which no two segments overlap, as few as possible; only in the last one they may."""
     rows: list[list[tuple[int, float, float]]] = []
     for span in sorted(spans, key=lambda span: span[1:]):
         free = next((row for row in rows if row[-1][2] <= span[1]), None)
-        if free is None and len(rows) < MOST_ROWS:
+        if free is None and len(rows) < _MOST_ROWS:
             rows.append([span])
         else:
             (free or rows[-1]).append(span)
@@ -47,13 +47,13 @@ def _apart(spans: Sequence[tuple[int, float, float]]) -> list[list[tuple[int, fl
 
 
 def _cells(start: float, end: float, width: int) -> tuple[int, int]:
-    """At least one column, within the row."""
+    """First column and the one after the last: at least one, within the row."""
     first = min(round(start), width - 1)
     return first, min(max(round(end), first + 1), width)
 
 
 def _row(cells: Sequence[tuple[int, int, int]], width: int) -> str:
-    """Segments with edges and, where it fits, their number; where most are too short for that, what they cover."""
+    """Segments with edges and, where it fits, their number; `#` for all they cover where most are too short."""
     row, taken = ["."] * width, 0
     crowded = 2 * sum(last - first < 3 for _, first, last in cells) > len(cells)
     for number, first, last in cells:
@@ -65,9 +65,9 @@ def _row(cells: Sequence[tuple[int, int, int]], width: int) -> str:
     return "".join(row)
 
 
-def _axis(start: float, end: float, width: int, clock: Clock) -> str:
+def _axis(start: float, end: float, width: int) -> str:
     """Times at both ends, and in the middle where there is room."""
-    left, middle, right = (clock(round(time, 1)) for time in (start, (start + end) / 2, end))
+    left, middle, right = (time_text(round(time, 1)) for time in (start, (start + end) / 2, end))
     if width < len(left + middle + right) + 12:
         middle = ""
     row = [" "] * width
