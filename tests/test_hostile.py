@@ -34,7 +34,6 @@ from v2l.store.hub import Repo
 from v2l.store.pickles import Archive
 from v2l.store.released import read_pickle, read_released
 from v2l.store.resolve import find_base, find_hypernetwork
-from v2l.train.forward import load_frozen
 
 TESTS = Path(__file__).parent
 
@@ -306,11 +305,8 @@ def test_code_in_a_models_folder_is_not_run(folder: Path) -> None:
     trace = trap(folder)
     edited(folder, "config.json", lambda c: c["text_config"].update(attn_implementation="evil/kernel"))
     base = Base(find_base(str(folder)).folder, torch.device("cpu"), torch.float32)
-    assert base.encode("Why?") and base.text and base.vision
-    assert load_frozen(folder, torch.device("cpu"), torch.float32).config._attn_implementation == "sdpa"
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/base"}')
-    with pytest.raises(ModelError, match=r"adapter_config\.json, by which another model"):
-        load_frozen(folder, torch.device("cpu"), torch.float32)
+    assert base.encode("Why?") and base.text and base.vision
     assert not trace.exists()
 
 
@@ -322,6 +318,10 @@ def test_code_in_a_judges_folder_is_not_run(tmp_path: Path) -> None:
     except ModelError:
         scores = [0.7]
     assert scores == [0.7] and not trace.exists()
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "evil/base"}')
+    with pytest.raises(ModelError, match=r"adapter_config\.json, by which another model"):
+        Judge(str(folder), device="cpu").score([CASE])
+    assert not trace.exists()
 
 
 def test_a_revision_leads_nowhere_else() -> None:

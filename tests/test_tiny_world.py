@@ -13,12 +13,13 @@ from transformers import AutoTokenizer, SmolVLMForConditionalGeneration
 
 from v2l.config import Sampling
 from v2l.manifest import read_manifest
+from v2l.model.base import Base
 from v2l.model.prompt import context_prompt, cut_tiles, normalize, question_prompt
 from v2l.tiny import BASE, WEIGHTS
 from v2l.tiny.check import film_questions, mean, questions, score
 from v2l.tiny.clips import examples, write_video
 from v2l.tiny.data import PARTS, PREFIX, Encoder, draw_segments, drawn, pack, random_cuts, spread
-from v2l.tiny.model import TILE, base_config, build_tokenizer, load_base, load_hypernetwork
+from v2l.tiny.model import TILE, base_config, build_tokenizer, load_hypernetwork, network
 from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, Turn, ask, detailed_caption, region_caption
 from v2l.tiny.render import render
 from v2l.tiny.suite import BENCHMARKS, facts, write_long_suite, write_suite
@@ -38,7 +39,7 @@ from v2l.tiny.world import (
     is_held_out,
     training_clip,
 )
-from v2l.train.forward import embed, logits, see, think
+from v2l.train.network import Network
 from v2l.video.clip import open_clip
 
 
@@ -205,6 +206,7 @@ def test_packed_turns_equal_the_prompts_through_transformers(grid):
     encoder = Encoder(tokenizer)
     torch.manual_seed(0)
     base = SmolVLMForConditionalGeneration(base_config(tokenizer.get_vocab_size())).eval()
+    ours = network(base)
     sampled = next(held_out_clips(1))
     clip, times = sampled
     turns = [Turn("first", "What appears first?", "the red star"), Turn("count", "how many objects", "two")]
@@ -213,8 +215,8 @@ def test_packed_turns_equal_the_prompts_through_transformers(grid):
     with torch.no_grad():
         for blind in (False, True):
             packed = pack(encoder, ids, [turns], [blind], torch.float32, "cpu")
-            x = embed(base, packed.ids, see(base, pixels)[1].flatten(0, 1))
-            got = logits(base, think(base, x, packed.positions, packed.mask).flatten(0, 1)[packed.target])
+            x = ours.embed(packed.ids, ours.vision(pixels).flatten(0, 1))
+            got = ours.text.logits(ours.text.hidden(x, packed.positions, packed.mask).flatten(0, 1)[packed.target])
             at = 0
             for turn in turns:
                 prompt = (question_prompt(turn.question) if blind else context_prompt(
@@ -318,14 +320,14 @@ def test_example_clips_are_new_and_become_real_files(tmp_path: Path):
 
 
 def test_shipped_weights_answer_held_out_clips():
-    base, tokenizer = load_base(BASE, torch.float32)
+    base = Base(BASE, torch.device("cpu"), torch.float32)
     hyper = load_hypernetwork(WEIGHTS)
     items = questions(32, seed=7)
     reached = {}
     for mode in ("floor", "direct", "adapter"):
-        right = score(base, hyper, Encoder(tokenizer), items, mode)
+        right = score(Network.of(base), hyper, Encoder(base.tokenizer), items, mode)
         reached[mode] = mean(ok for kind in SHORT_KINDS for ok in right[kind])
     assert reached["floor"] < 50 and reached["direct"] >= 90 and reached["adapter"] >= 87, reached
     assert sum(f.stat().st_size for f in WEIGHTS.rglob("*") if f.is_file()) <= 25e6
     ids = AutoTokenizer.from_pretrained(BASE)(question_prompt("What happened?"), add_special_tokens=False).input_ids
-    assert ids == tokenizer.encode(question_prompt("What happened?"), add_special_tokens=False).ids
+    assert ids == base.encode(question_prompt("What happened?"))

@@ -5,23 +5,23 @@ from __future__ import annotations
 import random
 from copy import deepcopy
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
+from transformers import SmolVLMForConditionalGeneration
 
 from v2l.adapter.join import join
 from v2l.config import Decoding, Recipe
 from v2l.engine import Engine
 from v2l.errors import VideoError
 from v2l.manifest import Item, Turn
+from v2l.model.base import Base
 from v2l.model.generate import END, next_logits
 from v2l.model.prompt import question_prompt
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
-from v2l.train.forward import embed, load_frozen, logits, see, think
 from v2l.train.joined import adapters, context_features
+from v2l.train.network import Network
 from v2l.train.objective import Objective, divergence, rows, target_ids
 from v2l.video.clip import open_clip
 from v2l.video.cuts import windows
@@ -41,14 +41,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     return engine
 
 
-@cache
-def model(dtype: torch.dtype = torch.float32) -> Any:
-    return load_frozen(REFERENCE / "tiny-vlm", torch.device("cpu"), dtype)
+def network(dtype: torch.dtype) -> Network:
+    return Network.of(Base(REFERENCE / "tiny-vlm", torch.device("cpu"), dtype, packed=False))
 
 
 def objective(engine: Engine, **changes: object) -> Objective:
     hyper = deepcopy(engine.hypernetwork).requires_grad_(True)
-    return Objective(engine.base, model(), hyper, replace(Recipe(), **changes))
+    return Objective(engine.base, hyper, replace(Recipe(), **changes))
 
 
 def example(engine: Engine, item: Item = ITEM, resolution: int = 64, frames: int = 4, **changes: object) -> Example:
@@ -74,9 +73,10 @@ def test_adapters_and_logits_are_those_of_ingest_and_ask(engine: Engine) -> None
     for clip, item in enumerate((ITEM, short)):
         adapter = engine.ingest(VIDEO, replace(engine.sampling(resolution=128, frames=4), end=item.end))
         bound = engine.bind(adapter)
-        for (A, B), layer in zip(pairs, bound, strict=True):
-            close(A[clip], layer.A)
-            close(B[clip], layer.B * layer.scale)
+        for pair, layer in zip(pairs, bound, strict=True):
+            assert pair.scale == layer.scale
+            close(pair.A[clip], layer.A)
+            close(pair.B[clip], layer.B)
         expected = next_logits(engine.base, bound, ids)
         for row in range(3):
             if [1, 0, 1][row] == clip:
@@ -102,12 +102,13 @@ def test_segments_are_those_of_ingest_joined(engine: Engine) -> None:
         assert [segment.timestamps for segment in made[number].segments] == [
             [i / clip.info.fps for i in clip.window(one).indices] for one in cut]
         joined, _ = join([engine.ingest(clip.window(one), one) for one in cut])
-        for (A, B), layer in zip(pairs, engine.bind(joined), strict=True):
+        for pair, layer in zip(pairs, engine.bind(joined), strict=True):
+            A, B = pair.A, pair.B
             nothing = A[number, parts[number] * rank : -rank]
             assert len(nothing) == (max(parts) - parts[number]) * rank and not nothing.any()
             keep = [*range(parts[number] * rank), *range(A.shape[1] - rank, A.shape[1])]
             close(A[number, keep], layer.A)
-            close(B[number, keep], layer.B * layer.scale)
+            close(B[number, keep] * pair.scale, layer.B * layer.scale)
 
 
 def test_the_forward_is_that_of_transformers(engine: Engine) -> None:
@@ -117,21 +118,23 @@ def test_the_forward_is_that_of_transformers(engine: Engine) -> None:
     image tokens (6e-7 of them) tenfold, and of 12 draws of pixels transformers' own float32 was 4e-6 to 2e-5 away from
     its float64. Here both are within 1e-6: norms and rotations stay float32 in either.
     """
-    base = deepcopy(model()).double()
+    base = SmolVLMForConditionalGeneration.from_pretrained(REFERENCE / "tiny-vlm", dtype=torch.float64).eval()
+    ours = network(torch.float64)
     draws = torch.Generator().manual_seed(0)
     pixels = torch.rand(2, 3, engine.base.tile, engine.base.tile, generator=draws, dtype=torch.float64) * 2 - 1
     image = [engine.base.token("<image>")] * engine.base.image_seq_len
     ids = torch.tensor([[1, *image, 7, *image, 9, 10, 11]])
     with torch.no_grad():
         expected = base(input_ids=ids, pixel_values=pixels[None]).logits[0]
-        x = embed(base, ids, see(base, pixels)[1])
-        close(logits(base, think(base, x))[0], expected)
+        x = ours.embed(ids, ours.vision(pixels))
+        close(ours.text.logits(ours.text.hidden(x))[0], expected)
         # The last two tokens again, as a second continuation of what comes before the last three.
         packed, end = torch.cat([x, x[:, -2:]], 1), ids.shape[1]
         positions = torch.tensor([[*range(end), end - 2, end - 1]])
         mask = torch.full((end + 2, end + 2), -1e9, dtype=x.dtype).triu(1)
         mask[end:, end - 2 : end] = -1e9
-        close(logits(base, think(base, packed, positions, mask[None, None]))[0, -2:], expected[-2:])
+        hidden = ours.text.hidden(packed, positions, mask[None, None])
+        close(ours.text.logits(hidden)[0, -2:], expected[-2:])
 
 
 def test_gradients_reach_all_of_the_hypernetwork_and_nothing_else(engine: Engine) -> None:
@@ -143,7 +146,7 @@ def test_gradients_reach_all_of_the_hypernetwork_and_nothing_else(engine: Engine
         loss, tokens = trained(seen)
         loss.backward()
         assert tokens == sum(len(target_ids(engine.base, text)) for text in seen[0].targets)
-        assert all(p.grad is None for p in trained.model.parameters())
+        assert all(p.grad is None for part in (engine.base.text, engine.base.vision) for p in part.parameters())
         gradients.append({name: p.grad.clone() for name, p in trained.hyper.named_parameters()})
     plain, again = gradients
     assert all(g.any() for g in plain.values())
@@ -166,10 +169,11 @@ def test_bfloat16_is_near(engine: Engine) -> None:
     prompts = [engine.base.encode(segment.prompt(engine.base.image_seq_len)) for segment in segments]
     with torch.no_grad():
         tokens = exact.see(segments[0])
-        expected = adapters(engine.hypernetwork, *context_features(exact.model, prompts, tokens), [1])
-        found = adapters(engine.hypernetwork, *context_features(model(torch.bfloat16), prompts, tokens.bfloat16()), [1])
+        expected = adapters(engine.hypernetwork, *context_features(exact.network, prompts, tokens), [1])
+        half = context_features(network(torch.bfloat16), prompts, tokens.bfloat16())
+        found = adapters(engine.hypernetwork, *half, [1])
     for pair, other in zip(found, expected, strict=True):
-        for x, y in zip(pair, other, strict=True):
+        for x, y in ((pair.A, other.A), (pair.B, other.B)):
             assert x.dtype == torch.float32 and 0 < float((x - y).norm() / y.norm()) < 0.1
 
 
@@ -205,8 +209,8 @@ def test_the_teacher_is_the_base_with_the_video_in_its_prompt(engine: Engine, pa
     first = trained._teacher(videos, told)[0]
     prompt = engine.base.encode(seen.prompt(engine.base.image_seq_len, ITEM.turns[0].prompt, generate=True))
     with torch.no_grad():
-        x = embed(trained.model, torch.tensor([prompt]), seen.image_tokens)
-        close(first, logits(trained.model, think(trained.model, x))[0, -1])
+        x, text = trained.network.embed(torch.tensor([prompt]), seen.image_tokens), trained.network.text
+        close(first, text.logits(text.hidden(x))[0, -1])
     assert float(first.argmax()) == told[0][0]
 
 

@@ -79,11 +79,12 @@ def _batches(tiles: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 class Base:
     """A SmolVLM2 folder. Nothing heavy is read before it is used.
 
-    `tile` is the edge of a tile in pixels, `image_seq_len` the tokens a tile costs.
+    `tile` is the edge of a tile in pixels, `image_seq_len` the tokens a tile costs. Weights that gradients are to pass
+    through must not be packed.
     """
 
-    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype) -> None:
-        self.folder, self.device, self.dtype = folder, device, dtype
+    def __init__(self, folder: Path, device: torch.device, dtype: torch.dtype, packed: bool = True) -> None:
+        self.folder, self.device, self.dtype, self.packed = folder, device, dtype, packed
         self.config = read_json(folder / "config.json")
         self.text_config = TextConfig.from_json(self.config)
         self.vision_config = VisionConfig.from_json(self.config)
@@ -164,14 +165,14 @@ class Base:
         with torch.device("meta"):
             stack = TextStack(self.text_config, layers)
         tied = {"lm_head.weight": "embed_tokens.weight"} if self.text_config.tied else None
-        load_into(stack, self.folder, text_name, self.device, self.dtype, tied)
+        load_into(stack, self.folder, text_name, self.device, self.dtype, tied, self.packed)
         return stack
 
     @cached_property
     def vision(self) -> Vision:
         with torch.device("meta"):
             vision = Vision(self.vision_config, self.text_config.hidden_size)
-        load_into(vision, self.folder, vision_name, self.device, self.dtype)
+        load_into(vision, self.folder, vision_name, self.device, self.dtype, packed=self.packed)
         return vision
 
     @torch.inference_mode()

@@ -10,12 +10,14 @@ Shapes: b rows, t tokens, h hidden size, n heads, d head size, L layers, R rank 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from v2l.config import CHUNK
 from v2l.errors import ModelError
@@ -73,7 +75,8 @@ READ = 20
 
 @dataclass
 class LayerAdapter:
-    """The adapter of one layer: float32 A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row.
+    """The adapter of one layer: A [R, d_in] and B [R, d_out], or with a leading b for one adapter a row. Float32; in
+    training, whatever dtype its product is to be computed in.
 
     Above some rank the product A^T B is smaller than the factors. Making it pays only in the long run, so it is made
     once as much time was lost without it as it takes: never more than twice the best there was to do. The factors stay,
@@ -88,12 +91,12 @@ class LayerAdapter:
     """Multiply-adds spent on the factors beyond what the product would have cost."""
 
     def delta(self, x: Tensor) -> Tensor:
-        """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], float32 (METHOD section 6)."""
+        """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], in the dtype of A (METHOD section 6)."""
         if self._product is None and self._product_pays(x.shape[0] * x.shape[1]):
             self._product = self.A.mT @ (self.B * self.scale)
         if self._product is not None:
-            return x.float() @ self._product
-        return (x.float() @ self.A.mT) @ self.B * self.scale
+            return x.to(self.A.dtype) @ self._product
+        return (x.to(self.A.dtype) @ self.A.mT) @ self.B * self.scale
 
     def _product_pays(self, tokens: int) -> bool:
         rank, d_in, d_out = self.A.shape[-2], self.A.shape[-1], self.B.shape[-1]
@@ -272,8 +275,41 @@ class TextStack(nn.Module):
             *before, embeddings = embeddings.split(CHUNK, dim=1)
             for chunk in before:
                 self._run(chunk, cache, adapters, None)
-        logits: Tensor = self.lm_head(self.norm(self._run(embeddings, cache, adapters, padding)[:, -1]))
+        return self.logits(self._run(embeddings, cache, adapters, padding)[:, -1])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states [.., h] that leave the last layer -> [.., vocabulary]."""
+        logits: Tensor = self.lm_head(self.norm(hidden))
         return logits
+
+    def hidden(
+        self,
+        x: Tensor,
+        positions: Tensor | None = None,
+        mask: Tensor | None = None,
+        adapters: Sequence[LayerAdapter] | None = None,
+        keep: list[Tensor] | None = None,
+        layers: int | None = None,
+        checkpointing: bool = False,
+    ) -> Tensor:
+        """Embeddings [b, t, h] -> hidden states [b, t, h] that leave the last layer, all at once: how training runs the
+        stack, with gradients where they are enabled.
+
+        `positions` [b, t] count from 0 if not given; `mask` [b or 1, 1, t, t] is added to the scores, and causal if not
+        given. `keep` collects what enters each layer; `layers` stops early; `checkpointing` computes each layer again
+        in the backward pass instead of keeping what is inside it.
+        """
+        if positions is None:
+            positions = torch.arange(x.shape[1], device=x.device)[None]
+        if mask is None and x.device.type == "cpu" and torch.is_grad_enabled():
+            mask = torch.full((1, 1, x.shape[1], x.shape[1]), -1e9, dtype=x.dtype).triu(1)
+        rope = self.rope(positions)
+        for i, layer in enumerate(self.layers[:layers]):
+            if keep is not None:
+                keep.append(x)
+            inputs = x, rope, mask, None, i, adapters[i] if adapters else None
+            x = checkpoint(layer, *inputs, use_reentrant=False) if checkpointing else layer(*inputs)
+        return x
 
     def _run(
         self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None, padding: Tensor | None

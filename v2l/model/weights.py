@@ -37,8 +37,10 @@ def load_into(
     device: torch.device,
     dtype: torch.dtype,
     tied: dict[str, str] | None = None,
+    packed: bool = True,
 ) -> None:
-    """Fills a module built on the meta device, and packs it where that pays (`v2l.model.packed`).
+    """Fills a module built on the meta device, and unless `packed` is false packs it where that pays
+    (`v2l.model.packed`).
 
     `rename` gives the module's name for a stored tensor, or None for one that is not wanted; `tied` names tensors that
     need not be stored because they are another one. One layer is loaded after the other, so that only one is
@@ -71,7 +73,8 @@ def load_into(
         module.load_state_dict(_read({name: places[name] for name in names}, device, dtype), strict=False, assign=True)
         part = module.get_submodule(prefix.rstrip("."))
         part.requires_grad_(False).eval()
-        pack(part)
+        if packed:
+            pack(part)
 
 
 _SMALL = 1 << 16

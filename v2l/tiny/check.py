@@ -19,20 +19,22 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from v2l.model.base import Base
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import cut_tiles, normalize
+from v2l.model.text import LayerAdapter
 from v2l.score.text import token_f1
 from v2l.tiny import WEIGHTS
 from v2l.tiny.adapt import Frames, adapters
 from v2l.tiny.clips import write_video
 from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, pack, split
-from v2l.tiny.model import END, PAD, TILE, load_base, load_hypernetwork
+from v2l.tiny.model import END, PAD, TILE, load_hypernetwork
 from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
 from v2l.tiny.world import FPS, Clip, held_out_clips, held_out_film, sample_times
-from v2l.train.forward import LayerPair, embed, logits, see, think
 from v2l.train.joined import padded
+from v2l.train.network import Network
 
 MODES = ("floor", "direct", "adapter")
 SCENES = (2, 4, 8, 16)
@@ -69,17 +71,17 @@ def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[Asked],
     return films, parts
 
 
-Condition = tuple[list[list[int]], Tensor | None, list[LayerPair] | None]
+Condition = tuple[list[list[int]], Tensor | None, list[LayerAdapter] | None]
 
 
-def condition(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, clips: Sequence[Sampled], mode: str,
+def condition(network: Network, hyper: Hypernetwork | None, encoder: Encoder, clips: Sequence[Sampled], mode: str,
               seed: int, frames: Frames = drawn) -> Condition:
     """What a mode puts before or under the questions: prompt ids, image tokens, adapters. `joined-4` joins the adapters
     of 4 equal segments."""
     if mode == "direct":
         ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips])
-        pixels = frames(clips, seed, base.lm_head.weight.dtype, str(base.lm_head.weight.device), 1)
-        return ids, see(base, pixels)[1].flatten(0, 1), None
+        pixels = frames(clips, seed, network.text.dtype, str(network.text.device), 1)
+        return ids, network.vision(pixels).flatten(0, 1), None
     prefix = [encoder.videos([[0.0]], [1.0])[0][:PREFIX]] * len(clips)
     if mode == "floor":
         return prefix, None, None
@@ -89,27 +91,27 @@ def condition(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, cli
     for clip in clips:
         n = len(clip[1])
         segments += split(clip, [round(n * i / parts) for i in range(1, parts)])
-    return prefix, None, adapters(base, hyper, encoder, segments, parts, seed, frames)
+    return prefix, None, adapters(network, hyper, encoder, segments, parts, seed, frames)
 
 
 @torch.no_grad()
-def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, list[Turn]]],
+def score(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, list[Turn]]],
           mode: str, batch: int = 32, frames: Frames = drawn) -> dict[str, list[bool]]:
     """Whether each answer would be exactly right, by kind.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
     produces that answer and stops.
     """
-    weight = base.lm_head.weight
+    text = network.text
     right: dict[str, list[bool]] = defaultdict(list)
     for start in range(0, len(items), batch):
         chunk = items[start : start + batch]
         turns = [asked for _, asked in chunk]
         clips = [clip for clip, _ in chunk]
-        ids, image, adapter = condition(base, hyper, encoder, clips, mode, start, frames)
-        packed = pack(encoder, ids, turns, [False] * len(chunk), weight.dtype, str(weight.device))
-        hidden = think(base, embed(base, packed.ids, image), packed.positions, packed.mask, adapter)
-        ok = (logits(base, hidden.flatten(0, 1)[packed.target]).argmax(-1) == packed.labels).tolist()
+        ids, image, adapter = condition(network, hyper, encoder, clips, mode, start, frames)
+        packed = pack(encoder, ids, turns, [False] * len(chunk), text.dtype, str(text.device))
+        hidden = text.hidden(network.embed(packed.ids, image), packed.positions, packed.mask, adapter)
+        ok = (text.logits(hidden.flatten(0, 1)[packed.target]).argmax(-1) == packed.labels).tolist()
         at = 0
         for asked in turns:
             for turn in asked:
@@ -121,19 +123,19 @@ def score(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: 
 
 
 @torch.no_grad()
-def generate(base: nn.Module, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, str]],
+def generate(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, str]],
              mode: str, limit: int = 80, batch: int = 32, frames: Frames = drawn) -> list[str]:
     """Greedy answers, one question a clip, the whole sequence run again for each token."""
-    weight, out = base.lm_head.weight, []
+    text, out = network.text, []
     for start in range(0, len(items), batch):
         chunk = items[start : start + batch]
-        ids, image, adapter = condition(base, hyper, encoder, [clip for clip, _ in chunk], mode, start, frames)
+        ids, image, adapter = condition(network, hyper, encoder, [clip for clip, _ in chunk], mode, start, frames)
         lines = [line + encoder.question(question) for line, (_, question) in zip(ids, chunk, strict=True)]
         answers: list[list[int]] = [[] for _ in lines]
         for _ in range(limit):
-            hidden = think(base, embed(base, padded(lines, PAD).to(weight.device), image), adapters=adapter)
-            last = torch.tensor([len(line) - 1 for line in lines], device=weight.device)
-            best = logits(base, hidden[torch.arange(len(lines), device=weight.device), last]).argmax(-1).tolist()
+            hidden = text.hidden(network.embed(padded(lines, PAD).to(text.device), image), adapters=adapter)
+            last = torch.tensor([len(line) - 1 for line in lines], device=text.device)
+            best = text.logits(hidden[torch.arange(len(lines), device=text.device), last]).argmax(-1).tolist()
             for line, answer, token in zip(lines, answers, best, strict=True):
                 if not answer or answer[-1] != END:
                     answer.append(token)
@@ -176,26 +178,27 @@ def table(scores: dict[str, dict[str, float]], corner: str = "kind") -> str:
     return "\n".join(lines)
 
 
-def by_kind(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, items: Sequence[Asked], seed: int = 0,
+def by_kind(network: Network, hyper: Hypernetwork, encoder: Encoder, items: Sequence[Asked], seed: int = 0,
             frames: Frames = drawn) -> dict[str, dict[str, float]]:
     """Percentages by mode, then by kind."""
     result = {}
     for mode in MODES:
-        right = score(base, hyper, encoder, items, mode, frames=frames)
+        right = score(network, hyper, encoder, items, mode, frames=frames)
         result[mode] = {"short questions": mean(ok for kind in SHORT_KINDS for ok in right[kind])}
         result[mode] |= {kind: mean(right[kind]) for kind in KINDS}
         overlap = []
         for kind in CAPTION_KINDS:
             captions = [(clip, turn) for clip, asked in items for turn in asked if turn.kind == kind]
             wrong = [pair for pair, ok in zip(captions, right[kind], strict=True) if not ok]
-            said = generate(base, hyper, encoder, [(clip, turn.question) for clip, turn in wrong], mode, frames=frames)
+            asked = [(clip, turn.question) for clip, turn in wrong]
+            said = generate(network, hyper, encoder, asked, mode, frames=frames)
             overlap += [token_f1(answer, turn.answer) for answer, (_, turn) in zip(said, wrong, strict=True)]
             overlap += [1.0] * (len(captions) - len(wrong))
         result[mode]["caption token F1"] = mean(overlap)
     return result
 
 
-def by_scenes(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, films: int, seed: int = 0,
+def by_scenes(network: Network, hyper: Hypernetwork, encoder: Encoder, films: int, seed: int = 0,
               ) -> dict[str, dict[str, float]]:
     """Percentages right of questions about one scene of a film: asked of that scene's adapter, of all scenes' joined,
     and what the second keeps of the first; and of order and number, which only the whole film tells."""
@@ -206,8 +209,8 @@ def by_scenes(base: nn.Module, hyper: Hypernetwork, encoder: Encoder, films: int
         for kinds in WHOLE_FILM.values():
             for (clip, _), turns in whole:
                 turns += [turn for kind in kinds if (turn := ask(rng, clip, kind))]
-        alone = score(base, hyper, encoder, parts, "adapter", batch=4)
-        joined = score(base, hyper, encoder, whole, f"joined-{scenes}", batch=4)
+        alone = score(network, hyper, encoder, parts, "adapter", batch=4)
+        joined = score(network, hyper, encoder, whole, f"joined-{scenes}", batch=4)
         for name, right in (("alone", alone), ("joined", joined)):
             out[name][row] = mean(ok for kind in ONE_PART for ok in right[kind])
         out["kept"][row] = 100 * out["joined"][row] / out["alone"][row]
@@ -228,14 +231,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     dtype = torch.bfloat16 if options.bfloat16 else torch.float32
-    base, tokenizer = load_base(options.weights / "base", dtype, options.device)
+    base = Base(options.weights / "base", torch.device(options.device), dtype)
+    network, encoder = Network.of(base), Encoder(base.tokenizer)
     hyper = load_hypernetwork(options.weights, options.device)
-    encoder = Encoder(tokenizer)
     frames = decoded if options.files else drawn
     items = questions(options.clips, options.seed)
     result = {"questions": sum(len(asked) for _, asked in items),
-              "kinds": by_kind(base, hyper, encoder, items, options.seed, frames),
-              "scenes": by_scenes(base, hyper, encoder, max(1, options.clips // 12), options.seed)}
+              "kinds": by_kind(network, hyper, encoder, items, options.seed, frames),
+              "scenes": by_scenes(network, hyper, encoder, max(1, options.clips // 12), options.seed)}
     if options.json:
         print(json.dumps(result, indent=2))
     else:

@@ -1,8 +1,8 @@
 """The embedded model's architecture, its tokenizer and its files.
 
 The base is transformers' `SmolVLMForConditionalGeneration`, so an export is exact. Training runs its parameters through
-`v2l.train.forward`: one packed sequence a clip, where many questions share one run over the video, and an adapter for
-each clip in the batch. Both ways agree (tests/test_tiny_world.py).
+the product's own modules: one packed sequence a clip, where many questions share one run over the video, and an adapter
+for each clip in the batch. Both ways agree (tests/test_tiny_world.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from transformers import GenerationConfig, SmolVLMConfig, SmolVLMForConditionalG
 from v2l.config import HypernetConfig
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import in_words
+from v2l.model.text import TextConfig, TextStack
+from v2l.model.vision import Vision, VisionConfig
+from v2l.model.weights import text_name, vision_name
 from v2l.tiny.questions import corpus
+from v2l.train.network import Network
 
 TILE, SEQ_LEN = 64, 4
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<fake_token_around_image>", "<image>", "<global-img>",
@@ -70,6 +74,18 @@ def hypernet_config(config: SmolVLMConfig) -> HypernetConfig:
         head_dim=32, base="v2l/tiny")
 
 
+def network(model: SmolVLMForConditionalGeneration) -> Network:
+    """The product's modules on the very parameters of transformers': gradients and updates of one are the other's."""
+    config = model.config.to_dict()
+    with torch.device("meta"):
+        text = TextStack(TextConfig.from_json(config))
+        vision = Vision(VisionConfig.from_json(config), text.config.hidden_size)
+    for module, rename in ((vision, vision_name), (text, text_name)):
+        weights = {rename(key): weight for key, weight in model.state_dict(keep_vars=True).items() if rename(key)}
+        module.load_state_dict(weights, assign=True)
+    return Network(vision, text, IMAGE)
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
@@ -98,13 +114,6 @@ def save_base(model: SmolVLMForConditionalGeneration, tokenizer: Tokenizer, fold
         size={"longest_edge": TILE},
         video_sampling={"fps": 1, "max_frames": 12, "video_size": {"longest_edge": TILE}}))
     write("processor_config.json", dict(image_seq_len=SEQ_LEN, processor_class="SmolVLMProcessor"))
-
-
-def load_base(
-    folder: Path, dtype: torch.dtype, device: str = "cpu"
-) -> tuple[SmolVLMForConditionalGeneration, Tokenizer]:
-    model = SmolVLMForConditionalGeneration.from_pretrained(folder, dtype=dtype)
-    return model.to(device).eval(), Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def load_hypernetwork(folder: Path, device: str = "cpu") -> Hypernetwork:

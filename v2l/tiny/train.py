@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.text import TextStack, rotate
 from v2l.tiny.adapt import adapters
 from v2l.tiny.check import film_questions, mean, questions, score
 from v2l.tiny.data import (
@@ -46,7 +47,7 @@ from v2l.tiny.data import (
     segment_labels,
     spread,
 )
-from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, save_base
+from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, network, save_base
 from v2l.tiny.questions import KINDS, ONE_PART, SHORT_KINDS
 from v2l.tiny.world import (
     ACTIONS,
@@ -59,7 +60,6 @@ from v2l.tiny.world import (
     frame_states,
     training_clip,
 )
-from v2l.train.forward import embed, logits, norm, rope, rotate, see, think
 from v2l.train.loop import STATE, Fit, Plan, Told
 from v2l.train.optim import muon
 from v2l.train.run import save_hypernetwork
@@ -110,9 +110,8 @@ class LowPrecision:
         self.pairs = list(zip(master.parameters(), self.copy.parameters(), strict=True))
 
     @torch.no_grad()
-    def refresh(self) -> nn.Module:
+    def refresh(self) -> None:
         torch._foreach_copy_([q for _, q in self.pairs], [p for p, _ in self.pairs])
-        return self.copy
 
     def collect(self) -> None:
         for p, q in self.pairs:
@@ -134,6 +133,7 @@ class Trainer:
             "event": nn.Linear(text, sum(AIDS)), "slot": nn.Linear(self.hyper.config.latent_size, sum(SLOT_LABELS)),
             "scene": nn.Linear(self.hyper.config.latent_size, len(BACKGROUND_NAMES))}).to(device)
         self.low = LowPrecision(nn.ModuleDict({"base": self.base, "aid": self.aids}))
+        self.network, self.aid = network(self.low.copy["base"]), self.low.copy["aid"]
 
     # --- the stages' losses ---
 
@@ -143,8 +143,8 @@ class Trainer:
         for _ in range(192):
             clip, times = training_clip(rng, rng.randint(4, 12))
             clips.append((clip, [rng.uniform(times[0], times[-1])]))
-        fast = self.low.copy
-        patches, tokens = see(fast["base"], drawn(clips, step, DTYPE, self.device))
+        patches = self.network.vision.vision_model(drawn(clips, step, DTYPE, self.device))
+        tokens = self.network.vision.connector(patches)
         state = torch.from_numpy(np.concatenate([frame_states(*sampled) for sampled in clips])).to(self.device)
         labels = torch.from_numpy(frame_labels(clips)).to(self.device)
         # A patch belongs to a thing if its centre is within the thing's radius.
@@ -156,14 +156,14 @@ class Trainer:
             far = torch.hypot(grid[None, None, :] - x, grid[None, :, None] - y)
             there = (thing[:, 0] >= 0) & (thing[:, 0] < len(SHAPES))
             owner[((far < thing[:, 6, None, None]) & there[:, None, None]).flatten(1)] = slot
-        readings = fast["aid"]["patch"](patches).float().split(PATCH_LABELS, -1)
+        readings = self.aid["patch"](patches).float().split(PATCH_LABELS, -1)
         loss = torch.zeros((), device=self.device)
         for trait, reading in enumerate(readings):
             truth = torch.cat([labels[:, [trait, trait + 2]], torch.full_like(labels[:, :1], reading.shape[-1] - 1)], 1)
             loss = loss + F.cross_entropy(reading.flatten(0, 1), truth.gather(1, owner).flatten())
         # Each of a frame's four tokens must tell everything about it.
         word = (state[:, GROUND].long() - len(SHAPES)).clamp(min=-1) % (len(WORDS) + 1)
-        *names, place = fast["aid"]["frame"](norm_free(tokens)).float().split((*FRAME_LABELS, PLACES), -1)
+        *names, place = self.aid["frame"](norm_free(tokens)).float().split((*FRAME_LABELS, PLACES), -1)
         for reading, truth in zip(names, (*labels[:, :4].T, word, labels[:, 5]), strict=True):
             loss = loss + F.cross_entropy(reading.flatten(0, 1), truth[:, None].expand(-1, tokens.shape[1]).flatten())
         for slot in (0, 1):
@@ -191,12 +191,11 @@ class Trainer:
         far = share > 0.2 and rng.random() < 0.2
         places = spread(rng, ids, self.encoder.opens) if far else None
         packed = pack(self.encoder, ids, turns, blind, DTYPE, self.device, places)
-        fast = self.low.copy
-        pixels = drawn(clips, step, DTYPE, self.device, grid)
+        text, pixels = self.network.text, drawn(clips, step, DTYPE, self.device, grid)
         keep: list[Tensor] = []
-        x = embed(fast["base"], packed.ids, see(fast["base"], pixels)[1].flatten(0, 1))
-        hidden = think(fast["base"], x, packed.positions, packed.mask, keep=keep)
-        loss = answer_loss(fast["base"], hidden, packed, CAPTION_WEIGHT)
+        x = self.network.embed(packed.ids, self.network.vision(pixels).flatten(0, 1))
+        hidden = text.hidden(x, packed.positions, packed.mask, keep=keep)
+        loss = answer_loss(text, hidden, packed, CAPTION_WEIGHT)
         # The aid reads each frame's closing token.
         each = 2 if grid == 1 else grid**2 + 2
         closing = (packed.ids == self.encoder.close).nonzero()[each - 1 :: each]
@@ -204,11 +203,11 @@ class Trainer:
         # Where each question should look: at the frames of the event its answer is about.
         event = torch.tensor([[c.event_at(t) for t in times] for c, times in clips], device=self.device)
         right = event[packed.pointers[:, 0]] == packed.pointers[:, 2:]
-        scores = looks(fast["base"], keep[LOOK_LAYER], packed, closing.view(len(clips), n, 2))
+        scores = looks(text, keep[LOOK_LAYER], packed, closing.view(len(clips), n, 2))
         loss = loss - LOOK_WEIGHT * scores.log_softmax(-1).masked_fill(~right[:, None], -1e9).logsumexp(-1).mean()
         for layer in AID_LAYERS:
             state = keep[layer][closing[:, 0], closing[:, 1]]
-            readings = fast["aid"]["event"](norm_free(state)).float().split(AIDS, -1)
+            readings = self.aid["event"](norm_free(state)).float().split(AIDS, -1)
             for index, reading in enumerate(readings):
                 aid = F.cross_entropy(reading, labels[:, index], ignore_index=-1, reduction="sum")
                 loss = loss + AID_WEIGHT * aid / len(labels)
@@ -221,12 +220,13 @@ class Trainer:
         turns = [draw_turns(rng, clip, TURNS + 2 * parts if len(clips) > 2 else 48) for clip in clips]
         prefix = self.encoder.videos([[0.0]], [1.0])[0][:PREFIX]
         packed = pack(self.encoder, [prefix] * len(clips), turns, [False] * len(clips), DTYPE, self.device)
-        base = self.low.copy["base"]
+        text = self.network.text
         far = (lambda ids: spread(rng, ids, self.encoder.opens)) if rng.random() < 0.15 else None
         keep: list[Tensor] = []
-        pairs = adapters(base, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far, keep=keep)
-        hidden = think(base, embed(base, packed.ids), packed.positions, packed.mask, pairs)
-        loss = answer_loss(base, hidden, packed, CAPTION_WEIGHT if share < WHOLE_CAPTIONS else 1.0)
+        layers = adapters(self.network, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far,
+                          keep=keep)
+        hidden = text.hidden(self.network.embed(packed.ids), packed.positions, packed.mask, layers)
+        loss = answer_loss(text, hidden, packed, CAPTION_WEIGHT if share < WHOLE_CAPTIONS else 1.0)
         # The aid: from layer SLOT_LAYER on, a segment's first latents each tell one of its events, one the background.
         latents = norm_free(keep[0][SLOT_LAYER:])
         events, scenes = (torch.from_numpy(x).to(self.device) for x in segment_labels(segments))
@@ -254,13 +254,14 @@ class Trainer:
         if stage == "vision":
             return {}
         hyper, mode = (self.hyper, "adapter") if stage == "hypernet" else (None, "direct")
-        right = score(self.low.refresh()["base"], hyper, self.encoder, questions(clips, seed=1), mode)
+        self.low.refresh()
+        right = score(self.network, hyper, self.encoder, questions(clips, seed=1), mode)
         out = {"short": mean(ok for kind in SHORT_KINDS for ok in right[kind])} | {k: mean(right[k]) for k in KINDS}
         if stage == "hypernet":
             for scenes in (2, 8):
                 films, pieces = film_questions(scenes, clips // (2 * scenes), seed=1)
                 for name, items, how in (("joined", films, f"joined-{scenes}"), ("alone", pieces, "adapter")):
-                    right = score(self.low.copy["base"], hyper, self.encoder, items, how, batch=8)
+                    right = score(self.network, hyper, self.encoder, items, how, batch=8)
                     out[f"{name}-{scenes}"] = mean(ok for kind in ONE_PART for ok in right[kind])
         return out
 
@@ -318,26 +319,26 @@ def norm_free(x: Tensor) -> Tensor:
     return F.rms_norm(x, x.shape[-1:], eps=1e-5)
 
 
-def looks(base: nn.Module, entering: Tensor, packed: Packed, closing: Tensor) -> Tensor:
+def looks(text: TextStack, entering: Tensor, packed: Packed, closing: Tensor) -> Tensor:
     """Attention scores [p, LOOK_HEADS, frames] of the questions' last tokens over their clips' frames in `LOOK_LAYER`.
 
     entering [b, s, width] is what enters that layer, closing [b, frames, 2] where each frame's closing token is.
     """
-    layer, text = base.model.text_model.layers[LOOK_LAYER], base.config.text_config
-    h = norm(entering, layer.input_layernorm.weight, text.rms_norm_eps)
+    layer, head_dim = text.layers[LOOK_LAYER], text.config.head_dim
+    h = layer.input_layernorm(entering)
     rows, places = packed.pointers[:, 0], packed.pointers[:, 1]
-    cut = lambda x: x.unflatten(-1, (-1, text.head_dim))[..., :LOOK_HEADS, :].transpose(-2, -3)
+    cut = lambda x: x.unflatten(-1, (-1, head_dim))[..., :LOOK_HEADS, :].transpose(-2, -3)
     q = cut(layer.self_attn.q_proj(h[rows, places])[:, None])  # [p, heads, 1, d]
     k = cut(layer.self_attn.k_proj(h[closing[..., 0], closing[..., 1]]))  # [b, heads, frames, d]
-    q = rotate(q, rope(text, packed.positions[rows, places][:, None], q.dtype))
-    k = rotate(k, rope(text, packed.positions[closing[..., 0], closing[..., 1]], k.dtype))
-    return (q @ k[rows].transpose(-1, -2))[:, :, 0].float() * text.head_dim**-0.5
+    q = rotate(q, text.rope(packed.positions[rows, places][:, None]))
+    k = rotate(k, text.rope(packed.positions[closing[..., 0], closing[..., 1]]))
+    return (q @ k[rows].transpose(-1, -2))[:, :, 0].float() * head_dim**-0.5
 
 
-def answer_loss(base: nn.Module, hidden: Tensor, packed: Packed, caption: float) -> Tensor:
+def answer_loss(text: TextStack, hidden: Tensor, packed: Packed, caption: float) -> Tensor:
     """Cross-entropy over the labels, those of captions weighed by `caption`."""
     weights = torch.where(packed.caption, caption, 1.0)
-    losses = F.cross_entropy(logits(base, hidden.flatten(0, 1)[packed.target]).float(), packed.labels, reduction="none")
+    losses = F.cross_entropy(text.logits(hidden.flatten(0, 1)[packed.target]).float(), packed.labels, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 

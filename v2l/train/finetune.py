@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,9 +20,9 @@ from torch import Tensor
 from v2l.config import FineTuning
 from v2l.errors import UsageError
 from v2l.manifest import Turn
+from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
-from v2l.model.text import LayerAdapter
-from v2l.train.forward import embed, load_frozen, logits, think
+from v2l.model.text import LayerAdapter, TextStack
 from v2l.train.objective import Rows, cross_entropy, rows, target_ids
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class Tuned:
 
 
 @lru_cache(maxsize=1)
-def _model(folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """The base as it can be trained through; one is kept for the clips that follow."""
-    return load_frozen(folder, device, dtype)
+def _text(folder: Path, device: torch.device, dtype: torch.dtype) -> TextStack:
+    """The base's text stack as it can be trained through; one is kept for the clips that follow."""
+    return Base(folder, device, dtype, packed=False).text
 
 
 def finetune(
@@ -59,7 +59,7 @@ def finetune(
     same adapters on a CPU. Raises UsageError where no turn has a target.
     """
     settings = settings or FineTuning()
-    model = _model(engine.files.folder, engine.device, engine.dtype)
+    text = _text(engine.files.folder, engine.device, engine.dtype)
     started = time.perf_counter()
     pairs = [(turn.prompt, text) for turn in turns for text in turn.targets]
     if not pairs:
@@ -75,14 +75,14 @@ def finetune(
         for _ in range(done, wanted):
             optimizer.zero_grad(set_to_none=True)
             with torch.enable_grad():
-                _loss(model, packed, lora).backward()
+                _loss(text, packed, lora).backward()
             torch.nn.utils.clip_grad_norm_([lora.A, lora.B], settings.clip)
             optimizer.step()
         if engine.device.type == "cuda":
             torch.cuda.synchronize(engine.device)
         spent, done = spent + time.perf_counter() - started, wanted
         with torch.no_grad():
-            loss = float(_loss(model, packed, lora))
+            loss = float(_loss(text, packed, lora))
         yield Tuned(done, spent, loss, lora.bound())
 
 
@@ -100,17 +100,18 @@ class _Lora:
         self.B = torch.zeros(text.num_layers, rank, text.hidden_size, device=engine.device, requires_grad=True)
         self.scale = settings.scale
 
-    def pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """As `think` takes them, the same for every row."""
-        return [(A[None], B[None] * self.scale) for A, B in zip(self.A, self.B, strict=True)]
+    def layers(self) -> list[LayerAdapter]:
+        """The adapters as they are, through which gradients pass."""
+        return [LayerAdapter(a, b, self.scale) for a, b in zip(self.A, self.B, strict=True)]
 
     def bound(self) -> list[LayerAdapter]:
+        """A copy that later steps leave as it is."""
         A, B = self.A.detach().clone(), self.B.detach().clone()
         return [LayerAdapter(a, b, self.scale) for a, b in zip(A, B, strict=True)]
 
 
-def _loss(model: Any, packed: Rows, lora: _Lora) -> Tensor:
+def _loss(text: TextStack, packed: Rows, lora: _Lora) -> Tensor:
     """Mean cross-entropy of a token of the targets."""
-    hidden = think(model, embed(model, packed.ids), adapters=lora.pairs())
-    found = logits(model, hidden.flatten(0, 1)[packed.target]).float()
+    hidden = text.hidden(text.embed_tokens(packed.ids), adapters=lora.layers())
+    found = text.logits(hidden.flatten(0, 1)[packed.target]).float()
     return cross_entropy(found, packed.labels) / len(packed.labels)

@@ -7,7 +7,6 @@ Shapes: n segments of which some make one clip, t tokens, L layers, h hidden siz
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,12 +14,13 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from v2l.model.hypernetwork import Hypernetwork
-from v2l.train.forward import LayerPair, embed, think
+from v2l.model.text import LayerAdapter
+from v2l.train.network import Network
 
 
 @torch.no_grad()
 def context_features(
-    model: Any, ids: Sequence[Sequence[int]], image_tokens: Tensor, positions: Tensor | None = None,
+    network: Network, ids: Sequence[Sequence[int]], image_tokens: Tensor, positions: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Prompts of n segments and the image tokens [.., h] of all, in order -> what enters each decoder layer, features
     [L, n, t, h], and mask [n, t], True where a token counts. `positions` [n, t] count from 0 if not given."""
@@ -30,19 +30,19 @@ def context_features(
     real = torch.arange(tokens.shape[1], device=device) < lengths[:, None]
     keep: list[Tensor] = []
     # The last layer only matters for what enters it. Padding comes last, so no token sees it.
-    layers = model.config.text_config.num_hidden_layers - 1
-    last = think(model, embed(model, tokens, image_tokens), positions, keep=keep, layers=layers)
+    layers = network.text.config.num_layers - 1
+    last = network.text.hidden(network.embed(tokens, image_tokens), positions, keep=keep, layers=layers)
     return torch.stack([*keep, last]), real
 
 
 def adapters(
     hyper: Hypernetwork, features: Tensor, mask: Tensor, parts: Sequence[int], keep: list[Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
-) -> list[LayerPair]:
+) -> list[LayerAdapter]:
     """The adapters of clips, each of so many consecutive segments as `parts` says, joined in rank space with the bias
     once (METHOD section 6).
 
-    features [L, n, t, h], mask [n, t] -> for each layer A [clips, R, d_in] and scale * B [clips, R, d_out] in `dtype`,
+    features [L, n, t, h], mask [n, t] -> for each layer A [clips, R, d_in] and B [clips, R, d_out] in `dtype`,
     R = (most parts + 1) r; a clip of fewer has zeros there, which add nothing. Where the features are bfloat16, the
     perceiver computes in it and the rest in float32 (METHOD section 5). `keep` receives the latents [L, n, r, latent].
     """
@@ -59,7 +59,7 @@ def adapters(
     A, B = (y @ hyper.head.weight).view(layers, n, config.rank, -1).split([config.d_in, config.d_out], -1)
     A = _joined(A * hyper.scaler_A[target][0, :, None], hyper.bias_A[target], parts)
     B = _joined(B * hyper.scaler_B[target][0, :, None], hyper.bias_B[target], parts)
-    return list(zip(A.to(dtype), (B * config.adapter_scale).to(dtype), strict=True))
+    return [LayerAdapter(a, b, config.adapter_scale) for a, b in zip(A.to(dtype), B.to(dtype), strict=True)]
 
 
 def _joined(rows: Tensor, bias: Tensor, parts: Sequence[int]) -> Tensor:

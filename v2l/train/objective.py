@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,10 @@ from v2l.model.base import Base
 from v2l.model.generate import END, Reply
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import question_prompt
-from v2l.model.text import TextStack
+from v2l.model.text import LayerAdapter
 from v2l.train.batches import Example, Watched
-from v2l.train.forward import LayerPair, embed, logits, see, think
 from v2l.train.joined import adapters, context_features, padded
+from v2l.train.network import Network
 
 TILES_AT_ONCE = 64
 """Tiles that go through the vision tower together."""
@@ -77,17 +76,13 @@ class InContext:
 
 
 class Objective:
-    """Examples -> (loss summed over the tokens that count, how many these are).
+    """Examples -> (loss summed over the tokens that count, how many these are)."""
 
-    `base` gives prompts and tokens, `model` is the frozen transformers model of the same folder.
-    """
-
-    def __init__(self, base: Base, model: Any, hyper: Hypernetwork, recipe: Recipe) -> None:
-        self.base, self.model, self.hyper, self.recipe = base, model, hyper, recipe
+    def __init__(self, base: Base, hyper: Hypernetwork, recipe: Recipe) -> None:
+        """`base` must not be packed."""
+        self.base, self.network, self.hyper, self.recipe = base, Network.of(base), hyper, recipe
         self._told: dict[tuple[Item, int], list[int]] = {}
         """What the base answered, where there are no targets."""
-        if recipe.self_distill:
-            base.text = _text_stack(base, model)
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         segments = [segment for example in examples for segment in example.segments]
@@ -113,23 +108,24 @@ class Objective:
         found = []
         for tiles in torch.from_numpy(watched.tiles).split(TILES_AT_ONCE):
             pixels = tiles.to(self.base.device).permute(0, 3, 1, 2).float()
-            found.append(see(self.model, ((pixels / 255 - 0.5) / 0.5).to(self.base.dtype))[1])
+            found.append(self.network.vision(((pixels / 255 - 0.5) / 0.5).to(self.base.dtype)))
         image_tokens = torch.cat(found)
         if image_tokens.shape[1] != self.base.image_seq_len:
             raise ModelError(f"The base in {self.base.folder} gives {image_tokens.shape[1]} image tokens where its "
                              f"processor configuration promises {self.base.image_seq_len}.")
         return image_tokens.flatten(0, 1)
 
-    def pairs(self, segments: Sequence[Watched], seen: Sequence[Tensor], parts: Sequence[int]) -> list[LayerPair]:
+    def pairs(self, segments: Sequence[Watched], seen: Sequence[Tensor], parts: Sequence[int]) -> list[LayerAdapter]:
         """The adapters of clips that have so many segments each."""
         prompts = [self.base.encode(segment.prompt(self.base.image_seq_len)) for segment in segments]
-        return adapters(self.hyper, *context_features(self.model, prompts, torch.cat(list(seen))), parts)
+        return adapters(self.hyper, *context_features(self.network, prompts, torch.cat(list(seen))), parts)
 
-    def logits(self, packed: Rows, pairs: Sequence[LayerPair], clips: Sequence[int]) -> Tensor:
+    def logits(self, packed: Rows, pairs: Sequence[LayerAdapter], clips: Sequence[int]) -> Tensor:
         """Of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""
-        hidden = think(self.model, embed(self.model, packed.ids), adapters=[(A[clips], B[clips]) for A, B in pairs],
-                       checkpointing=self.recipe.checkpointing)
-        return logits(self.model, hidden.flatten(0, 1)[packed.target]).float()
+        hidden = self.network.text.hidden(
+            self.network.embed(packed.ids), adapters=[LayerAdapter(p.A[clips], p.B[clips], p.scale) for p in pairs],
+            checkpointing=self.recipe.checkpointing)
+        return self.network.text.logits(hidden.flatten(0, 1)[packed.target]).float()
 
     # What the base says with the video in its prompt.
 
@@ -165,16 +161,7 @@ class Objective:
         for video in videos:
             count = len(video.prompts)
             packed = rows(video.prompts, answers[first : first + count], self.base.device)
-            hidden = think(self.model, embed(self.model, packed.ids, video.image_tokens.repeat(count, 1)))
-            found.append(logits(self.model, hidden.flatten(0, 1)[packed.target]).float())
+            hidden = self.network.text.hidden(self.network.embed(packed.ids, video.image_tokens.repeat(count, 1)))
+            found.append(self.network.text.logits(hidden.flatten(0, 1)[packed.target]).float())
             first += count
         return torch.cat(found)
-
-
-def _text_stack(base: Base, model: Any) -> TextStack:
-    """The product's text stack on the model's own weights, which it shares: it can generate."""
-    with torch.device("meta"):
-        stack = TextStack(base.text_config)
-    weights = {**model.model.text_model.state_dict(), "lm_head.weight": model.lm_head.weight.detach()}
-    stack.load_state_dict(weights, assign=True)
-    return stack.requires_grad_(False).eval()

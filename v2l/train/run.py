@@ -26,7 +26,6 @@ from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
 from v2l.system.progress import Progress
 from v2l.train.batches import Clips, Watcher
-from v2l.train.forward import load_frozen
 from v2l.train.items import digest, sort_out
 from v2l.train.loop import STATE, Fit, Plan, Told, journal
 from v2l.train.objective import Objective
@@ -89,8 +88,7 @@ class HypernetTask:
     @cached_property
     def objective(self) -> Objective:
         """With the frozen base, which is not loaded before a step needs it."""
-        model = load_frozen(self.base.folder, self.base.device, self.base.dtype)
-        return Objective(self.base, model, self.hyper, self.recipe)
+        return Objective(self.base, self.hyper, self.recipe)
 
     def losses(self, step: int) -> Iterator[tuple[Tensor, float]]:
         for batch in self.clips.batches(step):
@@ -165,7 +163,7 @@ def train(
     where = choose_device(processes.device(device))
     kind = choose_dtype(dtype, where)
     files = find_base(model, offline=offline, progress=progress)
-    base = Base(files.folder, where, kind)
+    base = Base(files.folder, where, kind, packed=False)
     looked = replace(Sampling(resolution=files.resolution), **(sampling or {}))
     hyper, first = _hypernetwork(files, base.text_config, init, sizes or {}, recipe.seed, offline, progress)
     hyper.to(where)
