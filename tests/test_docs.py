@@ -19,7 +19,9 @@ from urllib.parse import unquote
 import pytest
 import typer
 from support.cli import run
+from test_house import FLOORS
 
+from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
 from v2l.cli.app import app
 
 ROOT = Path(__file__).parents[1]
@@ -165,6 +167,21 @@ def test_every_section_that_the_code_cites_is_there() -> None:
     for file in (*ROOT.glob("v2l/**/*.py"), *ROOT.glob("tests/**/*.py"), *ROOT.glob("tests/**/*.md")):
         for cited in re.findall(r"v2l/README\.md[,:]?\s+sections? (\d+)", file.read_text(encoding="utf-8")):
             assert cited in sections, f"{file} cites section {cited}"
+
+
+def test_the_floors_shown_are_those_of_the_house() -> None:
+    rows = re.findall(r"^\| \d+ \| (.*?) \|", text_of("v2l/README.md"), re.M)
+    assert tuple(tuple(re.findall(r"`(\w+)`", row)) for row in rows) == FLOORS
+
+
+def test_the_published_figures_shown_are_those_that_reports_print() -> None:
+    rows = dict(re.findall(r"^\| ([^|]+) \| (\.\d.*) \|$", text_of("v2l/README.md"), re.M))
+    assert rows.keys() == {benchmark.title for benchmark in PUBLIC_BENCHMARKS.values()}
+    columns = [(preset, metric) for metric in ("judge", "token_f1") for preset in ("500m", "2.2b")]
+    for benchmark in PUBLIC_BENCHMARKS.values():
+        printed = [benchmark.published[column] for column in columns]
+        assert re.findall(r"\.\d+", rows[benchmark.title]) == [f"{score:.3f}"[1:] for figures in printed
+                                                               for score in (figures.base, figures.adapter)]
 
 
 # The README.
