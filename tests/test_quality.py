@@ -18,25 +18,23 @@ from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, word
 from v2l.bench.benchmarks import registry
 from v2l.bench.config import ARMS
 from v2l.bench.quality import arms, results, sources
-from v2l.bench.quality.answers import Answered, Given, Record
-from v2l.bench.quality.bench import bench
-from v2l.bench.quality.plan import Asked, Question, Setting, Watch, collect, held_out
-from v2l.bench.quality.results import table
-from v2l.bench.quality.score import Judging, Scored, score
+from v2l.bench.quality.answers import AnswerStore, ClipAnswers, ClipTask, Respondent, SavedAnswer, open_answers
+from v2l.bench.quality.bench import run_quality
+from v2l.bench.quality.plan import EvalClip, EvalSet, EvalSetting, Question, collect, items_of_split
+from v2l.bench.quality.results import comparison_table
+from v2l.bench.quality.run import Answers
+from v2l.bench.quality.score import Judging, Scored, score_answers
 from v2l.bench.quality.words import about_texts
-from v2l.bench.speed.journal import Journal
 from v2l.cli import options
-from v2l.config import Decoding
+from v2l.config import Decoding, Sampling
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, read_manifest, write_manifest
 from v2l.score.judge import Case
 from v2l.video.clip import open_clip
 
-SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=24)
+SETTING = EvalSetting(device="cpu", dtype="float32", max_new_tokens=24)
 WORDS = ("bench", "quality", "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "24")
-
-
 TABLE_1_OF_2_2B = [(0.576, 0.492), (0.326, 0.316), (0.270, 0.287), (0.539, 0.511), (0.437, 0.369), (0.597, 0.610),
                    (0.627, 0.531), (0.493, 0.295), (0.551, 0.475)]
 """In the order of its rows (METHOD section 8)."""
@@ -84,9 +82,9 @@ def test_a_clip_is_watched_once_for_all_that_is_asked_about_it() -> None:
     asked = collect([("first", [Item("a", one, (turn(), turn("Why?"))), Item("b", other, (turn(),)),
                                 Item("c", one, (turn(),), start=1.0)]),
                      ("second", [Item("a", one, (turn(),), benchmark="vdc")])])
-    assert [(w.video, w.start, [q.id for q in w.questions]) for w in asked.watches] == [
+    assert [(w.video, w.start, [q.id for q in w.questions]) for w in asked.clips] == [
         (one, None, ["first/a/1", "first/a/2", "vdc/a/1"]), (other, None, ["first/b/1"]), (one, 1.0, ["first/c/1"])]
-    assert asked.watches[2].name == "one.mp4 0:01–"
+    assert asked.clips[2].name == "one.mp4 0:01–"
 
 
 def test_questions_without_a_reference_are_counted() -> None:
@@ -110,17 +108,18 @@ def test_clips_are_drawn_from_each_benchmark() -> None:
     drawn = collect([("", items)], clips=8, seed=1)
     names = [q.benchmark for q in drawn.questions]
     assert (names.count("long"), names.count("short")) == (8, 4)
-    assert [w.id for w in drawn.watches] == sorted((w.id for w in drawn.watches), key=[
+    assert [w.id for w in drawn.clips] == sorted((w.id for w in drawn.clips), key=[
         q.id for q in collect([("", items)]).questions].index)
     assert drawn == collect([("", items)], clips=8, seed=1) != collect([("", items)], clips=8, seed=2)
 
 
 def test_a_model_is_tested_on_what_it_was_not_trained_on() -> None:
     items = [Item(f"{n}", Path("a.mp4"), (turn(),), split=split) for n, split in enumerate(("train", "val", "test"))]
-    assert [item.split for item in held_out(items, None)] == ["test"]
-    assert [item.split for item in held_out(items[:2], None)] == ["val"]
-    assert [item.split for item in held_out(items[:1], None)] == ["train"]
-    assert [item.split for item in held_out(items, "train")] == ["train"] and held_out(items[:1], "test") == []
+    assert [item.split for item in items_of_split(items, None)] == ["test"]
+    assert [item.split for item in items_of_split(items[:2], None)] == ["val"]
+    assert [item.split for item in items_of_split(items[:1], None)] == ["train"]
+    assert [item.split for item in items_of_split(items, "train")] == ["train"]
+    assert items_of_split(items[:1], "test") == []
 
 
 # -- what is answered ----------------------------------------------------------------------------------------------
@@ -128,8 +127,8 @@ def test_a_model_is_tested_on_what_it_was_not_trained_on() -> None:
 
 def test_every_arm_answers_as_the_engine_does_by_itself(engine: Engine, manifest: Path, journal: Path) -> None:
     asked, found, decoding = collect([("", read_manifest(manifest))]), answers(journal), Decoding(24)
-    assert set(found) == set(ARMS) and len(asked.watches) == CLIPS
-    for watch in asked.watches[:2]:
+    assert set(found) == set(ARMS) and len(asked.clips) == CLIPS
+    for watch in asked.clips[:2]:
         bound = engine.bind(engine.ingest(watch.video))
         seen = engine.see(open_clip(watch.video, engine.sampling()), engine.sampling())
         for question in watch.questions:
@@ -194,11 +193,11 @@ def test_verdicts_are_computed_from_corrected_tests() -> None:
     names = {"same": 0.0, "better": 0.4, "worse": -0.4, "near": -0.03, "noisy": 0.0}
     scored = [entry for name, shift in names.items() for n in range(40)
               for entry in made_up(name, n, shift, noise=0.5 if name == "noisy" else 0.02)]
-    found = table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0)
-    p = {test: holm([getattr(row.found, f"p_{test}") for row in found.rows])
+    found = comparison_table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0)
+    p = {test: holm([getattr(row.paired, f"p_{test}") for row in found.rows])
          for test in ("equivalent", "different", "noninferior", "inferior")}
     for place, row in enumerate(found.rows):
-        up = row.found.difference > 0
+        up = row.paired.difference > 0
         expected = ("equivalent" if p["equivalent"][place] <= 0.025 else
                     "better" if p["different"][place] <= 0.05 and up else
                     "non-inferior" if p["noninferior"][place] <= 0.025 else
@@ -212,25 +211,26 @@ def test_verdicts_are_computed_from_corrected_tests() -> None:
 def made_up(benchmark: str, number: int, shift: float, noise: float) -> list[Any]:
     question = Question(f"{benchmark}/{number}/1", benchmark, "", "What?", ("this",))
     wobble = noise * (-1) ** number
-    given = Given(question.id, "What?", "", 1, 0, 1, 0.1)
+    given = SavedAnswer(question.id, "What?", "", 1, 0, 1, 0.1)
     return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, value)
             for arm, value in (("direct", 0.5), ("adapter", 0.5 + shift + wobble))]
 
 
 def test_clips_of_one_video_are_resampled_together() -> None:
-    watches = tuple(Watch(Path("one.mp4"), float(n), n + 1.0, (Question(f"own/{n}/1", "own", "", "What?", ("this",)),))
-                    for n in range(8))
-    units = [Answered(watch.id, arm, {}, 1, 0.1, (Given(watch.id, "What?", "this", 1, 0, 1, 0.1),))
-             for watch in watches for arm in ("adapter", "direct")]
-    scored = score(Asked(watches), units, None, Record(Journal(None), SETTING))
-    row, = table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0).rows
-    assert (row.found.pairs, row.found.clips, row.verdict) == (8, 1, "inconclusive")
+    questions = [Question(f"own/{n}/1", "own", "", "What?", ("this",)) for n in range(8)]
+    clips = tuple(EvalClip(Path("one.mp4"), float(n), n + 1.0, (question,)) for n, question in enumerate(questions))
+    said = Answers(tuple(ClipAnswers(clip.id, arm, 1, 0.1, (SavedAnswer(clip.id, "What?", "this", 1, 0, 1, 0.1),))
+                         for clip in clips for arm in ("adapter", "direct")))
+    scored = score_answers(EvalSet(clips), said, None, AnswerStore(open_answers(None), SETTING))
+    row, = comparison_table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0).rows
+    assert (row.paired.pairs, row.paired.clips, row.verdict) == (8, 1, "inconclusive")
 
 
 def test_published_figures_stand_beside_released_presets_alone() -> None:
     scored = [entry for name in ("next-qa", "vdc", "own") for n in range(6) for entry in made_up(name, n, 0.0, 0.1)]
     by = lambda question: question.benchmark
-    rows = {model: table(scored, "token_f1", 0.05, by, 0, model).rows for model in ("500m", "2.2b", "tiny", "")}
+    rows = {model: comparison_table(scored, "token_f1", 0.05, by, 0, model).rows
+            for model in ("500m", "2.2b", "tiny", "")}
     assert [row.title for row in rows["500m"]] == ["VDC", "NExT-QA", "own"]
     figures = [row.published and (row.published.base, row.published.adapter) for row in rows["500m"]]
     assert figures == [(0.315, 0.288), (0.129, 0.068), None]  # METHOD section 8
@@ -244,7 +244,7 @@ def test_another_benchmark_moves_no_published_figure(monkeypatch: pytest.MonkeyP
     shifted = {"tenth": tenth, **registry.PUBLIC_BENCHMARKS}
     monkeypatch.setattr(results, "PUBLIC_BENCHMARKS", shifted)
     scored = [entry for name in shifted for n in range(3) for entry in made_up(name, n, 0.0, 0.1)]
-    rows = table(scored, "judge", 0.15, lambda question: question.benchmark, 0, "2.2b").rows
+    rows = comparison_table(scored, "judge", 0.15, lambda question: question.benchmark, 0, "2.2b").rows
     assert [row.title for row in rows][:2] == ["Tenth", "ActivityNet Captions"]
     assert [row.published and (row.published.base, row.published.adapter) for row in rows] == [None, *TABLE_1_OF_2_2B]
 
@@ -276,21 +276,22 @@ def test_a_judge_is_asked_once_and_what_it_cannot_tell_is_counted(kept: Path, ma
         return [None if case.answer == asked_answer else 0.25 for case in cases]
 
     asked_answer = next(iter(answers(kept)["adapter"].values()))
-    first, second = (bench(session(SETTING, kept), asked, judging=Judging("a judge", "judge 1", grade)).quality
+    first, second = (run_quality(session(SETTING, kept), asked, judging=Judging("a judge", "judge 1", grade)).quality
                      for _ in range(2))
     assert len(heard) == len(set(heard)) > CLIPS and second.to_json() == first.to_json()
     rows = first.tables["judge"].rows
     assert sum(row.left_out for row in rows) > 0
-    assert sum(row.left_out + row.found.pairs for row in rows) == len(asked.questions)
-    assert all(row.found.mean_a == row.found.mean_b == 0.25 for row in rows)
+    assert sum(row.left_out + row.paired.pairs for row in rows) == len(asked.questions)
+    assert all(row.paired.mean_a == row.paired.mean_b == 0.25 for row in rows)
     assert first.ungraded == sum(text == asked_answer for arm in answers(kept).values() for text in arm.values())
-    mute = bench(session(SETTING, kept), asked, judging=Judging("mute", "", lambda cases: [None] * len(cases))).quality
+    nothing = Judging("mute", "", lambda cases: [None] * len(cases))
+    mute = run_quality(session(SETTING, kept), asked, judging=nothing).quality
     every = len(ARMS) * len(asked.questions)
     assert not mute.tables["judge"].rows and mute.ungraded == every
     assert any(f"no grade about {every} of {every} answers" in line for line in about_texts(mute))
-    assert list(bench(session(SETTING, kept), asked).quality.tables) == ["token_f1"]
+    assert list(run_quality(session(SETTING, kept), asked).quality.tables) == ["token_f1"]
     count = len(heard)
-    bench(session(SETTING, kept), asked, judging=Judging("a judge", "judge 2", grade))
+    run_quality(session(SETTING, kept), asked, judging=Judging("a judge", "judge 2", grade))
     assert len(heard) == 2 * count  # another judge knows nothing of it
 
 
@@ -306,7 +307,7 @@ def test_a_suite_brings_its_clips_and_its_judge(kept: Path, manifest: Path, engi
         return folder / "manifest.jsonl"
 
     half = lambda cases: [0.5 for _ in cases]
-    monkeypatch.setattr(sources, "write_suite", write)
+    monkeypatch.setattr(sources, "write_suite_clips", write)
     monkeypatch.setattr(sources, "suite_judge", lambda name: Judging(f"{name}'s facts", "", half))
     monkeypatch.setattr(options, "load_engine", lambda *_: engine)
     document, = documents(run(*WORDS, "--suite", "tiny", "--clips", 2, "--seed", 7, "--resume", kept, "--json"))
@@ -338,21 +339,58 @@ def test_a_stopped_run_goes_on_where_it_was(engine: Engine, manifest: Path, jour
     asked, path = collect([("", read_manifest(manifest))]), tmp_path / "stopped.jsonl"
     done = 0
 
-    def told(what: str, count: int, of: int | None) -> None:
+    def progress(what: str, count: int, of: int | None) -> None:
         nonlocal done
         done = count
         if count == 7:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        session(SETTING, path, engine, told=told).answer(asked)
+        session(SETTING, path, engine, progress=progress).answer(asked)
     whole = path.read_bytes()
     path.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 40])  # and its last line was not finished
     again = session(SETTING, path, engine)
     found = again.answer(asked)
     assert done == 7 and 0 < again.earlier < len(ARMS) * len(asked.questions)
-    assert len(found.units) == len(ARMS) * CLIPS and answers(path) == answers(journal)
+    assert len(found.by_clip) == len(ARMS) * CLIPS and answers(path) == answers(journal)
     assert session(SETTING, path).answer(asked) == found
+
+
+def test_answers_of_two_runs_in_one_file_are_told_apart(tmp_path: Path) -> None:
+    """They take turns, as runs of v2l 0.4 that wrote to one file at once did."""
+    clip = EvalClip(Path("a.mp4"), None, None, (Question("own/a/1", "own", "", "What?", ("this",)),))
+    other = replace(SETTING, max_new_tokens=2)
+    model = Respondent("tiny", "f", "h", "s", "float32", "cpu", {"frames": 8}, 64, 10)
+    stores = []
+    for setting in (SETTING, other):
+        with open_answers(tmp_path / "j.jsonl") as file:
+            stores.append(AnswerStore(file, setting))
+        stores[-1].answered_by(model)
+    for arm in ("direct", "none"):
+        for store, text in zip(stores, ("long", "short"), strict=True):
+            saved = SavedAnswer("own/a/1", "What?", text, 1, 0, 1, 0.1)
+            store.add(ClipTask(clip, Sampling(), (arm,)), ClipAnswers(clip.id, arm, 1, 0.1, (saved,)))
+    for setting, text in ((SETTING, "long"), (other, "short")):
+        with open_answers(tmp_path / "j.jsonl") as file:
+            store = AnswerStore(file, setting)
+        for arm in ("direct", "none"):
+            found = store.find(ClipTask(clip, Sampling(), (arm,)), arm)
+            assert isinstance(found, ClipAnswers) and found.answers[0].text == text
+
+
+def test_answers_of_older_versions_are_those_of_the_run_named_before_them(kept: Path, manifest: Path) -> None:
+    lines = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert all(line["run"] == lines[0]["run"] for line in lines)
+    kept.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "run"}) + "\n" for line in lines))
+    again = session(SETTING, kept)
+    assert again.answer(collect([("", read_manifest(manifest))])).by_clip and again.earlier
+
+
+def test_one_run_at_a_time_writes_to_a_file(kept: Path, manifest: Path) -> None:
+    before = kept.read_bytes()
+    with open_answers(kept):
+        assert "Another run is writing" in refused(*WORDS, manifest, "--resume", kept, status=2)
+    assert kept.read_bytes() == before
 
 
 @pytest.mark.parametrize("change", [{"max_new_tokens": 3}, {"frames": 4}, {"resolution": 48}, {"budget_tokens": 60},
@@ -362,7 +400,7 @@ def test_answers_under_another_setting_are_others(change: dict[str, Any], engine
     one = collect([("", read_manifest(manifest))], clips=1)
     again = session(replace(SETTING, **change), kept, engine)
     again.answer(one)
-    assert again.earlier == 0 and session(SETTING, kept).answer(one).units
+    assert again.earlier == 0 and session(SETTING, kept).answer(one).by_clip
 
 
 def test_a_question_or_a_file_that_changed_is_asked_anew(engine: Engine, manifest: Path, kept: Path,
@@ -387,8 +425,8 @@ def test_another_model_of_that_name_is_noticed(engine: Engine, manifest: Path, k
     old.answer(asked)
     with pytest.raises(UsageError, match="those of another model"):
         _ = old.engine
-    assert session(SETTING, kept).answer(asked).units  # it does not even know
-    more = collect([("", [*read_manifest(manifest), Item("new", asked.watches[0].video, (turn(),))])])
+    assert session(SETTING, kept).answer(asked).by_clip  # it does not even know
+    more = collect([("", [*read_manifest(manifest), Item("new", asked.clips[0].video, (turn(),))])])
     fresh = session(SETTING, kept, engine)
     fresh.answer(more)
     assert fresh.earlier == 0

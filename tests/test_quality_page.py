@@ -14,11 +14,11 @@ from PIL import Image
 from support.cli import run
 from support.quality import draw, session
 
-from v2l.bench.quality.bench import Bench, Sweeping, Tuning, bench
+from v2l.bench.quality.bench import QualityRun, SweepOptions, TuningOptions, run_quality
 from v2l.bench.quality.page import quality_page
-from v2l.bench.quality.plan import Asked, Setting, collect
+from v2l.bench.quality.plan import EvalSet, EvalSetting, collect
 from v2l.bench.quality.score import Judging
-from v2l.bench.quality.table import bench_text
+from v2l.bench.quality.table import quality_text
 from v2l.engine import Engine
 from v2l.errors import ModelError
 from v2l.manifest import read_manifest
@@ -27,7 +27,7 @@ from v2l.report.forest import Interval, forest_plot
 from v2l.video.clip import open_clip
 from v2l.wording import duration_text
 
-SETTING = Setting(device="cpu", dtype="float32", max_new_tokens=16)
+SETTING = EvalSetting(device="cpu", dtype="float32", max_new_tokens=16)
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "a <b>bold</b> & \"quoted\" claim, it's \x00 odd"
 HALF = Judging("a <judge>", "", lambda cases: [0.5 if "star" in case.answer else 1.0 for case in cases])
@@ -39,12 +39,12 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="module")
-def asked(tmp_path_factory: pytest.TempPathFactory) -> Asked:
+def asked(tmp_path_factory: pytest.TempPathFactory) -> EvalSet:
     """Two of the clips; one question and a reference are meant to break a page."""
     whole = collect([("", read_manifest(draw(tmp_path_factory.mktemp("clips"))))])
-    first, second = whole.watches[:2]
+    first, second = whole.clips[:2]
     odd = replace(first.questions[0], prompt=HOSTILE, references=(HOSTILE,))
-    return replace(whole, watches=(replace(first, questions=(odd, *first.questions[1:])), second))
+    return replace(whole, clips=(replace(first, questions=(odd, *first.questions[1:])), second))
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +53,16 @@ def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def found(engine: Engine, asked: Asked, journal: Path) -> Bench:
-    sweeping = Sweeping((2, 5, 500), (32, 64), clips=2, budget_s=600)
-    return bench(session(SETTING, journal, engine), asked, judging=HALF, sweeping=sweeping, tuning=Tuning((1, 2), 1))
+def found(engine: Engine, asked: EvalSet, journal: Path) -> QualityRun:
+    sweeping = SweepOptions((2, 5, 500), (32, 64), clips=2, budget_s=600)
+    return run_quality(session(SETTING, journal, engine), asked, judging=HALF, sweeping=sweeping,
+                       tuning=TuningOptions((1, 2), 1))
 
 
 # -- the sweep -----------------------------------------------------------------------------------------------------
 
 
-def test_every_cell_is_about_that_many_frames(found: Bench, asked: Asked, engine: Engine) -> None:
+def test_every_cell_is_about_that_many_frames(found: QualityRun, asked: EvalSet, engine: Engine) -> None:
     assert found.sweep and found.sweep.clips == 2
     assert (found.sweep.frames, found.sweep.resolutions) == ([2, 5, 500], [32, 64])
     for cell in found.sweep.cells:
@@ -73,7 +74,7 @@ def test_every_cell_is_about_that_many_frames(found: Bench, asked: Asked, engine
         assert cell.adapter.questions == len(asked.questions)
         assert {metric for metric, _ in cell.differences} == {"judge", "token_f1", "exact"}
     # What the cell's prompt holds, counted by hand: as many frames, from the first picture to the last.
-    watch = asked.watches[0]
+    watch = asked.clips[0]
     pictures = open_clip(watch.video, engine.sampling()).info.frames
     for frames in (2, 5):
         sampling = engine.sampling(frames=frames, fps=frames / (pictures / 10), skip=0.0)
@@ -81,16 +82,19 @@ def test_every_cell_is_about_that_many_frames(found: Bench, asked: Asked, engine
         assert (len(indices), indices[0], indices[-1]) == (frames, 0, pictures - 1)
 
 
-def test_a_sweep_goes_on_and_leaves_nothing_out(found: Bench, asked: Asked, journal: Path, engine: Engine) -> None:
-    again = bench(session(SETTING, journal), asked, judging=HALF, sweeping=Sweeping((2, 5, 500), (32, 64), 2, 600))
+def test_a_sweep_goes_on_and_leaves_nothing_out(found: QualityRun, asked: EvalSet, journal: Path,
+                                                engine: Engine) -> None:
+    same = SweepOptions((2, 5, 500), (32, 64), 2, 600)
+    again = run_quality(session(SETTING, journal), asked, judging=HALF, sweeping=same)
     assert again.sweep and found.sweep and again.sweep.cells == found.sweep.cells
-    short = bench(session(SETTING, journal, engine), asked, sweeping=Sweeping((2, 3, 4, 6), (64,), 2, 0.0)).sweep
+    hurried = SweepOptions((2, 3, 4, 6), (64,), 2, 0.0)
+    short = run_quality(session(SETTING, journal, engine), asked, sweeping=hurried).sweep
     assert short
     by_frames = {cell.frames: cell for cell in short.cells}
     assert by_frames[2].status == "measured"  # it was known
     assert by_frames[3].status == "measured"  # of the first there is no telling how long it takes
     assert {by_frames[n].status for n in (4, 6)} == {"not run"} and 0 < by_frames[4].about_s < by_frames[6].about_s
-    text = bench_text(replace(found, sweep=short))
+    text = quality_text(replace(found, sweep=short))
     assert "4 frames at 64 px: not run (about" in text and "6 frames at 64 px: not run (about" in text
     assert f"about {duration_text(by_frames[6].about_s)}" in quality_page(replace(found, sweep=short))
 
@@ -98,7 +102,7 @@ def test_a_sweep_goes_on_and_leaves_nothing_out(found: Bench, asked: Asked, jour
 @pytest.mark.parametrize(("error", "status", "others"), [
     (MemoryError("no room"), "did not fit", "did not fit"), (ModelError("not finite"), "failed", "failed"),
 ])
-def test_a_cell_that_fails_ends_no_other(error: Exception, status: str, others: str, asked: Asked, engine: Engine,
+def test_a_cell_that_fails_ends_no_other(error: Exception, status: str, others: str, asked: EvalSet, engine: Engine,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     run = session(SETTING, None, engine)
     answers = run.answer(asked)
@@ -109,8 +113,8 @@ def test_a_cell_that_fails_ends_no_other(error: Exception, status: str, others: 
         raise error
 
     monkeypatch.setattr(run, "answer", lambda _: answers)
-    monkeypatch.setattr(run, "perform", fail)
-    sweep = bench(run, asked, sweeping=Sweeping((2, 3), (64,), 1, 600)).sweep
+    monkeypatch.setattr(run, "complete", fail)
+    sweep = run_quality(run, asked, sweeping=SweepOptions((2, 3), (64,), 1, 600)).sweep
     assert sweep and [cell.status for cell in sweep.cells] == [status, others]
     assert tried == ([2] if status == "did not fit" else [2, 3])  # what is larger is not tried
 
@@ -118,29 +122,29 @@ def test_a_cell_that_fails_ends_no_other(error: Exception, status: str, others: 
 # -- fine-tuning ---------------------------------------------------------------------------------------------------
 
 
-def test_a_fine_tuned_adapter_is_asked_what_it_was_taught_and_what_not(found: Bench, asked: Asked,
+def test_a_fine_tuned_adapter_is_asked_what_it_was_taught_and_what_not(found: QualityRun, asked: EvalSet,
                                                                        journal: Path) -> None:
     tuned = found.tuned
-    assert tuned and (tuned.clips, tuned.taught + tuned.others) == (1, len(asked.watches[1].questions))
+    assert tuned and (tuned.clips, tuned.taught + tuned.others) == (1, len(asked.clips[1].questions))
     assert 0 <= tuned.taught - tuned.others <= 1
     assert [(arm.name, arm.steps) for arm in tuned.arms] == [
         ("adapter", None), ("direct", None), ("fine-tuned", 1), ("fine-tuned", 2)]
     assert tuned.arms[2].seconds < tuned.arms[3].seconds
-    assert bench(session(SETTING, journal), asked, judging=HALF, tuning=Tuning((2, 1), 1)).tuned == tuned
+    assert run_quality(session(SETTING, journal), asked, judging=HALF, tuning=TuningOptions((2, 1), 1)).tuned == tuned
 
 
 # -- text ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [40, 72, 100, None])
-def test_text_fits_the_terminal_and_tells_the_same(found: Bench, width: int | None) -> None:
-    text = bench_text(found, width)
+def test_text_fits_the_terminal_and_tells_the_same(found: QualityRun, width: int | None) -> None:
+    text = quality_text(found, width)
     if width:
         assert max(map(len, text.splitlines())) <= width
     flat = " ".join(text.split())
     for table in (*found.quality.tables.values(), found.quality.kinds):
         for row in table.rows:
-            assert row.title in flat and row.verdict in flat and f"{row.found.mean_b:.3f}" in flat
+            assert row.title in flat and row.verdict in flat and f"{row.paired.mean_b:.3f}" in flat
     assert "Table 1, captions: judge's score" in flat and "Table 4, questions: token F1" in flat
     assert "fine-tuned, 1 step" in flat
     assert "500 frames at 64 px: too short" in flat
@@ -149,7 +153,7 @@ def test_text_fits_the_terminal_and_tells_the_same(found: Bench, width: int | No
 # -- the page ------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_is_whole_and_harmless(found: Bench, asked: Asked, tmp_path: Path) -> None:
+def test_the_page_is_whole_and_harmless(found: QualityRun, asked: EvalSet, tmp_path: Path) -> None:
     text = quality_page(found)
     root = ElementTree.fromstring(text.replace("<!DOCTYPE html>", "").replace(f'{SVG[1:-1]}"', '"'))
     everything = " ".join("".join(root.itertext()).split())
@@ -161,7 +165,7 @@ def test_the_page_is_whole_and_harmless(found: Bench, asked: Asked, tmp_path: Pa
     for table in (*found.quality.tables.values(), found.quality.kinds):
         assert all(row.title in everything and row.verdict in everything for row in table.rows)
     images = list(root.iter("img"))
-    assert len(images) == 4 * len(asked.watches) and all(image.get("alt") for image in images)
+    assert len(images) == 4 * len(asked.clips) and all(image.get("alt") for image in images)
     for image in images:
         kind, data = image.attrib["src"].split(",")
         with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
@@ -172,10 +176,10 @@ def test_the_page_is_whole_and_harmless(found: Bench, asked: Asked, tmp_path: Pa
     assert len(marks) == len(scored)  # right or wrong is told without colour, of every answer
 
 
-def test_a_page_says_which_videos_are_gone(found: Bench, asked: Asked) -> None:
-    gone = replace(asked, watches=tuple(replace(w, video=Path("/gone") / w.video.name) for w in asked.watches))
+def test_a_page_says_which_videos_are_gone(found: QualityRun, asked: EvalSet) -> None:
+    gone = replace(asked, clips=tuple(replace(w, video=Path("/gone") / w.video.name) for w in asked.clips))
     text = quality_page(replace(found, quality=replace(found.quality, asked=gone)))
-    assert text.count("No frames: ") == len(asked.watches) and "<img" not in text
+    assert text.count("No frames: ") == len(asked.clips) and "<img" not in text
 
 
 def test_a_forest_shows_where_an_interval_lies_to_the_margin() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from reliability import mutations
 from v2l.bench.benchmarks.load import load_benchmark
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
-from v2l.bench.quality.answers import Record
+from v2l.bench.quality.answers import AnswerStore, open_answers
 from v2l.bench.speed.journal import Journal
 from v2l.manifest import TURN_KEYS, read_manifest, write_manifest
 
@@ -149,14 +149,15 @@ class Journals:
     def read(self) -> None:
         journal = Journal(self.file)
         journal.known(self.identity)
-        Record(journal, _Asked())  # type: ignore[arg-type]
+        with open_answers(self.file) as answers:
+            AnswerStore(answers, _Setting())  # type: ignore[arg-type]
         assert all(isinstance(document["kind"], str) for document in journal.documents)
 
 
-class _Asked:
-    """A setting, as far as a record looks at it."""
+class _Setting:
+    """A setting, as far as a store of answers looks at it."""
 
-    def asked(self) -> dict[str, Any]:
+    def key(self) -> dict[str, Any]:
         return {"a": 1}
 
 

@@ -9,10 +9,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from v2l.bench.quality.answers import Record
-from v2l.bench.quality.plan import Setting
+from v2l.bench.quality.answers import AnswerStore, open_answers
+from v2l.bench.quality.plan import EvalSetting
 from v2l.bench.quality.run import Session
-from v2l.bench.speed.journal import Journal
 from v2l.engine import Engine
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.tiny.clips import write_video
@@ -37,13 +36,15 @@ def draw(folder: Path) -> Path:
     return folder / "clips.jsonl"
 
 
-def session(setting: Setting, journal: Path | None = None, engine: Engine | None = None, **options: Any) -> Session:
+def session(setting: EvalSetting, journal: Path | None = None, engine: Engine | None = None, **options: Any) -> Session:
     """One whose model is `engine`; without one, that a model is asked for fails the test."""
     def load() -> Engine:
         assert engine is not None, "no model should be needed"
         return engine
 
-    return Session(setting, Record(Journal(journal), setting), load, **options)
+    file = open_answers(journal)
+    file.close()  # so that a test's next session is the next run
+    return Session(setting, AnswerStore(file, setting), load, **options)
 
 
 def answers(journal: Path) -> dict[str, dict[str, str]]:

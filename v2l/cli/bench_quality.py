@@ -19,7 +19,7 @@ from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError, VideoError
 
 if TYPE_CHECKING:
-    from v2l.bench.quality.bench import Bench
+    from v2l.bench.quality.bench import QualityRun
     from v2l.bench.quality.score import Judging
 
 
@@ -44,40 +44,51 @@ def _suite(value: str | None) -> str | None:
 
 def measure_quality(
     manifests: Annotated[list[Path] | None, argument("[MANIFEST]...")] = None,
-    benchmark: Annotated[list[str] | None, option("NAME=FOLDER", "A public benchmark, from your copy of it.")] = None,
-    suite: Annotated[str | None, option("NAME", "The embedded clips and questions: tiny.", callback=_suite)] = None,
-    split: Annotated[str | None, option("NAME", "Lines to ask.", "test, else val, else all")] = None,
-    clips: Annotated[int | None, option("N", "Take no more clips of each benchmark.", "all",
-                                        callback=options.positive)] = None,
-    arms: Annotated[Any, option("ARM,...", "Who answers.", ",".join(ARMS), parser=_arms)] = None,
-    budget_tokens: Annotated[int | None, option("N", "Longest prompt of the arm budget.", "a third",
-                                                callback=options.positive)] = None,
-    judge: Annotated[str | None, option("NAME", "A text model that judges: a folder or a Hub id.", "none; the "
-                                        "suite's own")] = None,
-    margin: Annotated[float, option("X", "By how much a judge's score may differ.", f"{Comparing.margin}",
-                                    callback=_share)] = Comparing.margin,
-    f1_margin: Annotated[float, option("X", "The same of token F1.", f"{Comparing.f1_margin}", callback=_share)]
-    = Comparing.f1_margin,
-    seed: Annotated[int, option("N", "Of the bootstrap and of which clips are taken.", f"{Comparing.seed}",
+    benchmark: Annotated[list[str] | None, option(
+        "NAME=FOLDER", "Ask a public benchmark's questions, from your copy of it; repeatable.")] = None,
+    suite: Annotated[str | None, option(
+        "NAME", f"Ask about clips that are drawn for it: {', '.join(SUITES)}.", callback=_suite)] = None,
+    split: Annotated[str | None, option("NAME", "Ask only lines of this split.", "test, else val, else all")] = None,
+    clips: Annotated[int | None, option(
+        "N", "Take about N clips of each benchmark, with all their questions.",
+        f"all; {Comparing.suite_clips} of a suite", callback=options.positive)] = None,
+    arms: Annotated[Any, option("ARM,...", "Ways of answering to compare (see above).", ",".join(ARMS),
+                                parser=_arms)] = None,
+    budget_tokens: Annotated[int | None, option(
+        "N", "Longest prompt of the arm budget, in tokens.",
+        f"{Comparing.budget_share:.0%} of the prompt with the whole video", callback=options.positive)] = None,
+    judge: Annotated[str | None, option(
+        "NAME", "Text model that also grades each answer: a folder or a Hub id.",
+        "none; a suite has its own rules")] = None,
+    margin: Annotated[float, option(
+        "X", "Differences of grades up to X count as none.", f"{Comparing.margin}", callback=_share)]
+    = Comparing.margin,
+    f1_margin: Annotated[float, option(
+        "X", "Differences of token F1 and of exact matches up to X count as none.", f"{Comparing.f1_margin}",
+        callback=_share)] = Comparing.f1_margin,
+    seed: Annotated[int, option("N", "Seed of the resampling and of which clips are taken.", f"{Comparing.seed}",
                                 callback=options.not_negative)] = Comparing.seed,
     max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", f"{Decoding.max_new_tokens}",
                                           callback=options.positive)] = Decoding.max_new_tokens,
-    sweep: Annotated[bool, typer.Option("--sweep", help="Also with more and fewer frames, and other resolutions.")]
-    = False,
-    sweep_frames: Annotated[Any, option("N,N,...", "Frames of the sweep.", ",".join(map(str, SWEEP_FRAMES)),
-                                        parser=options.numbers)] = None,
-    sweep_resolutions: Annotated[Any, option("PIXELS,...", "Its resolutions.", ",".join(map(str, RESOLUTIONS)),
-                                             parser=options.numbers)] = None,
-    sweep_clips: Annotated[int, option("N", "Its clips.", f"{Comparing.sweep_clips}", callback=options.positive)]
-    = Comparing.sweep_clips,
-    budget: Annotated[float, option("MINUTES", "Start no part of it that would end later.",
+    sweep: Annotated[bool, typer.Option(
+        "--sweep", help="Compare adapter and direct at other numbers of frames and resolutions too.")] = False,
+    sweep_frames: Annotated[Any, option("N,N,...", "Numbers of frames in the sweep.",
+                                        ",".join(map(str, SWEEP_FRAMES)), parser=options.numbers)] = None,
+    sweep_resolutions: Annotated[Any, option(
+        "PIXELS,...", "Longest edges of a frame in the sweep.", f"{','.join(map(str, RESOLUTIONS))}; smaller for tiny",
+        parser=options.numbers)] = None,
+    sweep_clips: Annotated[int, option("N", "Clips in the sweep.", f"{Comparing.sweep_clips}",
+                                       callback=options.positive)] = Comparing.sweep_clips,
+    budget: Annotated[float, option("MINUTES", "Start no part of the sweep that would end later than this.",
                                     f"{SWEEP_MINUTES:g}", callback=options.positive)] = SWEEP_MINUTES,
-    finetune: Annotated[Any, option("STEPS,...", "Also adapters fine-tuned on one clip, after so many steps.",
-                                    parser=options.numbers)] = None,
-    finetune_clips: Annotated[int, option("N", "Clips that get one.", f"{Comparing.tuned_clips}",
-                                          callback=options.positive)] = Comparing.tuned_clips,
-    report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
-    resume: Annotated[Path | None, option("FILE", "Go on from the answers it holds; keep those that come.")] = None,
+    finetune: Annotated[Any, option(
+        "STEPS,...", "Also fine-tune an adapter on the references of one clip, and ask it after so many steps.",
+        parser=options.numbers)] = None,
+    finetune_clips: Annotated[int, option("N", "Clips to fine-tune an adapter on, one each.",
+                                          f"{Comparing.tuned_clips}", callback=options.positive)]
+    = Comparing.tuned_clips,
+    report: Annotated[Path | None, option("FILE", "Write a page with plots, as HTML.")] = None,
+    resume: Annotated[Path | None, option("FILE", "Keep the answers in it, and ask none again that it holds.")] = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -85,10 +96,12 @@ def measure_quality(
 ) -> None:
     """Compare the answers of adapters with those of the video in the prompt.
 
-    Asks the questions of manifests, of public benchmarks or of the embedded suite: from the adapter, directly with the
-    video in the prompt, with fewer frames of it in a prompt of --budget-tokens, and with no video. Scores the answers
-    against the references and tells with what certainty the adapter is as good: the columns of the paper's Tables 1 and
-    4. With --resume, answers are kept, and scored again without asking.
+    Asks the questions of manifests, of public benchmarks or of the embedded suite in four ways, the "arms": adapter,
+    from the video's adapter; direct, with the video in the prompt; budget, with so few frames of it that the prompt
+    keeps within --budget-tokens; none, without the video. Every answer is scored against the references: exact match,
+    token F1 (words in common), ROUGE-L, the grade of a judge where there is one, and whether it is degenerate (a loop,
+    or nothing). Tells with what certainty the adapter is as good as direct: the columns of the paper's Tables 1 and 4.
+    With --resume, answers are kept, and scored again without asking.
 
     \b
       v2l bench quality --suite tiny
@@ -102,54 +115,52 @@ def measure_quality(
         check_writable(report)
     console, failures = Console(quiet), Failures()
 
-    from v2l.bench.quality.plan import Setting, collect
+    from v2l.bench.quality.answers import AnswerStore, open_answers
+    from v2l.bench.quality.bench import SweepOptions, TuningOptions, run_quality
+    from v2l.bench.quality.plan import EvalSetting, collect
+    from v2l.bench.quality.results import Margins
+    from v2l.bench.quality.run import Session
     from v2l.bench.quality.sources import Sources, suite_judge
-    from v2l.bench.speed.journal import Journal
+    from v2l.manifest import read_manifest
 
-    journal, sources = Journal(resume), Sources()
-    for path in manifests or ():
-        sources.add_manifest(path, split)
-    for name, folder in named:
-        sources.add_benchmark(name, folder, split, clips, seed)
-    sweeps = bool(sweep or sweep_frames or sweep_resolutions)
-    long_clips = sweep_clips if sweeps and not (manifests or benchmark) else 0
-    with _suite_clips(console, suite, clips or Comparing.suite_clips, long_clips, seed) as (manifest, long, about):
+    only_suite, sweeps = not (manifests or benchmark), bool(sweep or sweep_frames or sweep_resolutions)
+    with (open_answers(resume) as file,
+          _suite_clips(console, suite, clips or Comparing.suite_clips, sweep_clips if sweeps and only_suite else 0,
+                       seed) as (manifest, long, about)):
+        sources = Sources()
+        for path in manifests or ():
+            sources.add_manifest(path, split)
+        for name, folder in named:
+            sources.add_benchmark(name, folder, split, clips, seed)
         if manifest:
             sources.add_manifest(manifest, None)
         asked = collect(sources.items, clips if manifests else None, seed)
         for note in sources.notes:
             console.warn(note)
-        setting = Setting(model, checkpoint, device, dtype.value, offline, frames, fps, resolution, arms or ARMS,
-                          budget_tokens, max_new_tokens, about)
-
-        from v2l.bench.quality.answers import Record
-        from v2l.bench.quality.bench import Sweeping, Tuning, bench
-        from v2l.bench.quality.results import Margins
-        from v2l.bench.quality.run import Session
-        from v2l.manifest import read_manifest
-
+        setting = EvalSetting(model, checkpoint, device, dtype.value, offline, frames, fps, resolution, arms or ARMS,
+                              budget_tokens, max_new_tokens, about)
         judging = _judging(judge, device, offline, console) if judge else None
-        if judging is None and suite and not (manifests or benchmark):  # its own judge knows no other world
+        if judging is None and suite and only_suite:  # a suite's own judge knows no other world
             judging = suite_judge(suite)
         swept = collect([(long.stem, read_manifest(long))], None, seed) if long else None
-        wanted = Sweeping(sweep_frames or SWEEP_FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
+        wanted = SweepOptions(sweep_frames or SWEEP_FRAMES, sweep_resolutions, sweep_clips, budget * 60, swept)
         with console.working("Starting"):
-            session = Session(setting, Record(journal, setting),
+            session = Session(setting, AnswerStore(file, setting),
                               lambda: options.load_engine(Console(True), model, checkpoint, device, dtype, offline),
                               console.progress)
-            found = bench(session, asked, judging=judging, margins=Margins(margin, f1_margin), seed=seed,
-                          sweeping=wanted if sweeps else None,
-                          tuning=Tuning(finetune, finetune_clips) if finetune else None)
-            shown = _page(found) if report else b""
-    for clip in found.quality.answers.unreadable:
+            run = run_quality(session, asked, judging=judging, margins=Margins(margin, f1_margin), seed=seed,
+                              sweeping=wanted if sweeps else None,
+                              tuning=TuningOptions(finetune, finetune_clips) if finetune else None)
+            page = _page(run) if report else b""
+    for clip in run.quality.answers.unreadable:
         failures.add(VideoError(clip.reason), clip.name)
     if report is not None:  # first, so that it is there though nobody reads the rest
         from v2l.system.files import replacing
 
-        with replacing(report) as file:
-            file.write(shown)
+        with replacing(report) as output:
+            output.write(page)
         console.note(f"{report} shows it with plots.")
-    _show(found, json)
+    _show(run, json)
     failures.exit()
 
 
@@ -169,12 +180,12 @@ def _suite_clips(console: Console, suite: str | None, clips: int, long_clips: in
     if suite is None:
         yield None, None, ""
         return
-    from v2l.bench.quality.sources import write_suite
+    from v2l.bench.quality.sources import write_suite_clips
 
     with TemporaryDirectory() as folder:
         with console.working("Drawing the suite's clips"):
-            manifest = write_suite(suite, Path(folder) / "clips", clips, seed)
-            long = write_suite(suite, Path(folder) / "long", long_clips, seed, long=True) if long_clips else None
+            manifest = write_suite_clips(suite, Path(folder) / "clips", clips, seed)
+            long = write_suite_clips(suite, Path(folder) / "long", long_clips, seed, long=True) if long_clips else None
         yield manifest, long, f"{suite}, {clips} clips, seed {seed}"
 
 
@@ -186,16 +197,16 @@ def _judging(judge: str, device: str | None, offline: bool, console: Console) ->
     return model_judge(judge, lambda: Judge(judge, device=device, offline=offline, progress=console.progress))
 
 
-def _show(found: Bench, json: bool) -> None:
+def _show(run: QualityRun, json: bool) -> None:
     if json:
-        write_json(found.to_json())
+        write_json(run.to_json())
         return
-    from v2l.bench.quality.table import bench_text
+    from v2l.bench.quality.table import quality_text
 
-    write(bench_text(found, columns()))
+    write(quality_text(run, columns()))
 
 
-def _page(found: Bench) -> bytes:
+def _page(run: QualityRun) -> bytes:
     from v2l.bench.quality.page import quality_page
 
-    return quality_page(found).encode()
+    return quality_page(run).encode()

@@ -1,41 +1,47 @@
-"""Answers as they are kept, so that a run goes on after a stop and is scored again without the model."""
+"""Answers as they are kept, so that a run goes on after a stop and is scored again without the model.
+
+The file is one of JSON lines (`system.appended`): `quality`, what a run asks of whom and its id; `answers` and
+`unreadable`, each of one arm about one clip, with that id; `judged`, a judge's score of one answer.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.plan import Question, Setting, Watch
-from v2l.bench.speed.journal import Journal
+from v2l.bench.quality.plan import EvalClip, EvalSetting, Question
 from v2l.config import Sampling
+from v2l.system.appended import Appended
 
 if TYPE_CHECKING:
     from v2l.model.generate import Answer
 
 
 @dataclass(frozen=True)
-class Made:
-    """What the setting came to: who answers, as far as it decides the answers."""
+class Respondent:
+    """Who answers, as far as it decides the answers: what a setting came to with the model at hand."""
 
     model: str
     fingerprint: str
-    """Of the base's text stack."""
+    """Hash of the base's text stack."""
     hypernetwork: str
     sha256: str
-    """Of the hypernetwork."""
+    """Hash of the hypernetwork's file."""
     dtype: str
     device: str
     sampling: dict[str, Any]
     """Frames, fps, skip and resolution."""
     tile: int
-    """The edge of a tile, in pixels."""
+    """Edge of a tile, in pixels."""
     budget_tokens: int
 
-    def sampling_of(self, watch: Watch, **changes: Any) -> Sampling:
+    def sampling_of(self, clip: EvalClip, **changes: Any) -> Sampling:
         """How a clip is looked at."""
-        return replace(Sampling(**self.sampling), start=watch.start, end=watch.end, **changes)
+        return replace(Sampling(**self.sampling), start=clip.start, end=clip.end, **changes)
 
 
 def sampling_values(sampling: Sampling) -> dict[str, Any]:
@@ -44,14 +50,14 @@ def sampling_values(sampling: Sampling) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ClipTask:
     """A clip and the arms that are to answer its questions."""
 
-    watch: Watch
+    clip: EvalClip
     sampling: Sampling
     arms: tuple[str, ...]
     budget_tokens: int = 0
-    """Of a prompt of the arm `budget`."""
+    """Tokens that a prompt of the arm `budget` has at most."""
     taught: tuple[str, ...] = ()
     """Ids of the questions that an adapter is fine-tuned on."""
 
@@ -65,45 +71,46 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Given:
+class SavedAnswer:
     """One answer."""
 
     question: str
-    """Its id."""
+    """Id of the question."""
     prompt: str
     text: str
     prompt_tokens: int
     visual_tokens: int
     new_tokens: int
     seconds: float
-    """Of answering; of answers made together, each one's share."""
+    """Time to answer; of answers made together, each one's share."""
 
 
-def given_of(question: Question, answer: Answer, seconds: float) -> Given:
-    return Given(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
-                 len(answer.ids), seconds)
+def saved_answer(question: Question, answer: Answer, seconds: float) -> SavedAnswer:
+    """What is kept of an answer of the model."""
+    return SavedAnswer(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
+                       len(answer.ids), seconds)
 
 
 @dataclass(frozen=True)
-class Answered:
+class ClipAnswers:
     """The answers of one arm to all questions about a clip."""
 
-    watch: str
-    """The clip's id."""
+    clip: str
+    """Id of the clip."""
     arm: str
-    conditions: dict[str, Any]
     frames: int
-    """Really looked at."""
+    """Frames really looked at."""
     setup_s: float
-    """Once for the clip: decoding and seeing it, then making its adapter or its part of the prompt."""
-    answers: tuple[Given, ...]
+    """Seconds, once for the clip: decoding and seeing it, then making its adapter or its part of the prompt."""
+    answers: tuple[SavedAnswer, ...]
 
 
 @dataclass(frozen=True)
 class Unreadable:
     """A clip that could not be decoded."""
 
-    watch: str
+    clip: str
+    """Id of the clip."""
     name: str
     reason: str
 
@@ -112,100 +119,119 @@ _Key = tuple[str, str, str]
 """A clip's id, an arm, and its conditions."""
 
 
-class Record:
-    """What a journal holds of a setting; new answers go into it. Errors as of `Journal`."""
+def open_answers(path: Path | None) -> Appended:
+    """A file of answers, which no other run writes meanwhile; without a path nothing is kept. Errors as of
+    `Appended`."""
+    return Appended(path, "the record of a bench", "give --resume another file", b'{"kind": "')
 
-    def __init__(self, journal: Journal, setting: Setting) -> None:
-        self._journal, self._asked = journal, setting.asked()
-        self._by_maker: dict[str, dict[_Key, dict[str, Any]]] = {}
+
+class AnswerStore:
+    """The answers that a file holds of a setting; new ones go into it. Errors as of `Appended.add`."""
+
+    def __init__(self, file: Appended, setting: EvalSetting) -> None:
+        self._file, self._asked = file, setting.key()
+        self._by_run: dict[str, dict[_Key, dict[str, Any]]] = {}
         self._judged: dict[str, float | None] = {}
-        self.made: Made | None = None
+        self.respondent: Respondent | None = None
         """Who answered last under this setting."""
-        self._begun = False
-        """Whether what is added now would be read as of this maker."""
-        self._read(journal.documents)
+        self._read(file.documents)
+        self._announced = self.respondent
+        """Whose run the file names last of this setting's."""
 
     def _read(self, documents: Sequence[dict[str, Any]]) -> None:
-        units: dict[_Key, dict[str, Any]] | None = None
+        before = ""  # documents of v2l 0.4 and older have no run: they belong to the one named before them
         for document in documents:
             try:
                 if document["kind"] == "quality":
-                    units = None
+                    before = _run_id(document["asked"], document["made"])
                     if document["asked"] == self._asked:
-                        self.made = Made(**document["made"])
-                        units = self._by_maker.setdefault(_text(asdict(self.made)), {})
+                        self.respondent = Respondent(**document["made"])
                 elif document["kind"] == "judged":
                     self._judged[_text(document["what"])] = document["score"]
-                elif units is not None and document["kind"] in ("answers", "unreadable"):
-                    units[document["watch"], document["arm"], _text(document["conditions"])] = document
+                elif document["kind"] in ("answers", "unreadable"):
+                    answers = self._by_run.setdefault(document.get("run", before), {})
+                    answers[document["watch"], document["arm"], _text(document["conditions"])] = document
             except (KeyError, TypeError):
                 continue  # of another version
-        self._begun = units is not None
 
-    def made_by(self, made: Made) -> None:
-        """From now on only what this maker answered counts, and what is added is its."""
-        if made != self.made:
-            self.made, self._begun = made, False
+    def answered_by(self, respondent: Respondent) -> None:
+        """From now on only what this one answered counts, and what is added is its."""
+        self.respondent = respondent
 
-    def find(self, task: Task, arm: str) -> Answered | Unreadable | None:
-        """What is known of a task, if it was about the same file and asked the same."""
-        units = self._by_maker.get(_text(asdict(self.made)), {}) if self.made else {}
-        document = units.get((task.watch.id, arm, _text(task.conditions(arm))))
-        if document is None or not _same_source(document["source"], _source(task.watch)):
+    @property
+    def _run(self) -> str:
+        assert self.respondent is not None
+        return _run_id(self._asked, asdict(self.respondent))
+
+    def find(self, task: ClipTask, arm: str) -> ClipAnswers | Unreadable | None:
+        """The answers known to a task, if they are about the same file and the same questions."""
+        answers = self._by_run.get(self._run, {}) if self.respondent else {}
+        document = answers.get((task.clip.id, arm, _text(task.conditions(arm))))
+        if document is None:
             return None
         try:
+            if not _same_source(document["source"], _source(task.clip)):
+                return None
             if document["kind"] == "unreadable":
-                return Unreadable(task.watch.id, task.watch.name, document["reason"])
-            unit = Answered(**{name: document[name] for name in ("watch", "arm", "conditions", "frames", "setup_s")},
-                            answers=tuple(Given(**given) for given in document["answers"]))
+                return Unreadable(task.clip.id, task.clip.name, document["reason"])
+            known = {answer["question"]: SavedAnswer(**answer) for answer in document["answers"]}
+            wanted = [known.get(question.id) for question in task.clip.questions]
+            if not all(a and a.prompt == q.prompt for a, q in zip(wanted, task.clip.questions, strict=True)):
+                return None
+            return ClipAnswers(task.clip.id, arm, document["frames"], document["setup_s"],
+                               tuple(answer for answer in wanted if answer))
         except (KeyError, TypeError):
-            return None
-        given = {answer.question: answer for answer in unit.answers}
-        wanted = [given.get(question.id) for question in task.watch.questions]
-        if not all(a and a.prompt == q.prompt for a, q in zip(wanted, task.watch.questions, strict=True)):
-            return None
-        return replace(unit, answers=tuple(answer for answer in wanted if answer))
+            return None  # of another version
 
-    def add(self, task: Task, found: Answered) -> None:
-        self._keep("answers", task, found.arm, asdict(found))
+    def add(self, task: ClipTask, answers: ClipAnswers) -> None:
+        """Keeps what an arm answered."""
+        self._keep("answers", task, answers.arm, {"frames": answers.frames, "setup_s": answers.setup_s,
+                                                  "answers": [asdict(answer) for answer in answers.answers]})
 
-    def add_unreadable(self, task: Task, found: Unreadable) -> None:
+    def add_unreadable(self, task: ClipTask, clip: Unreadable) -> None:
+        """Keeps that none of the task's arms can answer."""
         for arm in task.arms:
-            self._keep("unreadable", task, arm, {"reason": found.reason})
+            self._keep("unreadable", task, arm, {"reason": clip.reason})
 
-    def _keep(self, kind: str, task: Task, arm: str, values: dict[str, Any]) -> None:
-        assert self.made is not None
-        if not self._begun:
-            self._journal.add({"kind": "quality", "asked": self._asked, "made": asdict(self.made)})
-            self._begun = True
-        document = {"kind": kind, "watch": task.watch.id, "arm": arm, "conditions": task.conditions(arm),
-                    "source": _source(task.watch), **values}
-        self._journal.add(document)
-        units = self._by_maker.setdefault(_text(asdict(self.made)), {})
-        units[task.watch.id, arm, _text(task.conditions(arm))] = document
+    def _keep(self, kind: str, task: ClipTask, arm: str, values: dict[str, Any]) -> None:
+        assert self.respondent is not None
+        if self._announced != self.respondent:
+            self._file.add({"kind": "quality", "run": self._run, "asked": self._asked,
+                            "made": asdict(self.respondent)})
+            self._announced = self.respondent
+        document = {"kind": kind, "run": self._run, "watch": task.clip.id, "arm": arm,
+                    "conditions": task.conditions(arm), "source": _source(task.clip), **values}
+        self._file.add(document)
+        self._by_run.setdefault(self._run, {})[task.clip.id, arm, _text(task.conditions(arm))] = document
 
-    def judged(self, what: dict[str, Any]) -> tuple[float | None] | None:
-        """What a judge said when it was asked this before; None if it was not."""
-        key = _text(what)
+    def judged(self, case: dict[str, Any]) -> tuple[float | None] | None:
+        """The score that a judge gave this before, in a tuple, since it may be none; None if it was not asked."""
+        key = _text(case)
         return (self._judged[key],) if key in self._judged else None
 
-    def add_judged(self, what: dict[str, Any], score: float | None) -> None:
-        self._judged[_text(what)] = score
-        self._journal.add({"kind": "judged", "what": what, "score": score})
+    def add_judged(self, case: dict[str, Any], score: float | None) -> None:
+        """Keeps a judge's score."""
+        self._judged[_text(case)] = score
+        self._file.add({"kind": "judged", "what": case, "score": score})
+
+
+def _run_id(asked: dict[str, Any], made: dict[str, Any]) -> str:
+    """Tells runs with other settings or another model apart, also in one file."""
+    return sha256(_text({"asked": asked, "made": made}).encode()).hexdigest()[:16]
 
 
 def _text(values: dict[str, Any]) -> str:
     return json.dumps(values, sort_keys=True)
 
 
-def _source(watch: Watch) -> dict[str, Any]:
+def _source(clip: EvalClip) -> dict[str, Any]:
     try:
-        size: int | None = watch.video.stat().st_size
+        size: int | None = clip.video.stat().st_size
     except (OSError, ValueError):
         size = None
-    return {"name": watch.video.name, "start": watch.start, "end": watch.end, "size": size}
+    return {"name": clip.video.name, "start": clip.start, "end": clip.end, "size": size}
 
 
 def _same_source(known: dict[str, Any], now: dict[str, Any]) -> bool:
-    """A file that is not at hand is taken to be the one of the same name."""
+    """Whether it is the same file; one that is not at hand is taken to be the one of the same name."""
     return known == now or (now["size"] is None and known | {"size": None} == now)

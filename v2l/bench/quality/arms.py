@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from v2l.bench.quality.answers import Answered, Task, Unreadable, given_of
+from v2l.bench.quality.answers import ClipAnswers, ClipTask, Unreadable, saved_answer
+from v2l.bench.quality.plan import evenly
 from v2l.bench.speed.timing import timed
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
@@ -26,37 +27,34 @@ def fewer_frames(base: Base, seen: Seen, questions: Sequence[str], tokens: int) 
     longest = max(questions, key=lambda question: len(base.encode(question)))
 
     def size(count: int) -> int:
-        stamps = [seen.timestamps[place] for place in _spread(count, total)]
+        stamps = [seen.timestamps[place] for place in evenly(range(total), count)]
         return base.prompt_tokens(stamps, seen.grid, seen.duration, longest, generate=True)
 
-    places = _spread(max(1, bisect_right(range(1, total + 1), tokens, key=size)), total)
+    places = evenly(range(total), max(1, bisect_right(range(1, total + 1), tokens, key=size)))
     each = seen.image_tokens.unflatten(0, (total, -1))
     return replace(seen, image_tokens=each[places].flatten(0, 1), timestamps=[seen.timestamps[p] for p in places],
                    times=[seen.times[p] for p in places])
-
-
-def _spread(count: int, total: int) -> list[int]:
-    """The middles of `count` equal parts of `total` frames."""
-    return [(2 * i + 1) * total // (2 * count) for i in range(count)]
 
 
 @dataclass(frozen=True)
 class _Ready:
     """A clip that was watched into an adapter and is still to be asked."""
 
-    task: Task
+    task: ClipTask
     frames: int
     setup_s: float
     adapter: list[LayerAdapter] | None
-    """None is the bare base."""
+    """Adapter to ask; None is the bare base, without a video."""
 
-    def answered(self, answers: Sequence[Answer], seconds: float) -> Answered:
+    def answered(self, answers: Sequence[Answer], seconds: float) -> ClipAnswers:
+        """The answers to its questions, which took so long together."""
         arm = "none" if self.adapter is None else "adapter"
-        return _unit(self.task, arm, self.frames, self.setup_s, answers, seconds)
+        return _clip_answers(self.task, arm, self.frames, self.setup_s, answers, seconds)
 
 
-def perform(engine: Engine, tasks: Iterable[Task], decoding: Decoding) -> Iterator[tuple[Task, Answered | Unreadable]]:
-    """Answers task by task, an arm at a time, with what it was asked; a clip that cannot be decoded comes out once.
+def answer_tasks(engine: Engine, tasks: Iterable[ClipTask],
+                 decoding: Decoding) -> Iterator[tuple[ClipTask, ClipAnswers | Unreadable]]:
+    """Answers of one arm at a time, each with its task; a clip that cannot be decoded comes out once.
 
     Adapters wait for each other, so that their questions fill a batch.
     """
@@ -70,25 +68,25 @@ def perform(engine: Engine, tasks: Iterable[Task], decoding: Decoding) -> Iterat
                 seen, see_s, adapter, adapt_s = _watched(engine, task)
             except VideoError as error:
                 waiting = [ready for ready in waiting if ready.task is not task]
-                yield task, Unreadable(task.watch.id, task.watch.name, str(error))
+                yield task, Unreadable(task.clip.id, task.clip.name, str(error))
                 continue
             if adapter:
                 waiting.append(_Ready(task, len(seen.timestamps), see_s + adapt_s, adapter))
             for arm in ("direct", "budget"):
                 if arm in task.arms:
                     yield task, _direct(engine, task, arm, seen, see_s, decoding)
-        if sum(len(ready.task.watch.questions) for ready in waiting) >= ROWS_AT_ONCE:
+        if sum(len(ready.task.clip.questions) for ready in waiting) >= ROWS_AT_ONCE:
             yield from _asked(engine, waiting, decoding)
             waiting = []
     yield from _asked(engine, waiting, decoding)
 
 
-def _watched(engine: Engine, task: Task) -> tuple[Seen, float, list[LayerAdapter] | None, float]:
+def _watched(engine: Engine, task: ClipTask) -> tuple[Seen, float, list[LayerAdapter] | None, float]:
     """The clip as seen, its adapter where that is wanted, and the seconds of each."""
     sampling = task.sampling
 
     def look() -> tuple[Seen, Clip]:
-        clip = open_clip(task.watch.video, sampling)
+        clip = open_clip(task.clip.video, sampling)
         return engine.see(clip, sampling), clip
 
     (seen, clip), see_s = timed(engine.device, look)
@@ -98,8 +96,8 @@ def _watched(engine: Engine, task: Task) -> tuple[Seen, float, list[LayerAdapter
     return seen, see_s, adapter, adapt_s
 
 
-def _direct(engine: Engine, task: Task, arm: str, seen: Seen, see_s: float, decoding: Decoding) -> Answered:
-    questions = [question.prompt for question in task.watch.questions]
+def _direct(engine: Engine, task: ClipTask, arm: str, seen: Seen, see_s: float, decoding: Decoding) -> ClipAnswers:
+    questions = [question.prompt for question in task.clip.questions]
     if arm == "budget":
         total = len(seen.timestamps)
         seen = fewer_frames(engine.base, seen, questions, task.budget_tokens)
@@ -107,23 +105,24 @@ def _direct(engine: Engine, task: Task, arm: str, seen: Seen, see_s: float, deco
     prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, 0))
     started = time.perf_counter()
     answers = list(engine.direct_batch(seen, prefix, questions, decoding))
-    return _unit(task, arm, len(seen.timestamps), see_s + prefix_s, answers, time.perf_counter() - started)
+    return _clip_answers(task, arm, len(seen.timestamps), see_s + prefix_s, answers, time.perf_counter() - started)
 
 
-def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Iterator[tuple[Task, Answered]]:
+def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Iterator[tuple[ClipTask, ClipAnswers]]:
     """The questions of all waiting, those with an adapter and those without in batches of their own."""
     for bare in (False, True):
-        lot = [ready for ready in waiting if (ready.adapter is None) == bare]
+        batch = [ready for ready in waiting if (ready.adapter is None) == bare]
         started = time.perf_counter()
-        rows = ((ready.adapter, question.prompt) for ready in lot for question in ready.task.watch.questions)
+        rows = ((ready.adapter, question.prompt) for ready in batch for question in ready.task.clip.questions)
         answers = list(engine.ask_batch(rows, decoding))
         share, given = (time.perf_counter() - started) / max(1, len(answers)), iter(answers)
-        for ready in lot:
-            count = len(ready.task.watch.questions)
+        for ready in batch:
+            count = len(ready.task.clip.questions)
             yield ready.task, ready.answered(list(islice(given, count)), share * count)
 
 
-def _unit(task: Task, arm: str, frames: int, setup_s: float, answers: Sequence[Answer], seconds: float) -> Answered:
-    given = tuple(given_of(question, answer, seconds / len(answers))
-                  for question, answer in zip(task.watch.questions, answers, strict=True))
-    return Answered(task.watch.id, arm, task.conditions(arm), frames, setup_s, given)
+def _clip_answers(task: ClipTask, arm: str, frames: int, setup_s: float, answers: Sequence[Answer],
+                  seconds: float) -> ClipAnswers:
+    saved = tuple(saved_answer(question, answer, seconds / len(answers))
+                  for question, answer in zip(task.clip.questions, answers, strict=True))
+    return ClipAnswers(task.clip.id, arm, frames, setup_s, saved)

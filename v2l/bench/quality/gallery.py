@@ -9,54 +9,55 @@ from dataclasses import replace
 
 from PIL import Image
 
-from v2l.bench.quality.plan import Question, Watch
+from v2l.bench.quality.plan import EvalClip, Question, evenly
 from v2l.bench.quality.results import Quality
 from v2l.bench.quality.score import Scored
-from v2l.bench.quality.sweep import spread
 from v2l.bench.quality.words import arm_text
 from v2l.errors import VideoError
 from v2l.report import page
 from v2l.report.plots import Html, escape
 from v2l.video.clip import open_clip
 
-CLIPS, FRAMES, SHOWN = 6, 4, 3
+_CLIPS, _FRAMES, _SHOWN = 6, 4, 3
 """Clips, frames of each, and questions about each that are not folded away."""
 _EDGE, _QUALITY = 180, 72
 """Longest edge of a frame on the page in pixels, and of its JPEG."""
-_PARTLY = 0.5
+PARTLY = 0.5
 """Token F1 from which on an answer that is not exact counts as partly right."""
 
 
-def gallery(found: Quality) -> Html:
-    """Half of the clips are those about which the arms that saw them disagree most, the others lie evenly spread."""
-    said: dict[str, dict[str, Scored]] = {}
-    for scored in found.scored:
-        said.setdefault(scored.question.id, {})[scored.arm] = scored
-    return page.figures(*(_clip(found, watch, said) for watch in _chosen(found, said)))
+def gallery(quality: Quality) -> Html:
+    """Some clips: half are those about which the arms that saw them disagree most, the others lie evenly spread."""
+    by_question: dict[str, dict[str, Scored]] = {}
+    for scored in quality.scored:
+        by_question.setdefault(scored.question.id, {})[scored.arm] = scored
+    return page.figures(*(_clip(quality, clip, by_question) for clip in _chosen(quality, by_question)))
 
 
-def _chosen(found: Quality, said: dict[str, dict[str, Scored]]) -> list[Watch]:
-    watches = [watch for watch in found.asked.watches if watch.questions[0].id in said]
-    apart = {watch.id: sum(_apart(said[question.id]) for question in watch.questions) for watch in watches}
-    split = sorted((watch for watch in watches if apart[watch.id] > 0), key=lambda watch: -apart[watch.id])
-    chosen = split[: CLIPS // 2]
-    rest = [watch for watch in watches if watch not in chosen]
-    return chosen + spread(rest, CLIPS - len(chosen))
+def _chosen(quality: Quality, by_question: dict[str, dict[str, Scored]]) -> list[EvalClip]:
+    clips = [clip for clip in quality.asked.clips if clip.questions[0].id in by_question]
+    apart = {clip.id: sum(_apart(by_question[question.id]) for question in clip.questions) for clip in clips}
+    split = sorted((clip for clip in clips if apart[clip.id] > 0), key=lambda clip: -apart[clip.id])
+    chosen = split[: _CLIPS // 2]
+    rest = [clip for clip in clips if clip not in chosen]
+    return chosen + evenly(rest, _CLIPS - len(chosen))
 
 
-def _apart(said: dict[str, Scored]) -> float:
+def _apart(by_arm: dict[str, Scored]) -> float:
     """How differently the adapter and the video in the prompt answered."""
-    return abs(said["adapter"].token_f1 - said["direct"].token_f1) if {"adapter", "direct"} <= said.keys() else 0.0
+    both = {"adapter", "direct"} <= by_arm.keys()
+    return abs(by_arm["adapter"].token_f1 - by_arm["direct"].token_f1) if both else 0.0
 
 
-def _clip(found: Quality, watch: Watch, said: dict[str, dict[str, Scored]]) -> Html:
-    questions = sorted(watch.questions, key=lambda question: -_apart(said[question.id]))
-    blocks = [_question(question, [said[question.id][arm.name] for arm in found.arms]) for question in questions]
-    parts = [_frames(found, watch), *blocks[:SHOWN]]
-    if blocks[SHOWN:]:
-        more = len(blocks) - SHOWN
-        parts.append(page.details(f"{more} more question{'s' * (more != 1)}", page.blocks(*blocks[SHOWN:])))
-    return page.figure(watch.name, page.blocks(*parts))
+def _clip(quality: Quality, clip: EvalClip, by_question: dict[str, dict[str, Scored]]) -> Html:
+    questions = sorted(clip.questions, key=lambda question: -_apart(by_question[question.id]))
+    arms = [arm.name for arm in quality.arms]
+    blocks = [_question(question, [by_question[question.id][arm] for arm in arms]) for question in questions]
+    parts = [_frames(quality, clip), *blocks[:_SHOWN]]
+    if blocks[_SHOWN:]:
+        more = len(blocks) - _SHOWN
+        parts.append(page.details(f"{more} more question{'s' * (more != 1)}", page.blocks(*blocks[_SHOWN:])))
+    return page.figure(clip.name, page.blocks(*parts))
 
 
 def _question(question: Question, answers: Sequence[Scored]) -> Html:
@@ -66,7 +67,7 @@ def _question(question: Question, answers: Sequence[Scored]) -> Html:
     for answer in answers:
         color, mark = _mark(answer)
         rows.append(f'<dt>{escape(arm_text(answer.arm))}</dt><dd class="c{color}"><b>{mark}</b> '
-                    f'{escape(answer.given.text) or "(nothing)"}</dd>')
+                    f'{escape(answer.answer.text) or "(nothing)"}</dd>')
     return Html(f'<div class="asked"><p><strong>{escape(question.prompt)}</strong>{kind}</p>'
                 f'<dl>{"".join(rows)}</dl></div>')
 
@@ -75,21 +76,19 @@ def _mark(answer: Scored) -> tuple[int, Html]:
     """A colour, and what says the same without it."""
     if answer.exact == 1:
         return 2, escape("✓")
-    partly = answer.token_f1 >= _PARTLY
+    partly = answer.token_f1 >= PARTLY
     return (4, escape(f"≈ F1 {answer.token_f1:.2f}")) if partly else (1, escape(f"✗ F1 {answer.token_f1:.2f}"))
 
 
-def _frames(found: Quality, watch: Watch) -> Html:
+def _frames(quality: Quality, clip: EvalClip) -> Html:
     """Some of the frames that were looked at; a sentence where the video is no longer there."""
     try:
-        clip = open_clip(watch.video, found.made.sampling_of(watch))
-        total = len(clip.indices)
-        count = min(FRAMES, total)
-        clip = replace(clip, indices=[clip.indices[(2 * i + 1) * total // (2 * count)] for i in range(count)])
-        shown = [(frame.timestamp, _jpeg(Image.fromarray(frame.image))) for frame in clip.frames()]
+        opened = open_clip(clip.video, quality.respondent.sampling_of(clip))
+        few = replace(opened, indices=evenly(opened.indices, _FRAMES))
+        shown = [(frame.timestamp, _jpeg(Image.fromarray(frame.image))) for frame in few.frames()]
     except VideoError as error:
         return page.paragraph(f"No frames: {error}", soft=True)
-    images = "".join(f'<img alt="{escape(watch.name)} at {time:.1f} s" src="{source}"/>' for time, source in shown)
+    images = "".join(f'<img alt="{escape(clip.name)} at {time:.1f} s" src="{source}"/>' for time, source in shown)
     return Html(f'<div class="strip">{images}</div>')
 
 

@@ -1,4 +1,4 @@
-"""What is asked of whom: clips with their questions, and the setting they are answered under."""
+"""Clips with their questions, and the setting under which they are answered."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import v2l
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
@@ -17,23 +17,25 @@ from v2l.errors import UsageError
 from v2l.manifest import Item
 from v2l.wording import time_text
 
+_T = TypeVar("_T")
+
 
 @dataclass(frozen=True)
 class Question:
     """One question with its references."""
 
     id: str
-    """Unique in a run, the same in the next."""
+    """Id that is unique in a run, and the same in the next."""
     benchmark: str
     kind: str
     prompt: str
     references: tuple[str, ...]
     task: str = ""
-    """caption or qa, where that is known: the paper's Table 1 or its Table 4."""
+    """Its benchmark's task, caption or qa, where that is known: the paper's Table 1 or its Table 4."""
 
 
 @dataclass(frozen=True)
-class Watch:
+class EvalClip:
     """A clip and all that is asked about it, so that it is watched once."""
 
     video: Path
@@ -43,32 +45,33 @@ class Watch:
 
     @property
     def id(self) -> str:
-        """As unique as its questions."""
+        """Id of the first question, which no other clip has."""
         return self.questions[0].id
 
     @property
     def name(self) -> str:
+        """The file's name, and the times where it is cut."""
         if self.start is None and self.end is None:
             return self.video.name
         return f"{self.video.name} {time_text(self.start or 0)}–{'' if self.end is None else time_text(self.end)}"
 
 
 @dataclass(frozen=True)
-class Asked:
-    """All clips of a run."""
+class EvalSet:
+    """All clips of a run, with their questions."""
 
-    watches: tuple[Watch, ...]
+    clips: tuple[EvalClip, ...]
     unanswerable: int = 0
-    """Turns that were left out because they have no reference."""
+    """Number of questions that were left out because they have no reference."""
 
     @property
     def questions(self) -> list[Question]:
-        return [question for watch in self.watches for question in watch.questions]
+        return [question for clip in self.clips for question in clip.questions]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Who answers, and how; what is None is the model's own or follows from it."""
+class EvalSetting:
+    """Options that decide who answers, and how; None leaves it to the model."""
 
     model: str = DEFAULT_MODEL
     checkpoint: str | None = None
@@ -82,22 +85,22 @@ class Setting:
     budget_tokens: int | None = None
     max_new_tokens: int = Decoding.max_new_tokens
     suite: str = ""
-    """Which clips were made for it, where they were."""
+    """The embedded clips that were drawn for it, in words; empty for all others."""
 
-    def asked(self) -> dict[str, Any]:
-        """What decides an answer, as far as the call tells."""
+    def key(self) -> dict[str, Any]:
+        """All options that decide an answer, and the version of v2l."""
         values = asdict(self)
         del values["arms"], values["offline"]
         return {"v2l": v2l.__version__, **values}
 
 
-def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = None, seed: int = 0) -> Asked:
-    """The questions of (name, items) sources, clip by clip; the name is the benchmark of items that tell none.
+def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = None, seed: int = 0) -> EvalSet:
+    """The questions of (name, items) sources, clip by clip; the name is the benchmark of items that name none.
 
-    With `clips`, at most about so many clips of each benchmark, drawn by `seed`. Raises UsageError where two turns have
+    With `clips`, about so many clips of each benchmark at most, drawn by `seed`. Raises UsageError where two turns have
     one id, where a question cannot be asked, and where there is none.
     """
-    found: dict[tuple[Path, float | None, float | None], list[Question]] = {}
+    by_clip: dict[tuple[Path, float | None, float | None], list[Question]] = {}
     ids: set[str] = set()
     unanswerable = 0
     for name, items in sources:
@@ -110,11 +113,11 @@ def collect(sources: Iterable[tuple[str, Sequence[Item]]], clips: int | None = N
                 question = Question(f"{benchmark}/{item.id}/{number}", benchmark, turn.kind, turn.prompt, turn.targets,
                                     item.task or _task_of(benchmark))
                 _check(question, ids)
-                found.setdefault((item.video, item.start, item.end), []).append(question)
-    watches = tuple(Watch(*clip, tuple(questions)) for clip, questions in found.items())
-    if not watches:
+                by_clip.setdefault((item.video, item.start, item.end), []).append(question)
+    every = tuple(EvalClip(*clip, tuple(questions)) for clip, questions in by_clip.items())
+    if not every:
         raise UsageError("There is no question with a reference answer in what was given.")
-    return Asked(watches if clips is None else _drawn(watches, clips, seed), unanswerable)
+    return EvalSet(every if clips is None else _drawn(every, clips, seed), unanswerable)
 
 
 def _task_of(benchmark: str) -> str:
@@ -132,21 +135,27 @@ def _check(question: Question, ids: set[str]) -> None:
     ids.add(question.id)
 
 
-def _drawn(watches: Sequence[Watch], clips: int, seed: int) -> tuple[Watch, ...]:
+def _drawn(every: Sequence[EvalClip], clips: int, seed: int) -> tuple[EvalClip, ...]:
     """Clips in random order are taken as long as one of their benchmarks has fewer than `clips`; their order stays."""
     taken: list[int] = []
-    had: Counter[str] = Counter()
-    for place in random.Random(f"clips {seed}").sample(range(len(watches)), len(watches)):
-        benchmarks = {question.benchmark for question in watches[place].questions}
-        if any(had[benchmark] < clips for benchmark in benchmarks):
+    counts: Counter[str] = Counter()
+    for place in random.Random(f"clips {seed}").sample(range(len(every)), len(every)):
+        benchmarks = {question.benchmark for question in every[place].questions}
+        if any(counts[benchmark] < clips for benchmark in benchmarks):
             taken.append(place)
-            had.update(benchmarks)
-    return tuple(watches[place] for place in sorted(taken))
+            counts.update(benchmarks)
+    return tuple(every[place] for place in sorted(taken))
 
 
-def held_out(items: Sequence[Item], split: str | None) -> list[Item]:
+def items_of_split(items: Sequence[Item], split: str | None) -> list[Item]:
     """The items of one split; of none given, those a model is to be tested on: test, else val, else all."""
     for wanted in (split,) if split else ("test", "val"):
         if chosen := [item for item in items if item.split == wanted]:
             return chosen
     return [] if split else list(items)
+
+
+def evenly(values: Sequence[_T], count: int) -> list[_T]:
+    """So many of the values, evenly from first to last: the middle of each of `count` equal parts."""
+    count = min(count, len(values))
+    return [values[(2 * i + 1) * len(values) // (2 * count)] for i in range(count)]

@@ -1,4 +1,4 @@
-"""Scores -> what the tables show: paired differences with verdicts, and averages of every arm."""
+"""Scores -> what the tables show: paired differences with verdicts, and means of every arm."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any
 import v2l
 from v2l.bench.benchmarks.benchmark import Published
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
-from v2l.bench.quality.answers import Answered, Made
-from v2l.bench.quality.plan import Asked, Question, Setting
+from v2l.bench.quality.answers import Respondent
+from v2l.bench.quality.plan import EvalSet, EvalSetting, Question
 from v2l.bench.quality.run import Answers
 from v2l.bench.quality.score import METRICS, Scored
 from v2l.manifest import TASKS
@@ -19,38 +19,39 @@ from v2l.score.stats import Paired, paired, verdicts
 
 
 @dataclass(frozen=True)
-class Row:
+class ComparedRow:
     """The adapter (a) held against the video in the prompt (b), on one benchmark or kind of question."""
 
     name: str
     title: str
     task: str
-    found: Paired
+    paired: Paired
     verdict: str
     left_out: int
-    """Questions of which one of the two answers could not be judged."""
+    """Number of questions of which one of the two answers could not be judged."""
     published: Published | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name, "title": self.title, "task": self.task,
-            "questions": self.found.pairs, "clips": self.found.clips,
-            "base": self.found.mean_b, "adapter": self.found.mean_a, **self.found.to_json(), "verdict": self.verdict,
+            "questions": self.paired.pairs, "clips": self.paired.clips,
+            "base": self.paired.mean_b, "adapter": self.paired.mean_a, **self.paired.to_json(), "verdict": self.verdict,
             "left_out": self.left_out, "published": self.published and asdict(self.published),
         }
 
 
 @dataclass(frozen=True)
-class Table:
+class ComparisonTable:
     """Rows whose verdicts are Holm-corrected together."""
 
     metric: str
     margin: float
-    rows: tuple[Row, ...]
+    rows: tuple[ComparedRow, ...]
     task: str = ""
-    """Where all rows are of one: caption or qa."""
+    """Task that all rows are of, caption or qa; empty where they differ."""
 
     def count(self, *verdicts: str) -> int:
+        """Number of rows with one of these verdicts."""
         return sum(row.verdict in verdicts for row in self.rows)
 
 
@@ -59,7 +60,7 @@ Pair = tuple[Scored, Scored]
 
 
 def pairs_of(scored: Iterable[Scored]) -> list[Pair]:
-    """Of all questions that both answered."""
+    """The answers to all questions that both answered."""
     scored = list(scored)
     mine = {s.question.id: s for s in scored if s.arm == "adapter"}
     return [(mine[s.question.id], s) for s in scored if s.arm == "direct" and s.question.id in mine]
@@ -76,8 +77,8 @@ def difference(pairs: Iterable[Pair], metric: str, margin: float, seed: int) -> 
     return paired(a, b, groups=videos, margin=margin, seed=seed), len(values) - len(judged)
 
 
-def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
-          model: str = "") -> Table:
+def comparison_table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Question], str], seed: int,
+                     model: str = "") -> ComparisonTable:
     """A row a group of questions; `model` is a released preset, whose published figures stand beside, or none."""
     grouped: dict[str, list[Pair]] = {}
     for pair in pairs_of(scored):
@@ -85,67 +86,69 @@ def table(scored: Sequence[Scored], metric: str, margin: float, by: Callable[[Qu
     names = [*(name for name in PUBLIC_BENCHMARKS if name in grouped),
              *(name for name in grouped if name not in PUBLIC_BENCHMARKS)]
     compared = [(name, *difference(grouped[name], metric, margin, seed)) for name in names]
-    shown = [(name, found, left_out) for name, found, left_out in compared if found]
-    said = verdicts([found for _, found, _ in shown], margin)
+    judged = [(name, paired, left_out) for name, paired, left_out in compared if paired]
 
-    def row(name: str, found: Paired, verdict: str, left_out: int) -> Row:
+    def row(name: str, difference: Paired, left_out: int, verdict: str) -> ComparedRow:
         benchmark = PUBLIC_BENCHMARKS.get(name)
-        return Row(name, benchmark.title if benchmark else name, grouped[name][0][0].question.task, found, verdict,
-                   left_out, benchmark.published.get((model, metric)) if benchmark else None)
+        return ComparedRow(name, benchmark.title if benchmark else name, grouped[name][0][0].question.task, difference,
+                           verdict, left_out, benchmark.published.get((model, metric)) if benchmark else None)
 
-    return Table(metric, margin, tuple(
-        row(name, found, verdict, left_out) for (name, found, left_out), verdict in zip(shown, said, strict=True)))
+    together = verdicts([paired for _, paired, _ in judged], margin)
+    return ComparisonTable(metric, margin, tuple(
+        row(*group, verdict) for group, verdict in zip(judged, together, strict=True)))
 
 
 @dataclass(frozen=True)
-class Arm:
-    """Averages of one arm."""
+class ArmMeans:
+    """Means of one arm."""
 
     name: str
     questions: int
     scores: dict[str, float | None]
-    """By metric; None where nothing was judged."""
+    """Mean by metric; None where nothing was judged."""
     prompt_tokens: float
     frames: float
     setup_s: float
-    """Of a clip, before its first question."""
+    """Seconds for a clip, before its first question."""
     answer_s: float
-    """Of a question."""
+    """Seconds for a question."""
 
 
-def arm_of(name: str, units: Iterable[Answered], scored: Iterable[Scored]) -> Arm:
-    """Of at least one clip."""
-    units, mine = list(units), [s for s in scored if s.arm == name]
-    return Arm(
-        name, len(mine), {metric: mean(getattr(s, metric) for s in mine) for metric in METRICS},
-        fmean(s.given.prompt_tokens for s in mine), fmean(unit.frames for unit in units),
-        fmean(unit.setup_s for unit in units), fmean(s.given.seconds for s in mine),
+def arm_means(name: str, answers: Answers, scored: Iterable[Scored]) -> ArmMeans:
+    """Means of an arm that answered about one clip at least."""
+    clips, mine = answers.of(name).values(), [s for s in scored if s.arm == name]
+    return ArmMeans(
+        name, len(mine), {metric: known_mean(getattr(s, metric) for s in mine) for metric in METRICS},
+        fmean(s.answer.prompt_tokens for s in mine), fmean(clip.frames for clip in clips),
+        fmean(clip.setup_s for clip in clips), fmean(s.answer.seconds for s in mine),
     )
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """Of those there are."""
+def known_mean(values: Iterable[float | None]) -> float | None:
+    """Mean of those that are not None; None where there are none."""
     known = [value for value in values if value is not None]
     return fmean(known) if known else None
 
 
 @dataclass(frozen=True)
 class Margins:
+    """Largest differences that count as none."""
+
     judge: float
     token_f1: float
 
 
 @dataclass
 class Quality:
-    """A run and all it found."""
+    """Scores and comparisons of a run."""
 
-    setting: Setting
-    made: Made
-    asked: Asked
+    setting: EvalSetting
+    respondent: Respondent
+    asked: EvalSet
     answers: Answers
     scored: list[Scored]
     judge: str
-    """Who judged; empty if nobody did."""
+    """Name of the judge; empty where there was none."""
     margins: Margins
     seed: int
 
@@ -153,52 +156,52 @@ class Quality:
         preset = "" if self.setting.checkpoint else self.setting.model
         tables = (("judge", self.margins.judge), ("token_f1", self.margins.token_f1))
         by_benchmark = lambda question: question.benchmark
-        self.tables = {metric: table(self.scored, metric, margin, by_benchmark, self.seed, preset)
+        self.tables = {metric: comparison_table(self.scored, metric, margin, by_benchmark, self.seed, preset)
                        for metric, margin in tables if metric != "judge" or self.judge}
-        """By metric, with a row a benchmark: `judge`, if there is a judge, and `token_f1`."""
-        self.kinds = table([s for s in self.scored if s.question.kind], "exact", self.margins.token_f1,
-                           lambda question: question.kind, self.seed)
-        """Exact match by kind of question, where questions tell theirs."""
-        self.arms = [arm_of(arm, self.answers.of(arm).values(), self.scored) for arm in self.setting.arms
-                     if self.answers.of(arm)]
+        """A table a metric, with a row a benchmark: `judge`, if there is a judge, and `token_f1`."""
+        self.kinds = comparison_table([s for s in self.scored if s.question.kind], "exact", self.margins.token_f1,
+                                      lambda question: question.kind, self.seed)
+        """Exact match by kind of question, where questions have one."""
+        self.arms = [arm_means(arm, self.answers, self.scored) for arm in self.setting.arms if self.answers.of(arm)]
 
     @property
-    def parts(self) -> list[Table]:
-        """The tables as the paper has them: of captions, then of questions, then of what tells neither, by metric."""
+    def parts(self) -> list[ComparisonTable]:
+        """The tables as the paper has them: of captions, then of questions, then of what is neither, by metric."""
         split = [replace(table, task=task, rows=tuple(row for row in table.rows if row.task == task))
                  for task in (*TASKS, "") for table in self.tables.values()]
         return [table for table in split if table.rows]
 
     @property
     def clips(self) -> int:
-        """That could be decoded."""
-        return len(self.asked.watches) - len(self.answers.unreadable)
+        """Number of clips that could be decoded."""
+        return len(self.asked.clips) - len(self.answers.unreadable)
 
     @property
     def questions(self) -> int:
-        """About them."""
-        unreadable = {clip.watch for clip in self.answers.unreadable}
-        return sum(len(watch.questions) for watch in self.asked.watches if watch.id not in unreadable)
+        """Number of questions about them."""
+        unreadable = {clip.clip for clip in self.answers.unreadable}
+        return sum(len(clip.questions) for clip in self.asked.clips if clip.id not in unreadable)
 
     @property
     def ungraded(self) -> int:
-        """Answers that the judge came to no grade about."""
+        """Number of answers that the judge gave no grade."""
         return sum(s.judge is None for s in self.scored) if self.judge else 0
 
     @property
     def over_budget(self) -> int:
-        """Questions of the arm `budget` whose prompt is longer than it may be, with a single frame."""
-        return sum(s.given.prompt_tokens > self.made.budget_tokens for s in self.scored if s.arm == "budget")
+        """Number of questions of the arm `budget` whose prompt is longer than it may be, with a single frame."""
+        return sum(s.answer.prompt_tokens > self.respondent.budget_tokens for s in self.scored if s.arm == "budget")
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the single answers, which a journal keeps."""
+        """Everything but the single answers, which the --resume file keeps."""
         return {
-            "kind": "quality", "v2l": v2l.__version__, **asdict(self.made), "arms": [asdict(arm) for arm in self.arms],
+            "kind": "quality", "v2l": v2l.__version__, **asdict(self.respondent),
+            "arms": [asdict(arm) for arm in self.arms],
             "clips": self.clips, "questions": self.questions,
             "unreadable": [{"name": clip.name, "reason": clip.reason} for clip in self.answers.unreadable],
             "without_reference": self.asked.unanswerable, "over_budget": self.over_budget,
             "judge": self.judge or None, "ungraded": self.ungraded, "seed": self.seed,
-            "tables": {name: {"margin": found.margin, "rows": [row.to_json() for row in found.rows]}
-                       for name, found in self.tables.items()},
+            "tables": {name: {"margin": table.margin, "rows": [row.to_json() for row in table.rows]}
+                       for name, table in self.tables.items()},
             "kinds": {"margin": self.kinds.margin, "rows": [row.to_json() for row in self.kinds.rows]},
         }

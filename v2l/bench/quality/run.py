@@ -1,4 +1,5 @@
-"""Wires the bench: what a journal knows is taken over, the rest is answered by a model that is loaded only for that."""
+"""Answers of a run: what a file of answers holds is taken over, the rest is asked of a model that is loaded only for
+that."""
 
 from __future__ import annotations
 
@@ -9,18 +10,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from v2l.bench.config import QUESTION, Comparing
-from v2l.bench.quality.answers import Answered, Made, Record, Task, Unreadable, sampling_values
-from v2l.bench.quality.plan import Asked, Setting, Watch
+from v2l.bench.quality.answers import (
+    AnswerStore,
+    ClipAnswers,
+    ClipTask,
+    Respondent,
+    Unreadable,
+    sampling_values,
+)
+from v2l.bench.quality.plan import EvalClip, EvalSet, EvalSetting
 from v2l.config import Decoding, Sampling
 from v2l.errors import UsageError
+from v2l.system.progress import Progress, silent
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.model.base import Base
 
-Told = Callable[[str, int, int | None], None]
-"""What is being done, how many are done, and of how many."""
-Perform = Callable[["Engine", Sequence[Task], Decoding], Iterable[tuple[Task, "Answered | Unreadable"]]]
+AnswerTasks = Callable[["Engine", Sequence[ClipTask], Decoding], Iterable[tuple[ClipTask, "ClipAnswers | Unreadable"]]]
 """Answers tasks, an arm at a time."""
 
 
@@ -28,99 +35,105 @@ Perform = Callable[["Engine", Sequence[Task], Decoding], Iterable[tuple[Task, "A
 class Answers:
     """What came of some clips and arms."""
 
-    units: tuple[Answered, ...]
-    unreadable: tuple[Unreadable, ...]
+    by_clip: tuple[ClipAnswers, ...]
+    unreadable: tuple[Unreadable, ...] = ()
 
-    def of(self, arm: str) -> dict[str, Answered]:
+    def of(self, arm: str) -> dict[str, ClipAnswers]:
         """An arm's answers by the clip's id."""
-        return {unit.watch: unit for unit in self.units if unit.arm == arm}
+        return {answers.clip: answers for answers in self.by_clip if answers.arm == arm}
 
 
 class Session:
     """One setting's answers; `load` gives the model. Errors: V2LError where the model cannot be used at all."""
 
-    def __init__(self, setting: Setting, record: Record, load: Callable[[], Engine],
-                 told: Told = lambda *_: None) -> None:
-        self.setting, self.record, self.told, self._load = setting, record, told, load
+    def __init__(self, setting: EvalSetting, store: AnswerStore, load: Callable[[], Engine],
+                 progress: Progress = silent) -> None:
+        self.setting, self.store, self.progress, self._load = setting, store, progress, load
         self.earlier = 0
-        """Answers taken over from the journal."""
+        """Number of answers taken over from the file."""
 
     @cached_property
     def engine(self) -> Engine:
         """The model, which is from now on the one that answers."""
         engine = self._load()
-        made = made_of(engine, self.setting)
-        if self.earlier and made != self.record.made:
+        respondent = respondent_of(engine, self.setting)
+        if self.earlier and respondent != self.store.respondent:
             raise UsageError("The answers in the --resume file are those of another model of this name; give another "
                              "file.")
-        self.record.made_by(made)
+        self.store.answered_by(respondent)
         return engine
 
+    def load_engine(self) -> None:
+        """Loads the model, if it is not loaded yet."""
+        _ = self.engine
+
     @property
-    def made(self) -> Made:
+    def respondent(self) -> Respondent:
         """Who answers; as long as no new answer is needed, who did."""
-        if self.record.made is None:
-            _ = self.engine
-        assert self.record.made is not None
-        return self.record.made
+        if self.store.respondent is None:
+            self.load_engine()
+        assert self.store.respondent is not None
+        return self.store.respondent
 
     @property
     def decoding(self) -> Decoding:
         return Decoding(max_new_tokens=self.setting.max_new_tokens)
 
-    def answer(self, asked: Asked) -> Answers:
+    def answer(self, asked: EvalSet) -> Answers:
         """All arms of all clips, as they are sampled by default."""
-        tasks = [self.task(watch, self.setting.arms) for watch in asked.watches]
+        tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
         if self.missing(tasks):
-            _ = self.engine  # which need not be the one that the journal knows
-            tasks = [self.task(watch, self.setting.arms) for watch in asked.watches]
-        return self.perform(tasks)
+            self.load_engine()  # which need not be the model that the file knows
+            tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
+        return self.complete(tasks)
 
-    def task(self, watch: Watch, arms: Sequence[str], **sampling: Any) -> Task:
-        return Task(watch, self.made.sampling_of(watch, **sampling), tuple(arms), self.made.budget_tokens)
+    def task(self, clip: EvalClip, arms: Sequence[str], **sampling: Any) -> ClipTask:
+        """A task about a clip as this session samples it, but for what `sampling` says."""
+        respondent = self.respondent
+        return ClipTask(clip, respondent.sampling_of(clip, **sampling), tuple(arms), respondent.budget_tokens)
 
-    def missing(self, tasks: Iterable[Task]) -> list[Task]:
+    def missing(self, tasks: Iterable[ClipTask]) -> list[ClipTask]:
         """The tasks with the arms that nothing is known of."""
-        cut = (replace(task, arms=tuple(arm for arm in task.arms if self.record.find(task, arm) is None))
+        cut = (replace(task, arms=tuple(arm for arm in task.arms if self.store.find(task, arm) is None))
                for task in tasks)
         return [task for task in cut if task.arms]
 
-    def perform(self, tasks: Sequence[Task], how: Perform | None = None) -> Answers:
-        """What the journal knows of the tasks, and answers to all else, by default those of `arms.perform`. A clip that
-        cannot be read is told once."""
+    def complete(self, tasks: Sequence[ClipTask], answer: AnswerTasks | None = None) -> Answers:
+        """What is known of the tasks, and answers to all else, by default those of `arms.answer_tasks`. A clip that
+        cannot be read is named once."""
         if self.missing(tasks):
-            _ = self.engine
-        pending, known = self.missing(tasks), (self.record.find(task, arm) for task in tasks for arm in task.arms)
-        self.earlier += sum(len(found.answers) for found in known if isinstance(found, Answered))
+            self.load_engine()
+        pending, known = self.missing(tasks), (self.store.find(task, arm) for task in tasks for arm in task.arms)
+        self.earlier += sum(len(answers.answers) for answers in known if isinstance(answers, ClipAnswers))
         if pending:
-            from v2l.bench.quality.arms import perform
+            from v2l.bench.quality.arms import answer_tasks
 
             total, done = sum(len(task.arms) for task in pending), 0
-            for task, found in (how or perform)(self.engine, pending, self.decoding):
-                if isinstance(found, Unreadable):
-                    self.record.add_unreadable(task, found)
+            for task, result in (answer or answer_tasks)(self.engine, pending, self.decoding):
+                if isinstance(result, Unreadable):
+                    self.store.add_unreadable(task, result)
                     done += len(task.arms)
                 else:
-                    self.record.add(task, found)
+                    self.store.add(task, result)
                     done += 1
-                self.told(f"Answering about {task.watch.name}", done, total)
-        found_all = [self.record.find(task, arm) for task in tasks for arm in task.arms]
-        unreadable = {found.watch: found for found in found_all if isinstance(found, Unreadable)}
-        units = (found for found in found_all if isinstance(found, Answered) and found.watch not in unreadable)
-        return Answers(tuple(units), tuple(unreadable.values()))
+                self.progress(f"Answering about {task.clip.name}", done, total)
+        results = [self.store.find(task, arm) for task in tasks for arm in task.arms]
+        unreadable = {result.clip: result for result in results if isinstance(result, Unreadable)}
+        answers = (result for result in results if isinstance(result, ClipAnswers) and result.clip not in unreadable)
+        return Answers(tuple(answers), tuple(unreadable.values()))
 
 
-def made_of(engine: Engine, setting: Setting) -> Made:
+def respondent_of(engine: Engine, setting: EvalSetting) -> Respondent:
     """Who answers under a setting. Loads no weights."""
     sampling = engine.sampling(frames=setting.frames, fps=setting.fps, resolution=setting.resolution)
     hypernetwork = engine.hypernetwork_files
-    return Made(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
-                str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
-                engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
+    return Respondent(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
+                      str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
+                      engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
 
 
 def default_budget(base: Base, sampling: Sampling) -> int:
-    """Tokens of the arm `budget` where no number is given: that share of the prompt with a whole 16:9 video in it."""
+    """Tokens of the arm `budget` where no number is given: a share of the prompt with a whole 16:9 video in it."""
     from v2l.bench.speed.drawn import ASPECT
     from v2l.model.prompt import tile_grid
 

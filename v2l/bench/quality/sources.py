@@ -11,7 +11,7 @@ from pathlib import Path
 from v2l.bench.benchmarks.load import load_benchmark
 from v2l.bench.benchmarks.registry import find_benchmark
 from v2l.bench.config import SUITES
-from v2l.bench.quality.plan import held_out
+from v2l.bench.quality.plan import items_of_split
 from v2l.bench.quality.score import Judging
 from v2l.errors import UsageError
 from v2l.manifest import Item, read_manifest
@@ -20,15 +20,17 @@ from v2l.score.judge import INSTRUCTIONS, Judge
 
 @dataclass
 class Sources:
-    """(name, items) of every source, and what is to be told of them."""
+    """The items of every source."""
 
     items: list[tuple[str, Sequence[Item]]] = field(default_factory=list)
+    """(name, items) of each."""
     notes: list[str] = field(default_factory=list)
+    """Sentences about what was left out."""
 
     def add_manifest(self, path: Path, split: str | None) -> None:
         """The items of one split: of none given, test, else val, else all. Raises UsageError."""
         items = read_manifest(path)
-        chosen = held_out(items, split)
+        chosen = items_of_split(items, split)
         if not chosen:
             raise UsageError(f"{path} has no line of the split {split!r}.")
         if (others := len(items) - len(chosen)) > 0:
@@ -47,7 +49,7 @@ class Sources:
         self.items.append((name, loaded))
 
 
-def write_suite(name: str, folder: Path, clips: int, seed: int, long: bool = False) -> Path:
+def write_suite_clips(name: str, folder: Path, clips: int, seed: int, long: bool = False) -> Path:
     """Writes an embedded suite, with `long` the one whose clips have pictures enough for a sweep; returns its
     manifest."""
     from v2l.tiny import suite
@@ -57,7 +59,7 @@ def write_suite(name: str, folder: Path, clips: int, seed: int, long: bool = Fal
 
 
 def suite_judge(name: str) -> Judging:
-    """The judge that an embedded suite brings along."""
+    """The judge that comes with an embedded suite: it counts the facts of the reference that an answer has."""
     from v2l.tiny.suite import facts
 
     assert name in SUITES
