@@ -140,7 +140,7 @@ def test_every_arm_answers_as_the_engine_does_by_itself(engine: Engine, manifest
 
 
 def test_fewer_frames_fill_the_budget_and_keep_within_it(engine: Engine, manifest: Path) -> None:
-    watch = collect([("", read_manifest(manifest))]).watches[0]
+    watch = collect([("", read_manifest(manifest))]).clips[0]
     seen = engine.see(open_clip(watch.video, engine.sampling()), engine.sampling())
     total = len(seen.timestamps)
     ask = lambda frames, question: engine.direct(frames, question, decoding=Decoding(1)).finish()
@@ -365,7 +365,7 @@ def test_answers_of_two_runs_in_one_file_are_told_apart(tmp_path: Path) -> None:
     for setting in (SETTING, other):
         with open_answers(tmp_path / "j.jsonl") as file:
             stores.append(AnswerStore(file, setting))
-        stores[-1].answered_by(model)
+        stores[-1].respondent = model
     for arm in ("direct", "none"):
         for store, text in zip(stores, ("long", "short"), strict=True):
             saved = SavedAnswer("own/a/1", "What?", text, 1, 0, 1, 0.1)
@@ -378,12 +378,17 @@ def test_answers_of_two_runs_in_one_file_are_told_apart(tmp_path: Path) -> None:
             assert isinstance(found, ClipAnswers) and found.answers[0].text == text
 
 
-def test_answers_of_older_versions_are_those_of_the_run_named_before_them(kept: Path, manifest: Path) -> None:
+def test_answers_of_older_versions_are_those_of_the_run_named_before_them(engine: Engine, kept: Path,
+                                                                          manifest: Path) -> None:
+    asked = collect([("", read_manifest(manifest))])
     lines = [json.loads(line) for line in kept.read_text().splitlines()]
     assert all(line["run"] == lines[0]["run"] for line in lines)
-    kept.write_text("".join(json.dumps({k: v for k, v in line.items() if k != "run"}) + "\n" for line in lines))
-    again = session(SETTING, kept)
-    assert again.answer(collect([("", read_manifest(manifest))])).by_clip and again.earlier
+    older = [{key: value for key, value in line.items() if key != "run"} for line in lines]
+    kept.write_text("".join(json.dumps(line) + "\n" for line in older[:-1]))
+    more = session(SETTING, kept, engine)
+    found = more.answer(asked)
+    assert 0 < more.earlier < len(ARMS) * len(asked.questions)
+    assert session(SETTING, kept).answer(asked) == found  # old answers and the new one
 
 
 def test_one_run_at_a_time_writes_to_a_file(kept: Path, manifest: Path) -> None:
@@ -405,7 +410,7 @@ def test_answers_under_another_setting_are_others(change: dict[str, Any], engine
 
 def test_a_question_or_a_file_that_changed_is_asked_anew(engine: Engine, manifest: Path, kept: Path,
                                                          tmp_path: Path) -> None:
-    watch = collect([("", read_manifest(manifest))]).watches[0]
+    watch = collect([("", read_manifest(manifest))]).clips[0]
     worded = replace(watch, questions=(replace(watch.questions[0], prompt="What else?"), *watch.questions[1:]))
     copy = tmp_path / watch.video.name
     copy.write_bytes(watch.video.read_bytes())

@@ -130,42 +130,37 @@ class AnswerStore:
 
     def __init__(self, file: Appended, setting: EvalSetting) -> None:
         self._file, self._asked = file, setting.key()
-        self._by_run: dict[str, dict[_Key, dict[str, Any]]] = {}
+        self._answers: dict[str, dict[_Key, dict[str, Any]]] = {}
+        """Documents by who answered."""
         self._judged: dict[str, float | None] = {}
         self.respondent: Respondent | None = None
-        """Who answered last under this setting."""
+        """Who answers: at first who answered last under this setting. Only its answers are found, and what is added is
+        its."""
+        self._announced: Respondent | None = None
+        """Whose run, of this setting's, the file names last with its id."""
         self._read(file.documents)
-        self._announced = self.respondent
-        """Whose run the file names last of this setting's."""
 
     def _read(self, documents: Sequence[dict[str, Any]]) -> None:
-        before = ""  # documents of v2l 0.4 and older have no run: they belong to the one named before them
+        runs: dict[str, str | None] = {}  # by id, who answered; under "" the last, for v2l 0.4 wrote no ids
         for document in documents:
             try:
                 if document["kind"] == "quality":
-                    before = _run_id(document["asked"], document["made"])
+                    runs[document.get("run", "")] = runs[""] = None
                     if document["asked"] == self._asked:
                         self.respondent = Respondent(**document["made"])
+                        runs[document.get("run", "")] = runs[""] = _text(asdict(self.respondent))
+                        self._announced = self.respondent if "run" in document else None
                 elif document["kind"] == "judged":
                     self._judged[_text(document["what"])] = document["score"]
-                elif document["kind"] in ("answers", "unreadable"):
-                    answers = self._by_run.setdefault(document.get("run", before), {})
+                elif document["kind"] in ("answers", "unreadable") and (who := runs.get(document.get("run", ""))):
+                    answers = self._answers.setdefault(who, {})
                     answers[document["watch"], document["arm"], _text(document["conditions"])] = document
             except (KeyError, TypeError):
                 continue  # of another version
 
-    def answered_by(self, respondent: Respondent) -> None:
-        """From now on only what this one answered counts, and what is added is its."""
-        self.respondent = respondent
-
-    @property
-    def _run(self) -> str:
-        assert self.respondent is not None
-        return _run_id(self._asked, asdict(self.respondent))
-
     def find(self, task: ClipTask, arm: str) -> ClipAnswers | Unreadable | None:
         """The answers known to a task, if they are about the same file and the same questions."""
-        answers = self._by_run.get(self._run, {}) if self.respondent else {}
+        answers = self._answers.get(_text(asdict(self.respondent)), {}) if self.respondent else {}
         document = answers.get((task.clip.id, arm, _text(task.conditions(arm))))
         if document is None:
             return None
@@ -195,14 +190,15 @@ class AnswerStore:
 
     def _keep(self, kind: str, task: ClipTask, arm: str, values: dict[str, Any]) -> None:
         assert self.respondent is not None
+        made = asdict(self.respondent)
+        run = sha256(_text({"asked": self._asked, "made": made}).encode()).hexdigest()[:16]
         if self._announced != self.respondent:
-            self._file.add({"kind": "quality", "run": self._run, "asked": self._asked,
-                            "made": asdict(self.respondent)})
+            self._file.add({"kind": "quality", "run": run, "asked": self._asked, "made": made})
             self._announced = self.respondent
-        document = {"kind": kind, "run": self._run, "watch": task.clip.id, "arm": arm,
-                    "conditions": task.conditions(arm), "source": _source(task.clip), **values}
+        document = {"kind": kind, "run": run, "watch": task.clip.id, "arm": arm, "conditions": task.conditions(arm),
+                    "source": _source(task.clip), **values}
         self._file.add(document)
-        self._by_run.setdefault(self._run, {})[task.clip.id, arm, _text(task.conditions(arm))] = document
+        self._answers.setdefault(_text(made), {})[task.clip.id, arm, _text(task.conditions(arm))] = document
 
     def judged(self, case: dict[str, Any]) -> tuple[float | None] | None:
         """The score that a judge gave this before, in a tuple, since it may be none; None if it was not asked."""
@@ -213,11 +209,6 @@ class AnswerStore:
         """Keeps a judge's score."""
         self._judged[_text(case)] = score
         self._file.add({"kind": "judged", "what": case, "score": score})
-
-
-def _run_id(asked: dict[str, Any], made: dict[str, Any]) -> str:
-    """Tells runs with other settings or another model apart, also in one file."""
-    return sha256(_text({"asked": asked, "made": made}).encode()).hexdigest()[:16]
 
 
 def _text(values: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ class Session:
         if self.earlier and respondent != self.store.respondent:
             raise UsageError("The answers in the --resume file are those of another model of this name; give another "
                              "file.")
-        self.store.answered_by(respondent)
+        self.store.respondent = respondent
         return engine
 
     def load_engine(self) -> None:

@@ -98,7 +98,8 @@ def run_sweep(session: Session, asked: EvalSet, frames: Sequence[int], resolutio
     end = time.monotonic() + budget_s
     opened = [_opened(clip) for clip in evenly(asked.clips, clips)]
     tile = session.respondent.tile
-    plans = sorted(((n, edge) for n in frames for edge in resolutions), key=lambda plan: _work(opened, *plan, tile))
+    plans = sorted(((n, edge) for n in frames for edge in resolutions),
+                   key=lambda plan: _work(opened, plan[0], plan[1], tile))
     done: list[tuple[float, float]] = []
     too_large = float("inf")
     cells: list[QualityCell] = []
