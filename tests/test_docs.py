@@ -8,6 +8,7 @@ import runpy
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import chain
@@ -18,7 +19,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
-from support.cli import run
+from support.cli import environment, run
 from test_house import FLOORS
 
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
@@ -244,6 +245,14 @@ def test_the_session_is_real(page: str, count: int, tmp_path: Path, monkeypatch:
     assert len(steps(page)) == count
     for line, shown in steps(page):
         assert [*map(comparable, printed(line).splitlines())] == [*map(comparable, shown.splitlines())], line
+
+
+def test_the_python_is_real(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.v2lora"))
+    [code] = blocks("README.md", "python")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), text=True,
+                          capture_output=True, timeout=120)
+    assert (done.stdout, done.returncode) == ("the yellow star", 0), done.stderr
 
 
 # The changelog.
