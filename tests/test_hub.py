@@ -335,7 +335,7 @@ def test_a_branch_that_moves_on_moves_nothing_here(hub: Hub) -> None:
     for name in hub.repos[P500M.base]:  # another program fetches all of it
         if name in NEEDED:
             client.download(client.Repo(P500M.base, later), name)
-    client.remember(repo, client.Repo(P500M.base, later))
+    client.set_revision(repo, client.Repo(P500M.base, later))
     assert snapshot(repo) == client.hub_cache() / repo.folder.name / "snapshots" / later
     assert find_base("500m") == found and find_hypernetwork("500m") == released
     assert next(a for a in available() if a.name == "500m").base_folder == found.folder

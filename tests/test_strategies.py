@@ -107,7 +107,7 @@ def test_what_auto_chooses() -> None:
 
 def test_each_of_a_base_without_language_is_the_surest(engine: Engine, parts: Parts) -> None:
     (one,) = prepare(engine, parts, ["What color is the star?"], Strategy("each"), DECODING)
-    assert one.by == [1] and one.answer and one.answer.text == "green" and one.took > 0
+    assert one.by == [1] and one.answer and one.answer.text == "green" and one.elapsed > 0
 
 
 @pytest.mark.parametrize("at_once", [4, 100])

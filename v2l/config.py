@@ -25,7 +25,7 @@ class Sampling:
     """Which frames of a video are looked at, and how large (METHOD section 2)."""
 
     frames: int = 12
-    """At most this many frames."""
+    """Most frames that are looked at."""
     fps: float = 1.0
     """Frames wanted per second of video."""
     skip: float = 1.0
@@ -42,9 +42,9 @@ CHUNK = 4096
 """Context tokens that are computed on together: bounds the memory of what is wider than the hidden states."""
 
 LARGEST_PICTURE = 1 << 26
-"""Pixels of a video's pictures: 8192 x 8192. A file of a few bytes can claim more than the memory holds."""
+"""Most pixels of a video's pictures: 8192 x 8192. A file of a few bytes can claim more than the memory holds."""
 MOST_FRAMES = 1 << 24
-"""Of a video: 38 hours at 120 a second. A file of a few bytes can claim any number."""
+"""Most frames of a video: 38 hours at 120 a second. A file of a few bytes can claim any number."""
 
 DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""
@@ -79,7 +79,7 @@ class Decoding:
     temperature: float = 0.0
     """0 takes the likeliest token; above, tokens are drawn."""
     seed: int = 0
-    """Of the draws, so that the same call gives the same answer."""
+    """Seed of the draws, so that the same call gives the same answer."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Wires the rooms together: `Engine(model).ingest(video)`, `.ask(adapter, question)`, `.direct(video, question)`."""
+"""The engine wires the rooms together: it can `ingest` a video, `ask` its adapter, or ask the video with `direct`."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Seen:
     image_tokens: Tensor
     """[tiles * image_seq_len, hidden]"""
     timestamps: list[float]
-    """Of each frame, index / fps in seconds: what the prompt prints."""
+    """index / fps of each frame, in seconds: what the prompt prints."""
     times: list[float]
-    """Of each frame, its presentation time in seconds."""
+    """Presentation time of each frame in seconds."""
     grid: tuple[int, int]
     """Rows and columns of tiles of every frame."""
     duration: float
@@ -115,7 +115,7 @@ class Engine:
         return self.files
 
     def fetch_hypernetwork(self) -> HypernetFiles:
-        """The same for the hypernetwork and its base, which it must fit. A released one is converted, once."""
+        """Finds the hypernetwork too, as `fetch_base` its base, which it must fit; converts a released one, once."""
         return self.hypernetwork_files
 
     def load_text(self) -> TextStack:
@@ -145,9 +145,9 @@ class Engine:
                 yield frame.time, frame.timestamp, cut_tiles(frame.image, sampling.resolution, tile)
 
         def looked_at(frames: Iterator[tuple[float, float, np.ndarray]]) -> Iterator[np.ndarray]:
-            for shown, timestamp, tiles in frames:
+            for moment, timestamp, tiles in frames:
                 yield tiles
-                times.append(shown)
+                times.append(moment)
                 timestamps.append(timestamp)
                 if self.progress:
                     self.progress(clip.info.path.name, len(times), wanted)

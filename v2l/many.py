@@ -47,16 +47,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Ingested:
-    """An adapter file that is there now."""
+    """An adapter file that was written, or was up to date."""
 
     job: Job
     record: Record
     size: int
     """Bytes of the file."""
     seconds: float
-    """It took."""
+    """Elapsed."""
     skipped: bool
-    """It was there before, and up to date."""
+    """The file was there before, and up to date."""
     resumed: int = 0
     """Segments that a run before had made already."""
     kept: Sequence[Path] = ()
@@ -73,7 +73,7 @@ class Ingested:
 
     @property
     def tokens(self) -> int | None:
-        """Of the prompts of all segments; None where one is not known."""
+        """Tokens of the prompts of all segments; None where one is not known."""
         counts = [record["compute"].get("tokens") for record in singles(self.record)]
         return None if None in counts else sum(counts)
 
@@ -178,7 +178,7 @@ def _bytes(item: _Item) -> int:
 
 
 def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Iterator[_Item]:
-    """In the thread."""
+    """What passes between the threads, job by job; runs in the thread."""
     for job in jobs:
         try:
             opened = _opened(engine, job, settings, first)
@@ -192,7 +192,7 @@ def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Cli
 
 
 def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Ingested | _Coming:
-    """What is there of a video if that is up to date, else its clip."""
+    """The adapter file of a video if it is up to date, else the video's clip."""
     started, sampling = time.perf_counter(), settings.sampling
     if not settings.force:
         with suppress(AdapterError):

@@ -165,7 +165,7 @@ class QueuedClip(Clip):
 
 
 def _decoded(clips: Sequence[Clip]) -> Iterator[Frame | None]:
-    """In the thread: one pass over the file."""
+    """Frames of clips of one file, decoded in one pass, with None after each clip; runs in the thread."""
     if not clips:
         return
     with closing(Decoder(clips[0].track)) as decoder:

@@ -74,11 +74,11 @@ class Parts:
 
     def label(self, first: int, last: int | None = None) -> str:
         """When a part is, or some parts in a row, for people and for the base."""
-        one, other = self.parts[first], self.parts[first if last is None else last]
-        start, end, of = time_text(one.spans[0][0]), time_text(other.spans[-1][1]), f" of {other.source}"
+        begin, close = self.parts[first], self.parts[first if last is None else last]
+        start, end, of = time_text(begin.spans[0][0]), time_text(close.spans[-1][1]), f" of {close.source}"
         if not self.several_videos:
             return f"{start} to {end}"
-        return f"{start} to {end}{of}" if one.source == other.source else f"{start} of {one.source} to {end}{of}"
+        return f"{start} to {end}{of}" if begin.source == close.source else f"{start} of {begin.source} to {end}{of}"
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Prepared:
     adapter: list[LayerAdapter] | None
     prompt: str
     """The question to put to `adapter`."""
-    took: float
-    """Seconds gone into it so far."""
+    elapsed: float
+    """Seconds spent on it so far."""
     answer: Answer | None = None
 
 
@@ -110,27 +110,27 @@ def prepare(
     started = time.perf_counter()
     limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name == "route" else decoding.max_new_tokens
     probed = _ask_every_part(engine, parts, questions, replace(decoding, max_new_tokens=limit, temperature=0.0))
-    took = time.perf_counter() - started
+    elapsed = time.perf_counter() - started
     for question, answers in zip(questions, probed, strict=True):
         best = ranked(answers)
         if name == "route":
             by = sorted(best[: strategy.best])
-            yield Prepared(question, name, by, parts.joined(by, strategy.segment_scale), question, took)
+            yield Prepared(question, name, by, parts.joined(by, strategy.segment_scale), question, elapsed)
         elif follows_instructions(engine):
             started = time.perf_counter()
             prompt = _combine(engine, parts, question, [answer.text for answer in answers], decoding)
-            yield Prepared(question, name, everything, None, prompt, took + time.perf_counter() - started)
+            yield Prepared(question, name, everything, None, prompt, elapsed + time.perf_counter() - started)
         else:
-            yield Prepared(question, name, best[:1], None, question, took, answers[best[0]])
+            yield Prepared(question, name, best[:1], None, question, elapsed, answers[best[0]])
 
 
 def ask_prepared(
     engine: Engine, prepared: Iterable[Prepared], decoding: Decoding
 ) -> Iterator[tuple[Prepared, Answer]]:
     """What was prepared, be it of one adapter or of many, and its answers, in order, in batches."""
-    for answered, group in groupby(prepared, key=lambda one: one.answer is not None):
+    for answered, group in groupby(prepared, key=lambda each: each.answer is not None):
         if answered:
-            yield from ((one, one.answer) for one in group if one.answer)
+            yield from ((each, each.answer) for each in group if each.answer)
         else:
             yield from _ask(engine, group, decoding)
 
@@ -139,9 +139,9 @@ def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> It
     waiting: deque[Prepared] = deque()
 
     def rows() -> Iterator[tuple[list[LayerAdapter] | None, str]]:
-        for one in prepared:
-            waiting.append(replace(one, adapter=None))  # the batch alone holds on to adapters
-            yield one.adapter, one.prompt
+        for each in prepared:
+            waiting.append(replace(each, adapter=None))  # the batch alone holds on to adapters
+            yield each.adapter, each.prompt
 
     for answer in engine.ask_batch(rows(), decoding):
         yield waiting.popleft(), answer
@@ -159,7 +159,7 @@ def chosen_strategy(strategy: Strategy, parts: int) -> str:
 def _ask_every_part(
     engine: Engine, parts: Parts, questions: Sequence[str], decoding: Decoding
 ) -> list[tuple[Answer, ...]]:
-    """For each question the answers of the parts, in their order."""
+    """The answers of the parts, in their order, for each question."""
     def rows() -> Iterator[tuple[list[LayerAdapter], str]]:
         for part in range(len(parts)):
             alone = parts.joined([part])
@@ -194,20 +194,20 @@ def follows_instructions(engine: Engine) -> bool:
 def _combine(engine: Engine, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
     """The prompt that has the bare base make one answer of the parts' answers, which are combined in rounds first where
     they are many."""
-    told = [((i, i), answer) for i, answer in enumerate(answers)]
+    partial = [((i, i), answer) for i, answer in enumerate(answers)]
     labelled = lambda some: [(parts.label(*ends), answer) for ends, answer in some]
-    while len(told) > COMBINED_AT_ONCE:
-        groups = [told[i : i + COMBINED_AT_ONCE] for i in range(0, len(told), COMBINED_AT_ONCE)]
+    while len(partial) > COMBINED_AT_ONCE:
+        groups = [partial[i : i + COMBINED_AT_ONCE] for i in range(0, len(partial), COMBINED_AT_ONCE)]
         rows = ((None, combining_prompt(question, labelled(group))) for group in groups)
-        told = [((group[0][0][0], group[-1][0][1]), answer.text)
-                for group, answer in zip(groups, engine.ask_batch(rows, decoding), strict=True)]
-    return combining_prompt(question, labelled(told))
+        partial = [((group[0][0][0], group[-1][0][1]), answer.text)
+                   for group, answer in zip(groups, engine.ask_batch(rows, decoding), strict=True)]
+    return combining_prompt(question, labelled(partial))
 
 
-def combining_prompt(question: str, told: Sequence[tuple[str, str]]) -> str:
+def combining_prompt(question: str, answers: Sequence[tuple[str, str]]) -> str:
     """(when, answer) pairs in the order of time -> a user message for a base that follows instructions."""
-    lines = [f"From {when}: {' '.join(answer.split())}" for when, answer in told]
-    return (f"A video was watched in {len(told)} parts, and of each part this question was asked: {question}\n"
+    lines = [f"From {when}: {' '.join(answer.split())}" for when, answer in answers]
+    return (f"A video was watched in {len(answers)} parts, and of each part this question was asked: {question}\n"
             "These are the answers, in the order of time:\n" + "\n".join(lines) + "\n"
             "A part that does not show what is asked about may have been answered wrongly. "
             f"Using only these answers, answer the question about the whole video, briefly: {question}")

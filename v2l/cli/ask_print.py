@@ -157,15 +157,15 @@ class AskAdapter(Asker):
             if len(questions) > 1:
                 for each, answer in ask_prepared(self.engine, prepared, self.decoding):
                     self._note(each)
-                    self.printer.answer(answer, each.question, each.took, self._facts_of(each))
+                    self.printer.answer(answer, each.question, each.elapsed, self._facts_of(each))
                 return
             only = next(prepared)
             self._note(only)
             if only.answer:
-                self.printer.answer(only.answer, only.question, only.took, self._facts_of(only))
+                self.printer.answer(only.answer, only.question, only.elapsed, self._facts_of(only))
             else:
                 reply = self.engine.ask(only.adapter, only.prompt, self.decoding)
-                self.printer.reply(reply, only.question, only.took, self._facts_of(only))
+                self.printer.reply(reply, only.question, only.elapsed, self._facts_of(only))
 
     def _note(self, prepared: Prepared) -> None:
         self.printer.question(prepared.question)
@@ -193,7 +193,7 @@ class AskEach(Asker):
             prepared = self._prepare(questions, waiting, misfits)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
                 facts = waiting.popleft()
-                self.printer.line(facts["adapter"], answer, each.question, each.took, facts)
+                self.printer.line(facts["adapter"], answer, each.question, each.elapsed, facts)
                 if not is_terminal(sys.stdout):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
         for base, names in misfits.items():

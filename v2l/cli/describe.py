@@ -13,8 +13,8 @@ from v2l.wording import size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
+    from v2l.store.pins import Verified
     from v2l.store.resolve import Availability
-    from v2l.system.cache import Verified
 
 
 MOST_TEXT = 4000

@@ -65,7 +65,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def _batches(tiles: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """The same tiles in the same order, TILES_AT_ONCE at a time."""
+    """Tiles in their order, TILES_AT_ONCE at a time."""
     waiting: list[np.ndarray] = []
     for several in tiles:
         waiting.extend(several)
@@ -178,11 +178,11 @@ class Base:
     @torch.inference_mode()
     def see(self, tiles: Iterable[np.ndarray]) -> Tensor:
         """Tiles [n, tile, tile, 3] uint8 of frame after frame -> image tokens [all tiles * image_seq_len, h]."""
-        seen = []
+        tokens = []
         for batch in _batches(tiles):
             pixels = torch.from_numpy(normalize(batch)).to(self.device, self.dtype)
-            seen.append(self.vision(pixels).flatten(0, 1))
-        return torch.cat(seen)
+            tokens.append(self.vision(pixels).flatten(0, 1))
+        return torch.cat(tokens)
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None, stack: TextStack | None = None) -> Tensor:

@@ -1,4 +1,4 @@
-"""Is what lies on disk whole, and is it of the kind it should be? Headers and sizes are read, never the weights."""
+"""Checks that a model's folder is whole and of the kind it should be. Headers and sizes are read, never the weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHOWN = 20
 MAX_JSON = 16 << 20
 """Bytes of a JSON document, and of the header of a safetensors file; those of the largest models have a tenth."""
 MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
-"""Of a model: the largest width or vocabulary, the most layers or blocks, the longest edge of a tile in pixels."""
+"""Bounds of a model: largest width or vocabulary, most layers or blocks, longest edge of a tile in pixels."""
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -69,14 +69,14 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         metadata = header.pop("__metadata__", {})
         if not isinstance(metadata, dict) or not all(map(is_unicode, (*header, *metadata, *metadata.values()))):
             raise ValueError("its names or metadata are not text")
-        found, spans = {}, []
+        tensors, spans = {}, []
         for name, entry in header.items():
             start, stop = entry["data_offsets"]
             shape = tuple(entry["shape"])
             whole = all(type(n) is int and n >= 0 for n in (start, stop, *shape)) and len(entry) == 3
             if not whole or stop - start != math.prod(shape) * _BYTES.get(entry["dtype"], -1):
                 raise ValueError(f"{name[:200]} is not what it says")
-            found[name] = (entry["dtype"], shape)
+            tensors[name] = (entry["dtype"], shape)
             spans.append((start, stop))
         spans.sort()
         end = spans[-1][1] if spans else 0
@@ -89,7 +89,7 @@ def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     if size != 8 + length + end:
         raise ModelError(f"{file} is not whole: {size:,} bytes, where its header promises {8 + length + end:,}; "
                          f"{again}.")
-    return found
+    return tensors
 
 
 def weight_names(folder: Path) -> list[str]:
@@ -118,8 +118,8 @@ def check_architecture(folder: Path) -> dict[str, Any]:
     classes = config.get("architectures")
     named = isinstance(classes, list) and "SmolVLMForConditionalGeneration" in classes
     if config.get("model_type") != "smolvlm" and not named:
-        told = config.get("model_type")
-        kind = f"is a {told[:80]} model" if told and isinstance(told, str) else "names no kind of model"
+        name = config.get("model_type")
+        kind = f"is a {name[:80]} model" if name and isinstance(name, str) else "names no kind of model"
         raise ModelError(f"{folder / 'config.json'} {kind}, not a SmolVLM; v2l works with SmolVLM2 bases "
                          "such as 500m and 2.2b.")
     if absent := [part for part in ("text_config", "vision_config") if not isinstance(config.get(part), dict)]:
@@ -194,11 +194,11 @@ def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
 def tiling(folder: Path, vision: VisionConfig) -> tuple[int, int]:
     """(edge of a tile in pixels, image tokens it costs) of a base, as the processor's files in its folder say or, where
     they do not, its vision tower. Raises ModelError."""
-    said = [read_json(file) if (file := folder / name).exists() else {}
-            for name in ("preprocessor_config.json", "processor_config.json")]
-    sizes = said[0].get("max_image_size", {})
+    preprocessor, processor = (read_json(file) if (file := folder / name).exists() else {}
+                               for name in ("preprocessor_config.json", "processor_config.json"))
+    sizes = preprocessor.get("max_image_size", {})
     tile = sizes.get("longest_edge", vision.image_size) if isinstance(sizes, dict) else None
-    tokens = said[1].get("image_seq_len", vision.image_seq_len)
+    tokens = processor.get("image_seq_len", vision.image_seq_len)
     if type(tile) is not int or not vision.patch_size <= tile <= MAX_TILE:
         raise ModelError(f"{folder / 'preprocessor_config.json'} gives no size of tiles that the vision tower "
                          "can take; copy or pull it again.")
@@ -210,7 +210,7 @@ def tiling(folder: Path, vision: VisionConfig) -> tuple[int, int]:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message."""
+    """Names as text for a message: at most SHOWN, the rest counted."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(name[:200] for name in names[:SHOWN]) + more
 

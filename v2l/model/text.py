@@ -119,7 +119,7 @@ class Cache:
         dtype: torch.dtype,
         layers: int | None = None,
     ) -> None:
-        """For all layers of the model, or as many as `layers` says."""
+        """Makes room for all layers of the model, or as many as `layers` says."""
         shape = (config.num_layers if layers is None else layers, 2, rows, config.num_kv_heads, size, config.head_dim)
         self.store = torch.empty(shape, device=device, dtype=dtype)
         self.length = 0

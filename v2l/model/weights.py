@@ -59,9 +59,9 @@ def load_into(
                 if tuple(shape) != wanted[name]:
                     wrong.append(f"{key} is {shape}, not {list(wanted[name])}")
                 places[name] = file, key
-    for name, same in (tied or {}).items():
-        if name in wanted and same in places:
-            places.setdefault(name, places[same])
+    for name, other in (tied or {}).items():
+        if name in wanted and other in places:
+            places.setdefault(name, places[other])
     wrong += [f"{name} is missing" for name in wanted if name not in places]
     if wrong:
         raise ModelError(f"The base in {folder} does not match its config.json: {'; '.join(wrong)}.")
@@ -102,7 +102,7 @@ def text_name(key: str) -> str | None:
 
 
 def vision_name(key: str) -> str | None:
-    """The same for the vision tower and its connector."""
+    """The name within the vision tower and its connector of a stored tensor, or None."""
     return key.removeprefix("model.") if key.startswith(("model.vision_model.", "model.connector.")) else None
 
 

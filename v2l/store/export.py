@@ -43,14 +43,14 @@ def _modules(config: HypernetConfig) -> dict[str, Any]:
 
 
 def _names(modules: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Of a tree of modules, each before what it holds; the first is the root, which has none."""
+    """Dotted names of a tree of modules, each before those inside it; the first is the root's, which is empty."""
     yield prefix
     for name, inner in modules.items():
         yield from _names(inner, f"{prefix}.{name}" if prefix else name)
 
 
 def _instance(dotted: str, **fields: Any) -> StandIn:
-    """An object of a class of that name with these attributes."""
+    """A stand-in for an object of the class `dotted` with these attributes."""
     kind = stand_in(dotted)
     instance = kind.__new__(kind)
     vars(instance).update(fields)
@@ -101,7 +101,7 @@ def _lora_config(config: HypernetConfig, base: str) -> StandIn:
 
 
 def _records(config: HypernetConfig) -> dict[str, Any]:
-    """What a released checkpoint holds besides its tensors."""
+    """The entries of a released checkpoint that are no tensors."""
     import torch
 
     target, base = config.target_module, config.base

@@ -25,7 +25,7 @@ from v2l.system.files import LEFT_OVER, replacing
 from v2l.system.progress import Progress
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@((?!/|.*\.\.)[\w./-]+))?")
-"""A revision names a file of the cache; that must not lead out of it."""
+"""`org/name` and its revision, which names a file of the cache and must not lead out of it."""
 TRIES = 5
 """Times in a row that a connection may bring nothing before a download gives up."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -46,8 +46,8 @@ class Repo:
     @classmethod
     def parse(cls, text: str) -> Repo | None:
         """`org/name` or `org/name@revision`; None for anything else."""
-        found = _REPO.fullmatch(text)
-        return cls(found[1], found[2] or "main") if found else None
+        match = _REPO.fullmatch(text)
+        return cls(match[1], match[2] or "main") if match else None
 
     def __str__(self) -> str:
         return self.id if self.revision == "main" else f"{self.id}@{self.revision}"
@@ -71,8 +71,8 @@ def endpoint() -> str:
 
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
-    said = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return said.upper() in ("1", "ON", "YES", "TRUE")
+    value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return value.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def snapshot(repo: Repo) -> Path | None:
@@ -101,8 +101,8 @@ def resolve(repo: Repo) -> tuple[Repo, list[str]]:
 
 
 def set_revision(repo: Repo, pinned: Repo) -> None:
-    """From now on the cache holds `repo`'s revision: called once all of a snapshot's files are there. What is left of
-    files that an interrupted download wanted and this one did not, of another commit for example, goes."""
+    """Notes in the cache which commit `repo`'s revision is at, once all of that snapshot's files are there. Removes
+    what an interrupted download left of files that this one did not want, of another commit for example."""
     with suppress(OSError):
         for partial in (repo.folder / "blobs").glob(f"*{_PARTIAL}"):
             if time.time() - partial.stat().st_mtime > LEFT_OVER:

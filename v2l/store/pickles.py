@@ -1,9 +1,9 @@
-"""A torch checkpoint read by a machine that can only build values: nothing the file names is imported or called.
+"""A torch checkpoint, read by an unpickler that can only build values: nothing the file names is imported or called.
 
 torch's own restricted unpickler is not used: versions we allow let a hostile file corrupt memory through it
 (CVE-2026-24747), and it reads the zip archive with other eyes than whoever checks that file before. Here one reader
-finds the parts of the archive, all of them stored as they are, and one machine of as few opcodes as `torch.save` needs
-builds strings, numbers, containers, records and tensors.
+finds the parts of the archive, all of them stored as they are, and one unpickler of as few opcodes as `torch.save`
+needs builds strings, numbers, containers, records and tensors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_AXES = 8
 _END, _END_64, _LOCATOR_64 = b"PK\5\6", b"PK\6\6", b"PK\6\7"
 _LOCAL = b"PK\3\4"
 _FLAGS = 0x808
-"""Of a part: that its sizes come after it, and that its name is UTF-8."""
+"""Flags that a part may have: its sizes come after it, its name is UTF-8."""
 _FOLDER = 0x10
 
 _STORAGES = {"Float": ("<f4", "float32"), "Half": ("<f2", "float16"), "BFloat16": ("<i2", "bfloat16"),
@@ -47,7 +47,7 @@ class StandIn:
 
 
 def stand_in(dotted: str) -> type[StandIn]:
-    """A class of that name."""
+    """A class by a dotted name, whose objects hold what was stored and do nothing."""
     module, name = dotted.rsplit(".", 1)
     return type(name, (StandIn,), {"__module__": module})
 
@@ -177,7 +177,7 @@ class Unpickler:
         self._stack: list[Any] = []
         self._memo: dict[int, Any] = {}
         self._numbers: dict[_Storage, Tensor] = {}
-        """Of the storages met so far: thousands of tensors may share one, and it is checked and aligned once."""
+        """Numbers of the storages met so far: thousands of tensors may share one, which is checked and aligned once."""
         self._functions = {
             "collections.OrderedDict": _Function(self._dict),
             "builtins.set": _Function(lambda items=(): {_key(item) for item in _of(items, list)}),
@@ -302,10 +302,10 @@ class Unpickler:
 
     def _do_build(self, _: Any) -> None:
         state = self._pop()
-        made = self._stack[-1]
-        if isinstance(made, StandIn):
-            vars(made).update({_of(key, str): value for key, value in _of(state, dict).items()})
-        elif not isinstance(made, dict):  # to a dictionary torch adds a note of versions, which says nothing here
+        instance = self._stack[-1]
+        if isinstance(instance, StandIn):
+            vars(instance).update({_of(key, str): value for key, value in _of(state, dict).items()})
+        elif not isinstance(instance, dict):  # to a dictionary torch adds a note of versions, which says nothing here
             raise UnpicklingError("it changes what is no object")
 
     def _do_binpersid(self, _: Any) -> None:

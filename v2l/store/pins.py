@@ -3,6 +3,12 @@ used until one asks for a newer one, and no other.
 
 A branch moves on, and other programs move the Hugging Face cache with it. What is recorded here stays where it is; it
 is used without asking the network, and held against its sha256 whenever its size or time of change is another.
+
+Why not the Hugging Face cache's own names: a file there is a link to `blobs/HASH`, its sha256 if it is large, its git
+sha1 if not. The commit has to be recorded in any case, since `refs/main` moves. The names would then save us the sha256
+alone, and hold only where they are there and right: without symbolic links (on Windows, or in a cache that was copied)
+nothing has such a name, a mirror may give any other, whoever changes a file can change its link too, and a sha1 can be
+forged, which would matter for config.json and the tokenizer.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ from pathlib import Path
 
 from v2l.errors import ModelError
 from v2l.store.hub import Repo
-from v2l.system.cache import Verified, cache_dir, caching, hash_of, sha256_of
+from v2l.system.cache import cache_dir, caching, hash_of, sha256_of
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,20 @@ class Pin:
 
     commit: str
     sha256: str
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Files that were read through, and which of them changed."""
+
+    name: str
+    """The repository, or what was converted."""
+    files: int
+    """How many there are."""
+    size: int
+    """Bytes of all."""
+    changed: list[Path]
+    """Those with another content than when they were fetched or converted."""
 
 
 def _place(repo: Repo) -> Path:
@@ -41,7 +61,7 @@ def _read(place: Path) -> tuple[Repo, dict[str, Pin]]:
 
 
 def pins(repo: Repo) -> dict[str, Pin]:
-    """What is recorded of a repository's revision; nothing where the record cannot be read."""
+    """The record of a repository's revision by file; empty where it cannot be read."""
     with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
         return _read(_place(repo))[1]
     return {}
@@ -88,15 +108,15 @@ def _changed(file: Path, pin: Pin) -> bool:
 
 
 def verify_fetched() -> Iterator[Verified]:
-    """Reads all that was fetched and is still there, one repository after the other."""
+    """Reads through all files that were fetched and are still on this disk, one repository after the other."""
     for place in sorted((cache_dir() / "pins").glob("*.json")):
         try:
             repo, files = _read(place)
         except (OSError, ValueError, TypeError, LookupError, AttributeError):
             continue
         folders = {name: repo.folder / "snapshots" / pin.commit for name, pin in files.items()}
-        there = [name for name, folder in folders.items() if (folder / name).is_file()]
-        if there:
+        present = [name for name, folder in folders.items() if (folder / name).is_file()]
+        if present:
             yield Verified(
-                str(repo), len(there), sum((folders[name] / name).stat().st_size for name in there),
-                [(folders[name] / name).resolve() for name in there if _changed(folders[name] / name, files[name])])
+                str(repo), len(present), sum((folders[name] / name).stat().st_size for name in present),
+                [(folders[name] / name).resolve() for name in present if _changed(folders[name] / name, files[name])])

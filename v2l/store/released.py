@@ -1,7 +1,7 @@
 """A released hypernetwork pickle -> safetensors and JSON in our cache, without ever running code from the file.
 
 Two guards, one after the other: the pickle's opcodes are listed (which executes nothing) and every global that is not
-on the list below is refused by name; what is left is read by a machine that can only build values
+on the list below is refused by name; what is left is read by an unpickler that can only build values
 (`v2l.store.pickles`), with the classes of the released training code as stand-ins that only hold what was stored
 (METHOD section 1).
 """
@@ -35,7 +35,8 @@ from v2l.model.folder import (
     read_json,
 )
 from v2l.store.pickles import MAX_PICKLE, Archive, StandIn, Unpickler, opcodes_of, stand_in
-from v2l.system.cache import Verified, cache_dir, caching, hash_of, remember, sha256_of
+from v2l.store.pins import Verified
+from v2l.system.cache import cache_dir, caching, hash_of, remember, sha256_of
 from v2l.system.strict_json import is_positive
 
 if TYPE_CHECKING:
@@ -88,22 +89,22 @@ def _pickle_in(archive: Archive, file: Path) -> tuple[str, bytes]:
 def globals_in(code: bytes, file: Path) -> dict[str, str]:
     """The globals that a pickle refers to, as it writes them, with their dotted names; ModelError if one is not
     allowed."""
-    found, refused, text = dict[str, str](), set[str](), ["?", "?"]
+    names, refused, text = dict[str, str](), set[str](), ["?", "?"]
     for opcode, argument in opcodes_of(code):
         if opcode == "GLOBAL":
-            found[argument] = _dotted(*argument.split(" ", 1))
+            names[argument] = _dotted(*argument.split(" ", 1))
         elif opcode in _OPCODES_TORCH_LACKS:
             parts = {"STACK_GLOBAL": text, "INST": str(argument).split(" ", 1)}.get(opcode)
             refused.add((_dotted(*parts) + " " if parts else "") + f"(opcode {opcode})")
         elif isinstance(argument, str):
             text = [text[1], argument]
     allowed = _PEFT | _PLAIN
-    refused |= {name for name in found.values()
+    refused |= {name for name in names.values()
                 if name not in allowed and not _STORAGE.fullmatch(name) and not _RESEARCH.fullmatch(name)}
     if refused:
         raise ModelError(f"{file} was refused, and nothing in it was run: it asks for {listed(sorted(refused))}, "
                          "which no Frames2LoRA checkpoint needs; get the file from its publisher.")
-    return found
+    return names
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
@@ -128,7 +129,7 @@ def read_pickle(file: Path) -> dict[str, Any]:
 
 
 def _sizes_in_tensors(shapes: Mapping[str, tuple[int, ...]], target: str) -> dict[str, int]:
-    """The sizes of METHOD section 5 that the tensors themselves tell."""
+    """The sizes of METHOD section 5 that the shapes of the tensors give."""
     sources = {
         "num_layers": ("head.weight", 0, 3), "latent_size": ("head.weight", 1, 3),
         "hidden_size": (f"{_PERCEIVER}modality_projection.gate_proj.weight", 1, 2),
@@ -138,12 +139,12 @@ def _sizes_in_tensors(shapes: Mapping[str, tuple[int, ...]], target: str) -> dic
     sizes = {size: shapes[name][axis] for size, (name, axis, axes) in sources.items()
              if len(shapes.get(name, ())) == axes}
     block = re.compile(rf"{re.escape(_PERCEIVER)}encoder\.layers\.(\d{{1,4}})\.")
-    blocks = [int(found[1]) for name in shapes if (found := block.match(name))]
+    blocks = [int(match[1]) for name in shapes if (match := block.match(name))]
     return sizes | ({"num_blocks": max(blocks) + 1} if blocks else {})
 
 
 def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
-    """The same sizes as the pickled records tell them; what is absent there is absent here."""
+    """The sizes of METHOD section 5 as the pickled records give them; what is absent there is absent here."""
     import torch
 
     aggregator, lora = _get(hypernet, "aggregator_config"), _get(hypernet, "lora_config")
@@ -173,7 +174,7 @@ def _scale(hypernet: object) -> float:
 
 
 def _target(shapes: Shapes) -> str:
-    """The one kind of module the tensors are for."""
+    """The kind of module that the tensors adapt, which must be down_proj alone. ModelError (a clause)."""
     per_kind = ("bias_A.", "bias_B.", "scaler_A.", "scaler_B.")
     kinds = sorted({name.split(".", 1)[1] for name in shapes if name.startswith(per_kind)})
     if kinds not in ([], ["down_proj"]) or len(shapes.get("head.weight", ())) == 4:
@@ -194,15 +195,16 @@ def _config_of(content: Mapping[str, Any], shapes: Shapes) -> HypernetConfig:
         named = f"the kind {kind[:80]!r}" if isinstance(kind, str) else "no known kind"
         raise ModelError(f"it was trained on context features of {named}; v2l computes per_layer_activations")
     target, base = _target(shapes), content.get("base_model_name_or_path")
-    told, seen = _sizes_in_records(hypernet, target), _sizes_in_tensors(shapes, target)
+    recorded, seen = _sizes_in_records(hypernet, target), _sizes_in_tensors(shapes, target)
     common: dict[str, Any] = dict.fromkeys(("num_layers", "hidden_size", "d_in", "d_out"), 1)
     common |= {"scale": _scale(hypernet), "target_module": target, "base": base if isinstance(base, str) else ""}
-    by_tensors, by_records = HypernetConfig(**{**common, **told, **seen}), HypernetConfig(**{**common, **seen, **told})
+    by_tensors = HypernetConfig(**{**common, **recorded, **seen})
+    by_records = HypernetConfig(**{**common, **seen, **recorded})
     # Where the tensors agree among themselves, it is the records that are wrong.
     problems = differences(shapes, hypernetwork_shapes(by_tensors))
     if not problems:
-        problems = [f"its records say {name} {told[name]} where its tensors have {size}"
-                    for name, size in seen.items() if told.get(name, size) != size]
+        problems = [f"its records say {name} {recorded[name]} where its tensors have {size}"
+                    for name, size in seen.items() if recorded.get(name, size) != size]
     elif by_records != by_tensors:
         problems = differences(shapes, hypernetwork_shapes(by_records)) or problems
     if problems:
@@ -284,7 +286,7 @@ def converted(file: Path) -> tuple[Path, HypernetConfig, str]:
 
 
 def verify_converted() -> Iterator[Verified]:
-    """Reads all that was converted and is still there."""
+    """Reads through all checkpoints that were converted and are still in our cache."""
     for described in sorted((cache_dir() / "hypernetworks").glob("*/hypernetwork.json")):
         weights = described.with_suffix(".safetensors")
         with suppress(ModelError, OSError):

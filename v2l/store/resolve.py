@@ -35,7 +35,7 @@ TINY_FOLDER = Path(v2l.__file__).parent / "tiny" / "weights"
 _SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja",
           "preprocessor_config.json", "processor_config.json", INDEX)
-"""Of a base's repository, all we ever fetch besides its safetensors."""
+"""All files that are fetched of a base's repository besides its safetensors."""
 _WEIGHTS = (".pt", ".safetensors")
 TRAINED = "hypernetwork.safetensors"
 """What `v2l train` writes into its folder, and what a model's folder may hold beside the base."""
@@ -65,18 +65,18 @@ class HypernetFiles:
     """safetensors, with the released tensor names."""
     config: HypernetConfig
     sha256: str
-    """Of the weights file."""
+    """sha256 of the weights file."""
 
 
 @dataclass(frozen=True)
 class Availability:
-    """What is there of a preset."""
+    """How much of a preset is on this disk."""
 
     name: str
     about: str
     base: str
     base_folder: Path | None
-    """None until it is whole."""
+    """Folder of the base; None until all its files are there."""
     hypernetwork: str
     hypernetwork_file: Path | None
     size: int
@@ -142,12 +142,12 @@ def available() -> list[Availability]:
 
 
 def _preset(model: str) -> Preset | None:
-    """By short name or Hub id."""
+    """The preset that a short name or the Hub id of its base means."""
     return PRESETS.get(model) or preset_of(model)
 
 
 def preset_of(base: str) -> Preset | None:
-    """By its base's Hub id, which is what adapters record."""
+    """The preset with this base, given by its Hub id, which is what adapters record."""
     return next((p for p in PRESETS.values() if base.partition("@")[0] == (p.base or TINY_ID)), None)
 
 
@@ -170,14 +170,14 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
     if repo is None or folder.is_file():
         raise UsageError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
                          "no folder, and no Hub id (org/name).")
-    found = _hub_base(repo, offline or hub.is_offline(), progress, refresh)
-    return ModelFiles(repo.id, found, found.name, resolution)
+    folder = _hub_base(repo, offline or hub.is_offline(), progress, refresh)
+    return ModelFiles(repo.id, folder, folder.name, resolution)
 
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """The snapshot folder of a base, whole and checked."""
-    asked = repo if refresh else pinned(repo, "config.json")
-    cached = hub.snapshot(asked)
+    wanted = repo if refresh else pinned(repo, "config.json")
+    cached = hub.snapshot(wanted)
     if cached and not refresh:
         try:
             check_base(cached)
@@ -188,7 +188,7 @@ def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: boo
                 raise
     if offline:
         raise hub.offline_error(str(repo))
-    exact, names = hub.resolve(asked)
+    exact, names = hub.resolve(wanted)
     if cached := hub.snapshot(exact):
         _drop_damaged(repo, cached)
     if "config.json" not in names:
@@ -206,7 +206,7 @@ def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: boo
         hub.download(exact, name, progress)
     check_base(folder)
     keep(repo, folder, [*small, *weights])
-    hub.set_revision(asked, exact)
+    hub.set_revision(wanted, exact)
     return folder
 
 
@@ -240,7 +240,7 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
             if file.is_file():
                 return _open(file, file.name)
     if preset is not None:
-        file = _first_there([Repo(id) for id in preset.checkpoints], preset.checkpoint_file, offline, progress, refresh)
+        file = _first_with([Repo(id) for id in preset.checkpoints], preset.checkpoint_file, offline, progress, refresh)
         return _released(file, f"{preset.checkpoints[0]}:{preset.checkpoint_file}")
     raise ModelError(f"No hypernetwork is known for {model}; name one with --checkpoint FILE or HUB_ID:FILE.")
 
@@ -262,14 +262,14 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
         raise ModelError(f"{checkpoint} names no .pt or .safetensors file.")
     if not file:
         file = _choose(repo, model, offline, refresh)
-    found = _first_there([repo], file, offline, progress, refresh)
+    path = _first_with([repo], file, offline, progress, refresh)
     if file.endswith(".safetensors"):
-        _first_there([repo], file.removesuffix(".safetensors") + ".json", offline, progress, refresh)
-    return _open(found, f"{repo}:{file}")
+        _first_with([repo], file.removesuffix(".safetensors") + ".json", offline, progress, refresh)
+    return _open(path, f"{repo}:{file}")
 
 
 def _choose(repo: Repo, model: str, offline: bool, refresh: bool) -> str:
-    """The file that is meant where only a repository was named: the preset's, or the only one there is."""
+    """The weights file that is meant where only a repository was named: the preset's, or its only one."""
     preset = _preset(model)
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
@@ -284,15 +284,15 @@ def _choose(repo: Repo, model: str, offline: bool, refresh: bool) -> str:
     return files[0]
 
 
-def _first_there(repos: list[Repo], file: str, offline: bool, progress: Progress | None, refresh: bool) -> Path:
+def _first_with(repos: list[Repo], file: str, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """A file of the first of these repositories that has it: in the cache, else on the Hub."""
     for repo in repos:
-        if (found := _cached(repo, file)) is not None:
-            folder = _snapshot_of(found, file)
+        if (path := _cached(repo, file)) is not None:
+            folder = _snapshot_of(path, file)
             try:
                 if not refresh:
                     keep(repo, folder, [file])
-                    return found
+                    return path
             except ModelError:
                 if offline:
                     raise
@@ -302,9 +302,9 @@ def _first_there(repos: list[Repo], file: str, offline: bool, progress: Progress
     absent: list[NotOnHub] = []
     for repo in repos:
         try:
-            found = hub.download(repo if refresh else pinned(repo, file), file, progress)
-            keep(repo, _snapshot_of(found, file), [file])
-            return found
+            path = hub.download(repo if refresh else pinned(repo, file), file, progress)
+            keep(repo, _snapshot_of(path, file), [file])
+            return path
         except NotOnHub as error:
             absent.append(error)
     raise absent[0]
@@ -316,7 +316,7 @@ def _cached(repo: Repo, file: str) -> Path | None:
 
 
 def _snapshot_of(path: Path, file: str) -> Path:
-    """The folder of a commit, of the path in it of one of its files."""
+    """The folder of a commit, from the path of one of its files."""
     return path.parents[len(Path(file).parts) - 1]
 
 
@@ -336,7 +336,7 @@ def _ours(weights: Path, name: str) -> HypernetFiles:
     return HypernetFiles(name, weights, config, sha256_of(weights))
 
 
-# --- what is there ---
+# --- what is on this disk ---
 
 
 def _availability(preset: Preset) -> Availability:

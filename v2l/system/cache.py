@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -66,19 +65,6 @@ def _note(file: Path) -> tuple[Path, dict[str, Any]]:
     real, status = file.resolve(), file.stat()
     facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     return cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json", facts
-
-
-@dataclass(frozen=True)
-class Verified:
-    """Files that were read through."""
-
-    name: str
-    """Of the repository, or of what was converted."""
-    files: int
-    size: int
-    """Bytes."""
-    changed: list[Path]
-    """Those that are not what they were."""
 
 
 def hash_of(file: Path) -> str:
