@@ -66,6 +66,8 @@ def test_a_video_is_opened_before_torch_is_imported(here: Path) -> None:
 
 def test_help_and_version(here: Path) -> None:
     assert run().stdout == run("--help").stdout
+    for words in ((), ("models",)):  # a line for every command, none cut short
+        assert "..." not in run(*words, "--help").stdout.split("Commands:")[1]
     for name in ("ingest", "ask", "compose", "slice", "info", "models", "bench"):
         assert re.search(rf"^  {name} ", run("--help").stdout, re.MULTILINE)
         text = run(name, "-h").stdout

@@ -32,14 +32,15 @@ TimeRange = tuple[float | None, float | None]
 def compose(
     segments: Annotated[list[str], argument("ADAPTER...")],
     output: Annotated[Path, options.OUTPUT],
-    max_rank: Annotated[int | None, option("R", "Compress the segments to rank R, the bias not counted.",
-                                           "keep every segment", callback=options.positive)] = None,
+    max_rank: Annotated[int | None, option("R", "Compress the segments to rank R; the bias comes on top.",
+                                           "no compression", callback=options.positive)] = None,
     force: options.Force = False, json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
     """Join adapters into one that answers from all of them.
 
-    They must be of one base and one hypernetwork; - reads names from stdin. No model is needed. With --max-rank the
-    sum of the segments is kept as well as R ranks can, which is told, and they can no longer be taken apart.
+    All must come from one base model and one hypernetwork; - reads names from stdin, one per line. No model is loaded.
+    --max-rank makes the file smaller: it keeps the best approximation of rank R and reports its relative error. The
+    result cannot be sliced.
 
     \b
       v2l compose part1.v2lora part2.v2lora -o full.v2lora
@@ -54,16 +55,16 @@ def compose(
     whole = load_joined(names, console)
     adapter = whole
     if max_rank is not None and max_rank < whole.total_rank:
-        there = None
+        existing = None
         with suppress(AdapterError):
-            there = None if force else load(output)
-        if there is not None and is_compressed(there, whole, max_rank):
-            adapter = there
+            existing = None if force else load(output)
+        if existing is not None and is_compressed(existing, whole, max_rank):
+            adapter = existing
         else:
-            del there  # on Windows a file that is mapped cannot be replaced
+            del existing  # on Windows a file that is mapped cannot be replaced
             with console.working("Compressing"):
                 adapter = compress(whole, max_rank, console.progress)
-        _tell_compressed(adapter, whole, console)
+        _note_compressed(adapter, whole, console)
     elif max_rank is not None:
         console.note(f"Rank {whole.total_rank} needs no compressing to {max_rank}.")
     _save(adapter, output, force, json, console)
@@ -74,7 +75,7 @@ def _refuse_input(output: Path, names: list[str]) -> None:
         raise UsageError(f"{output} is one of the adapters to read; name another file with -o.")
 
 
-def _tell_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None:
+def _note_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None:
     block = adapter.compressed[0]
     most = "at most " if whole.compressed else ""  # a bound, where some of it was compressed before
     console.note(f"Compressed from rank {whole.total_rank} to {adapter.total_rank}, "
@@ -83,7 +84,7 @@ def _tell_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None
 
 
 def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Console, **facts: Any) -> None:
-    """Writes an adapter where it is not written yet, and tells of it."""
+    """Writes an adapter unless the same one is there, and prints its name; `facts` go into its JSON."""
     from v2l.adapter.file import load, save
 
     skipped = False
@@ -104,16 +105,16 @@ def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Cons
         write_path(output)
 
 
-def _same(one: Adapter, other: Adapter) -> bool:
+def _same(adapter: Adapter, other: Adapter) -> bool:
     """Whether two adapters are the same file."""
-    pairs = zip(one.tensors().values(), other.tensors().values(), strict=True)
-    return one.record == other.record and one.dtype == other.dtype and all(
+    pairs = zip(adapter.tensors().values(), other.tensors().values(), strict=True)
+    return adapter.record == other.record and adapter.dtype == other.dtype and all(
         # Layer by layer, because the tensors may be large.
         a.shape == b.shape and all(x.tobytes() == y.tobytes() for x, y in zip(a, b, strict=True)) for a, b in pairs)
 
 
 def _segment_numbers(text: str) -> range:
-    """Segments as `info` counts them: `3` or `3-7`. Raises typer.BadParameter."""
+    """Indices of segments that `info` numbers from 1: `3` or `3-7`. Raises typer.BadParameter."""
     match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", text, re.ASCII)
     first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
     if not 1 <= first <= last:
@@ -124,28 +125,27 @@ def _segment_numbers(text: str) -> range:
 def slice_(
     adapters: Annotated[list[str], argument("ADAPTER...")],
     output: Annotated[Path | None, options.OUTPUT] = None,
-    from_: Annotated[float | None, option("TIME", "Take what is seen from here on: seconds, MM:SS, H:MM:SS.", "",
-                                          "--from", parser=options.parse_time)] = None,
-    to: Annotated[float | None, option("TIME", "Take what is seen before.", parser=options.parse_time)] = None,
-    video: Annotated[str | None, option("NAME", "Take what is of this video.")] = None,
-    segment: Annotated[list[range] | None, option("N", "Take segment N, or N-M; may be repeated.", "",
+    from_: options.From = None, to: options.To = None,
+    video: Annotated[str | None, option("NAME", "Only segments of the video NAME.")] = None,
+    segment: Annotated[list[range] | None, option("N", "Only segment N, or segments N-M; may be repeated.", "",
                                                   parser=_segment_numbers)] = None,
-    each: Annotated[bool, typer.Option("--each", help="Write a file a segment.")] = False,
-    output_dir: Annotated[Path | None, option("DIR", "Put the files of --each here.", "next to the adapter")] = None,
+    each: Annotated[bool, typer.Option("--each", help="Write one file per segment.")] = False,
+    output_dir: Annotated[Path | None, option("DIR", "Write the files of --each to DIR.",
+                                              "next to the adapter")] = None,
     force: options.Force = False, json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
-    """Take composed adapters apart again.
+    """Take segments out of composed adapters.
 
-    Segments are taken whole: all that --from and --to touch, or those named, counted as `v2l info` does. They give
-    the very bytes of the files that were composed. With --each, full.v2lora becomes full-1.v2lora and so on, all of
-    it where nothing is chosen; - reads names from stdin.
+    Segments are taken whole: all that overlap the time from --from to --to, or those of --segment, numbered as in
+    `v2l info`. They are byte for byte the files that were composed. --each writes the segments of full.v2lora, all or
+    those chosen, to full-1.v2lora, full-2.v2lora and so on. - reads names from stdin, one per line.
 
     \b
       v2l slice full.v2lora --from 12:00 --to 13:30 -o part.v2lora
       v2l slice full.v2lora --each --output-dir parts
     """
     if each == (output is not None) or (output_dir is not None and not each):
-        raise UsageError("Name one file with -o, or write a file a segment with --each.")
+        raise UsageError("Name one file with -o, or write one file per segment with --each.")
     if segment and (from_ is not None or to is not None or video is not None):
         raise UsageError("--segment and --from, --to or --video exclude each other.")
     if not each and not segment and from_ is None and to is None and video is None:
@@ -175,7 +175,7 @@ def slice_(
 
 
 def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list[Path]:
-    """The file an adapter is sliced into; or, where each of its segments is, the name that theirs begin with."""
+    """For each adapter the file to write or, with --each, the path that the files of its segments begin with."""
     if output is not None:
         if len(names) != 1:
             raise UsageError(f"-o names one file and there are {len(names)} adapters; slice one, or use --each.")
@@ -194,7 +194,7 @@ def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list
 def _cut(
     name: str, output: Path, selected: Callable[[Adapter], list[int]], each: bool
 ) -> Iterator[tuple[Adapter, Path]]:
-    """The slices of an adapter, with the file each becomes."""
+    """The slices of an adapter, each with the file to write."""
     from v2l.adapter.file import load
     from v2l.adapter.join import each_segment, slice_segments
 
@@ -205,15 +205,17 @@ def _cut(
         return
     create_folder(output.parent)
     digits = len(str(len(adapter.segments)))  # so that their names sort
-    for i, one in each_segment(adapter, indices):
-        yield one, output.with_name(f"{output.name}-{i + 1:0{digits}d}{ADAPTER_SUFFIX}")
+    for i, segment in each_segment(adapter, indices):
+        yield segment, output.with_name(f"{output.name}-{i + 1:0{digits}d}{ADAPTER_SUFFIX}")
 
 
 def info(
     files: Annotated[list[str], argument("ADAPTER...")],
     json: options.Json = False,
 ) -> None:
-    """Show what an adapter says about itself.
+    """Show what adapters hold.
+
+    Lists the base model, the videos, the segments and the settings of each. - reads names from stdin, one per line.
 
     \b
       v2l info lecture.v2lora

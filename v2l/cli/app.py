@@ -1,4 +1,4 @@
-"""The `v2l` command: gathers the commands, and their one error boundary."""
+"""The `v2l` command: all its commands, behind one error boundary."""
 
 from __future__ import annotations
 
@@ -23,23 +23,26 @@ app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pre
                   context_settings={"help_option_names": ["-h", "--help"]})
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(given: bool) -> None:
+    if given:
         write(f"v2l {__version__}")
         raise typer.Exit
 
 
 @app.callback(invoke_without_command=True)
-def v2l(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True,
-                                                                  help="Show the version.")] = False) -> None:
+def v2l(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", callback=_print_version, is_eager=True,
+                                                                  help="Print the version and exit.")] = False) -> None:
     """Watch a video once, keep a small file, ask it forever.
 
     \b
       v2l ingest lecture.mp4
       v2l ask lecture.v2lora "What happens first?"
 
-    Answers come from the file alone; nothing leaves this machine. Exit status: 0 done, 1 some input failed,
-    2 wrong usage, 130 interrupted, 143 told to end, 141 nobody reads the results.
+    ingest turns a video into an adapter, a small .v2lora file; ask answers questions from that file, without the video.
+    All is computed on this machine, and nothing is sent anywhere.
+
+    Exit status: 0 success, 1 some input failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 terminated, 141 the
+    reader of a pipe went away.
     """
     if ctx.invoked_subcommand is None:
         write(ctx.get_help())

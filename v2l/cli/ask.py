@@ -27,35 +27,37 @@ if TYPE_CHECKING:
 
 def ask(
     words: Annotated[list[str] | None, argument("ADAPTER... [QUESTION]...")] = None,
-    each: Annotated[bool, typer.Option("--each", help="Ask every adapter by itself, all at once.")] = False,
-    adapters: Annotated[str | None, option("FILE", "Adapters too: a list of files, one a line; - is stdin.")] = None,
-    from_: Annotated[float | None, option("TIME", "Only the segments after this: seconds, MM:SS, H:MM:SS.", "",
-                                          "--from", parser=options.parse_time)] = None,
-    to: Annotated[float | None, option("TIME", "Only the segments before this.", parser=options.parse_time)] = None,
-    strategy: Annotated[str | None, option("NAME", f"How segments answer: {', '.join(STRATEGIES)}.", Strategy.name,
+    each: Annotated[bool, typer.Option("--each", help="Ask each adapter separately, in one batch.")] = False,
+    adapters: Annotated[str | None, option("FILE", "Also ask the adapters that FILE lists, one per line; - is stdin.")]
+    = None,
+    from_: options.From = None, to: options.To = None,
+    strategy: Annotated[str | None, option("NAME", f"Combine several segments: {', '.join(STRATEGIES)}.", Strategy.name,
                                            callback=options.strategy)] = None,
-    segment_scale: Annotated[str | None, option("X", "Scale joined segments by a number, or by 1/k.", "1")] = None,
-    model: Annotated[str | None, option("NAME", "Base model.", "the adapter's own")] = None,
-    max_new_tokens: Annotated[int, option("N", "Longest answer, in tokens.", "128", callback=options.positive)]
-    = Decoding.max_new_tokens,
-    temperature: Annotated[float, option("T", "Above 0, words are drawn.", "0", callback=options.not_negative)]
+    segment_scale: Annotated[str | None, option("X", "Multiply joined segments by X; 1/k averages k of them.",
+                                                "1")] = None,
+    model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's")] = None,
+    max_new_tokens: Annotated[int, option("N", "End an answer after N tokens.", f"{Decoding.max_new_tokens}",
+                                          callback=options.positive)] = Decoding.max_new_tokens,
+    temperature: Annotated[float, option("T", "Sampling temperature; 0 always takes the likeliest token.",
+                                         f"{Decoding.temperature:g}", callback=options.not_negative)]
     = Decoding.temperature,
-    direct: Annotated[Path | None, option("VIDEO", "Put this video in the prompt, and no adapter.")] = None,
+    direct: Annotated[Path | None, option("VIDEO", "Ask with VIDEO in the prompt, instead of an adapter.")] = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
-    """Ask about what was watched.
+    """Answer questions about videos, from their adapters.
 
-    What ends in .v2lora is an adapter, the rest are questions; - reads questions from stdin, one a line, and answers
-    them as they come. Without a question there is a conversation.
+    Arguments that end in .v2lora are adapters, all others are questions; - reads questions from stdin, one per line,
+    and answers them as they come. Without a question, a conversation starts.
 
-    Several adapters are joined and answer together; with --each they answer one by one, a line FILE: ANSWER each. Where
-    there are several segments, --strategy join sums them all (good for few), route asks all and has the best two answer
-    (good for many), each makes one answer out of all; auto joins up to 4 and routes more.
+    Several adapters are joined and give one answer; with --each every adapter gives its own, on a line FILE: ANSWER.
+    Of adapters with several segments, --strategy join adds all segments up (best for few), route asks each segment and
+    lets the best ones answer (best for many), each asks each segment and sums their answers up in one; auto takes join
+    for few and route for many.
 
-    The options about frames, --start and --end go with --direct.
+    --frames, --fps, --resolution, --start and --end need --direct.
 
     \b
       v2l ask lecture.v2lora "What happens first?"

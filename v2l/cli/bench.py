@@ -33,7 +33,9 @@ bench = typer.Typer(cls=_Bench, rich_markup_mode=None)
 
 @bench.callback()
 def _bench() -> None:
-    """Measure what an adapter saves. `v2l bench VIDEO` is short for `v2l bench compare VIDEO`.
+    """Measure adapters against the video in the prompt.
+
+    `v2l bench VIDEO` is short for `v2l bench compare VIDEO`.
 
     \b
       v2l bench lecture.mp4 --model 500m
@@ -48,8 +50,8 @@ bench.command("quality", cls=options.Command)(measure_quality)
 @bench.command("compare", cls=options.Command)
 def compare_ways(
     video: Annotated[Path | None, argument("[VIDEO]")] = None,
-    question: Annotated[str | None, option("TEXT", "What to ask.", "what happens")] = None,
-    repeat: Annotated[int, option("N", "Answers to take the median of.", f"{REPEATS}", callback=options.positive)]
+    question: Annotated[str | None, option("TEXT", "Ask this.", QUESTION)] = None,
+    repeat: Annotated[int, option("N", "Take the median of N answers.", f"{REPEATS}", callback=options.positive)]
     = REPEATS,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
@@ -58,8 +60,8 @@ def compare_ways(
 ) -> None:
     """Measure what an adapter saves, against the video in the prompt.
 
-    Times are for a model that is loaded and warm. "cached" is the video in the prompt with its part of the prompt
-    computed before. Without a VIDEO, a clip is drawn.
+    Times are those of a model that is loaded and warm. "cached" is the video in the prompt, with that part of the
+    prompt computed beforehand. Without VIDEO, a small clip is drawn.
 
     \b
       v2l bench lecture.mp4 --model 500m
@@ -87,26 +89,28 @@ def compare_ways(
 @bench.command("speed", cls=options.Command)
 def sweep_speed(
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
-    frames: Annotated[Any, option("N,N,...", "Frames to sample.", ",".join(map(str, SPEED_FRAMES)),
+    frames: Annotated[Any, option("N,N,...", "Numbers of frames to sample.", ",".join(map(str, SPEED_FRAMES)),
                                   parser=options.numbers)] = None,
-    resolutions: Annotated[Any, option("PIXELS,...", "Longest edges of a frame.", ",".join(map(str, RESOLUTIONS)),
+    resolutions: Annotated[Any, option("PIXELS,...", "Resolutions: longest edges of a frame.",
+                                       ",".join(map(str, RESOLUTIONS)),
                                        parser=options.numbers)] = None,
-    budget: Annotated[float, option("MINUTES", "Start nothing that would end later.", f"{SWEEP_MINUTES:g}",
+    budget: Annotated[float, option("MINUTES", "Time limit; skip what would take longer.", f"{SWEEP_MINUTES:g}",
                                     callback=options.positive)] = SWEEP_MINUTES,
-    quick: Annotated[bool, typer.Option("--quick", help=f"{_QUICK} frames, the model's own resolution, once.")] = False,
-    repeat: Annotated[int, option("N", "Times of which the median is taken.", f"{REPEATS}", callback=options.positive)]
+    quick: Annotated[bool, typer.Option("--quick", help=f"Measure {_QUICK} frames at the model's resolution, once.")]
+    = False,
+    repeat: Annotated[int, option("N", "Take the median of N runs.", f"{REPEATS}", callback=options.positive)]
     = REPEATS,
-    report: Annotated[Path | None, option("FILE", "Write a page with plots to it, as HTML.")] = None,
-    resume: Annotated[Path | None, option("FILE", "Go on from what it holds; keep what is found.")] = None,
+    report: Annotated[Path | None, option("FILE", "Write an HTML page with plots to FILE.")] = None,
+    resume: Annotated[Path | None, option("FILE", "Skip what FILE holds from earlier runs, add new results.")] = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
-    """Measure a sweep of frames and resolutions, as published.
+    """Measure speed and memory over frames and resolutions.
 
-    Each cell draws a clip of which so many frames are really sampled, watches it into an adapter, and asks once from
-    the adapter and once with the video in the prompt; in processes of their own, so that memory is measured truly.
-    Cells run from the cheapest on. What the budget leaves out is listed with the time it would take; a later call
-    with the same --resume goes on with it.
+    For each number of frames and resolution, a clip is drawn and turned into an adapter; a question is then asked with
+    the adapter, and with the video in the prompt. Each runs in a process of its own, so that its memory is measured
+    alone. The cheapest run first; those that --budget leaves out are listed with the time they would take, and a later
+    call with the same --resume FILE continues with them. The default numbers of frames are those of the paper.
 
     \b
       v2l bench speed --quick

@@ -27,25 +27,26 @@ if TYPE_CHECKING:
 def ingest(
     videos: Annotated[list[str], argument("VIDEO...")],
     output: Annotated[Path | None, options.OUTPUT] = None,
-    output_dir: Annotated[Path | None, option("DIR", "Put the adapters here.", "next to each video")] = None,
+    output_dir: Annotated[Path | None, option("DIR", "Write the adapters to DIR.", "next to each video")] = None,
     segment: Annotated[str | None, option(
-        "LENGTH", "Watch piece by piece: 60s, 2m, 1:30; scenes cuts where the picture changes.", "one piece")] = None,
-    keep_segments: Annotated[bool, typer.Option("--keep-segments", help="Keep a file of each segment too.")] = False,
+        "LENGTH", "Split videos into segments of a length such as 60s, 2m or 1:30, or at scene cuts: scenes.",
+        "no split")] = None,
+    keep_segments: Annotated[bool, typer.Option("--keep-segments", help="Also keep one file per segment.")] = False,
     shard: options.OnlyShard = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     adapter_dtype: Annotated[options.Dtype, option(
-        "TYPE", "Store float32, bfloat16 or float16.", "float32 where computing in it, else float16")]
+        "TYPE", "Store float32, bfloat16 or float16.", "float32 if computed in it, else float16")]
     = options.Dtype.auto,
     force: options.Force = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
-    """Watch videos and keep each as a small .v2lora file.
+    """Turn videos into adapters, one small .v2lora file each.
 
-    VIDEO is a file, a folder of them, or - for names from stdin. The path of each adapter is printed. One that is
-    there and up to date is not made again, so a run that was ended goes on where it was.
+    VIDEO is a file, a folder of videos, or - to read names from stdin, one per line. Prints the path of each adapter.
+    Adapters that are up to date are kept, so that the same command resumes an interrupted run.
 
     \b
       v2l ingest lecture.mp4

@@ -15,7 +15,7 @@ models = typer.Typer(rich_markup_mode=None)
 
 @models.callback(invoke_without_command=True)
 def list_models(ctx: typer.Context, json: options.Json = False) -> None:
-    """Show the models known by name and what of them is on this disk.
+    """List the models known by name, and which are downloaded.
 
     \b
       v2l models
@@ -38,9 +38,9 @@ def pull_model(
     name: Annotated[str, argument("NAME")],
     checkpoint: options.Checkpoint = None, quiet: options.Quiet = False,
 ) -> None:
-    """Fetch a model now, so that it is there offline.
+    """Download a model, or update it, so that it works offline.
 
-    NAME is as for --model. What is there is brought up to date.
+    NAME is what --model takes. Prints the base model's folder and the hypernetwork's file.
 
     \b
       v2l models pull 500m
@@ -59,9 +59,10 @@ def pull_model(
 
 @models.command("verify", cls=options.Command)
 def verify_models(json: options.Json = False, quiet: options.Quiet = False) -> None:
-    """Read through all that was fetched, and compare it with what it was then.
+    """Check that downloaded and converted files are unchanged.
 
-    At every use only sizes and times of change are compared. What was converted is compared too.
+    Reads all of them and compares their SHA-256 with that of their download or conversion. Whenever a model is used,
+    only sizes and modification times are compared.
 
     \b
       v2l models verify

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 class Dtype(str, Enum):
+    """Number formats to choose from."""
+
     auto, float32, bfloat16, float16 = "auto", "float32", "bfloat16", "float16"
 
 
@@ -64,39 +66,49 @@ def device(value: str | None) -> str | None:
 
 
 def option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
-    """An option; `default` says in words what holds where it is not given."""
+    """An option; `default` says in words what holds without it."""
     help = f"{help} [{default}]" if default else help
     return typer.Option(*names, metavar=metavar, help=help, show_default=False, **settings)
 
 
 def argument(metavar: str) -> Any:
-    """An argument; the command's text explains it."""
+    """An argument, which the command's help explains in its text."""
     return typer.Argument(metavar=metavar, hidden=True, show_default=False)
 
 
 class Command(TyperCommand):
-    """Usage in the words of the metavars: VIDEO..., not {VIDEO...}..."""
+    """A command whose usage line is made of its metavars as they are: VIDEO..., not {VIDEO...}..."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["[OPTIONS]", *(str(p.metavar) for p in self.params if p.param_type_name == "argument")]
 
 
-Model = Annotated[str, option("NAME", f"Base: {', '.join(PRESETS)}, a folder or a Hub id.", DEFAULT_MODEL)]
-Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: file, folder or HUB_ID[:FILE].", "the model's own")]
-MaxFrames = Annotated[int | None, option("N", "Look at no more frames.", f"{Sampling.frames}", callback=positive)]
-Fps = Annotated[float | None, option("F", "Frames a second of video.", f"{Sampling.fps:g}", callback=positive)]
-Resolution = Annotated[int | None, option("PIXELS", "Longest edge of a frame.", "the model's own", callback=positive)]
-Start = Annotated[float | None, option("TIME", "Look from here on: seconds, MM:SS, H:MM:SS.", parser=parse_time)]
-End = Annotated[float | None, option("TIME", "Look up to here.", parser=parse_time)]
-Device = Annotated[str | None, option("NAME", "cpu, cuda or mps.", "the best there is", callback=device)]
-ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.", "what is fast here")]
-Offline = Annotated[bool, typer.Option("--offline", help="Fetch nothing.")]
+MODEL_NAMES = f"{', '.join(PRESETS)}, a folder or a Hugging Face id"
+Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.", DEFAULT_MODEL)]
+Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's")]
+MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}", callback=positive)]
+Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --frames.", f"{Sampling.fps:g}",
+                                     callback=positive)]
+Resolution = Annotated[int | None, option("PIXELS", "Scale frames to this longest edge.", "the model's",
+                                          callback=positive)]
+Start = Annotated[float | None, option("TIME", "Use the video from TIME on: seconds, MM:SS or H:MM:SS.",
+                                       parser=parse_time)]
+End = Annotated[float | None, option("TIME", "Use the video up to TIME.", parser=parse_time)]
+From = Annotated[float | None, option("TIME", "Only segments that end after TIME: seconds, MM:SS or H:MM:SS.", "",
+                                      "--from", parser=parse_time)]
+To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]
+Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
+                                      callback=device)]
+ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
+                                       "bfloat16 where it is fast, else float32")]
+Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Make it again even if it is up to date.")]
+Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace the output even if it is up to date.")]
 OnlyShard = Annotated[Shard | None, option(
-    "I/N", "Only part I of N, from 1/N to N/N; auto takes both from SLURM's job array.", "all", parser=parse_shard)]
-OUTPUT = option("FILE", "The adapter file to write.", "", "-o", "--output")
+    "I/N", "Do only part I of N, to share the work between N machines; auto takes I and N from a SLURM job array.",
+    "everything", parser=parse_shard)]
+OUTPUT = option("FILE", "Write the adapter to FILE.", "", "-o", "--output")
 
 
 # What they mean together.
