@@ -23,18 +23,21 @@ from transformers import SmolVLMForConditionalGeneration
 
 from v2l.adapter.file import save
 from v2l.bench.config import RESOLUTIONS, SPEED_FRAMES, edge_for
+from v2l.bench.record import open_record
 from v2l.bench.speed import machine, worker
 from v2l.bench.speed import sweep as speed
-from v2l.bench.speed.cells import Cell, Cold, InPrompt, Missing, Plan, Throughput, Watched
+from v2l.bench.speed.cells import AdapterTimes, CellPlan, Cold, Missing, PromptTimes, SpeedCell, Throughput
 from v2l.bench.speed.compare import Comparison, Way
-from v2l.bench.speed.drawn import draw, length
-from v2l.bench.speed.floors import Shapes
+from v2l.bench.speed.drawn import draw_video, length
+from v2l.bench.speed.earlier import EarlierSweep
+from v2l.bench.speed.floors import ModelSizes
 from v2l.bench.speed.jobs import NoFigures, cold_start, run_job
-from v2l.bench.speed.journal import Journal
 from v2l.bench.speed.machine import Machine
 from v2l.bench.speed.report import speed_page
-from v2l.bench.speed.sweep import Setting, Sweep, sweep
+from v2l.bench.speed.sweep import SpeedSetting, SpeedSweep, measure_sweep
 from v2l.bench.speed.tables import comparison_text, sweep_text
+from v2l.cli import bench as command
+from v2l.cli.console import Console
 from v2l.config import HypernetConfig, Sampling
 from v2l.engine import Engine
 from v2l.errors import UsageError
@@ -43,9 +46,9 @@ from v2l.report import plots
 from v2l.video.clip import frame_indices, open_clip
 
 MACHINE = Machine("A <fast> CPU", "cpu", 2, 2, 24 * 10**9, 0.85e12, 0.3e12, 20e9)
-SHAPES_500M = Shapes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,
+SHAPES_500M = ModelSizes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,
                      HypernetConfig(32, 960, 2560, 960), itemsize=2)
-SETTING = Setting(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), "cpu", "float32", frames=(2, 3),
+SETTING = SpeedSetting(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), "cpu", "float32", frames=(2, 3),
                   resolutions=(64, 128), repeats=1, adapters=2, new_tokens=4)
 PAGE = "{http://www.w3.org/2000/svg}"
 
@@ -58,10 +61,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def perform(job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         name = job["job"]
         ran.append(name if name in ("describe", "throughput") else f"{name} {job['frames']} {job['resolution']}")
-        return json.loads(json.dumps(worker.perform(job)))
+        return json.loads(json.dumps(worker.perform_job(job)))
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(worker, "measure", lambda *_: MACHINE)
+    monkeypatch.setattr(worker, "measure_machine", lambda *_: MACHINE)
     monkeypatch.setattr(speed, "run_job", perform)
     monkeypatch.setattr(speed, "cold_start", lambda words, repeats: Cold(2.6, 2.9, 1_100_000_000, repeats))
     return ran
@@ -73,7 +76,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.parametrize("frames", [1, 8, 130])
 def test_a_drawn_clip_has_the_frames_its_cell_is_named_for(frames: int, tmp_path: Path) -> None:
     sampling = Sampling(frames=frames)
-    clip = open_clip(draw(tmp_path / "clip.mp4", sampling), sampling)
+    clip = open_clip(draw_video(tmp_path / "clip.mp4", sampling), sampling)
     assert len(list(clip.frames())) == len(clip.indices) == frames
     assert (clip.info.frames, clip.info.fps) == length(sampling)
     assert clip.indices == frame_indices(*length(sampling), sampling)
@@ -146,9 +149,9 @@ def published(c: HypernetConfig, tokens: int) -> Tensor:
     return y @ empty(n, z, c.d_in + c.d_out)
 
 
-def reference_shapes() -> Shapes:
+def reference_shapes() -> ModelSizes:
     base, hypernetwork = (engine := reference_engine()).base, engine.hypernetwork_files
-    return Shapes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
+    return ModelSizes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
                      image_seq_len=base.image_seq_len, itemsize=4)
 
 
@@ -166,13 +169,13 @@ def test_bytes_are_those_of_the_weights() -> None:
     assert shapes.direct_bytes == text + vision
     last = 4 * shapes.layer_parameters
     assert shapes.watching_bytes == pytest.approx(text - table - last + vision + hypernetwork, rel=0.005)
-    assert Shapes.from_json(json.loads(json.dumps(shapes, default=vars))) == shapes
+    assert ModelSizes.from_json(json.loads(json.dumps(shapes, default=vars))) == shapes
 
 
 def test_a_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_PRODUCTS", ((64, 64, 64),))
     monkeypatch.setattr(machine, "memory", lambda: 1 << 26)
-    found = machine.measure(torch.device("cpu"), seconds=0.01)
+    found = machine.measure_machine(torch.device("cpu"), seconds=0.01)
     assert found.name and found.device == "cpu" and found.cores >= 1 and found.threads == torch.get_num_threads()
     assert min(found.bfloat16, found.float32, found.bandwidth) > 1e6
     assert found.rate("bfloat16") == found.rate("float16") == found.bfloat16 and found.rate("float32") == found.float32
@@ -183,7 +186,7 @@ def test_a_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_cell_is_measured(here: list[str]) -> None:
     printed: list[dict[str, Any]] = []
-    made = sweep(SETTING, 600, found=printed.append)
+    made = measure_sweep(SETTING, 600, emit=printed.append)
     assert here[:2] == ["describe", "throughput"]
     assert here[2:] == [f"{name} {n} {edge}" for edge in (64, 128) for n in (2, 3) for name in ("watch", "direct")]
     assert [d["kind"] for d in printed] == ["sweep", "throughput", "cold", *["cell"] * 4]
@@ -199,7 +202,7 @@ def test_every_cell_is_measured(here: list[str]) -> None:
         assert sum(cell.parts.values()) == pytest.approx(watch.watch_s) and cell.parts.keys() == floors.parts.keys()
         assert sum(floors.parts.values()) == pytest.approx(floors.watch_s)
         assert watch.peak and direct.peak and watch.file_size > 1000
-        assert Cell.from_json(json.loads(json.dumps(document))) == cell
+        assert SpeedCell.from_json(json.loads(json.dumps(document))) == cell
         assert document["token_reduction"] == cell.plan.direct_tokens / made.adapter_tokens
         assert document["ttft_ratio"] == direct.ttft_s / watch.ttft_s and not document["over_positions"]
         assert set(document["pays_after"]) == {"direct", "cached"}
@@ -207,7 +210,7 @@ def test_every_cell_is_measured(here: list[str]) -> None:
 
 
 def test_what_the_budget_leaves_out_is_listed(here: list[str]) -> None:
-    made = sweep(SETTING, 0.5)
+    made = measure_sweep(SETTING, 0.5)
     assert here == ["describe", "throughput"]  # every process is taken to need longer than that
     assert len(made.cells) == 4
     for cell in made.cells:
@@ -237,9 +240,9 @@ def test_what_does_not_fit_is_an_outcome(here: list[str]) -> None:
             raise NoFigures("did not fit", "the memory did not suffice")
         return measure(job, limit_s)
 
-    made = sweep(replace(SETTING, frames=(2, 3, 4)), 600, run=small)
+    made = measure_sweep(replace(SETTING, frames=(2, 3, 4)), 600, run=small)
     for cell in made.cells:
-        assert isinstance(cell.watch, Watched)
+        assert isinstance(cell.watch, AdapterTimes)
         if cell.plan.resolution == 128:
             assert isinstance(cell.direct, Missing) and cell.direct.status == "did not fit"
     assert here.count("full") == 1  # what is larger than it was not tried
@@ -252,7 +255,7 @@ def test_what_does_not_fit_is_an_outcome(here: list[str]) -> None:
 def test_a_cell_that_samples_other_frames_is_no_measurement(here: list[str]) -> None:
     measure = speed.run_job
     wrong = lambda job, limit_s: measure(job, limit_s) | ({"frames": 1} if job["job"] == "watch" else {})
-    made = sweep(replace(SETTING, frames=(2,), resolutions=(64,)), 600, run=wrong)
+    made = measure_sweep(replace(SETTING, frames=(2,), resolutions=(64,)), 600, run=wrong)
     assert made.cells[0].watch == Missing("failed", "1 frames were sampled instead of 2", pytest.approx(10, abs=1))
 
 
@@ -265,24 +268,42 @@ def test_an_interrupted_sweep_goes_on(here: list[str], tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return measure(job, limit_s)
 
+    def resumed(setting: SpeedSetting, budget_s: float = 600, **options: Any) -> SpeedSweep:
+        with open_record(file) as record:
+            return measure_sweep(setting, budget_s, record=record, **options)
+
     with pytest.raises(KeyboardInterrupt):
-        sweep(SETTING, 600, journal=Journal(file), run=interrupted)
+        resumed(SETTING, run=interrupted)
     assert here == ["describe", "throughput", "watch 2 64", "direct 2 64", "watch 3 64"]
     with file.open("a") as torn:
         torn.write('{"kind": "cell", "fra')
     here.clear()
-    made = sweep(SETTING, 600, journal=Journal(file))
+    made = resumed(SETTING)
     assert here[2:] == ["direct 3 64", "watch 2 128", "direct 2 128", "watch 3 128", "direct 3 128"]
     assert made.earlier == 3 and all(cell.both for cell in made.cells)
     here.clear()
-    again = sweep(SETTING, 600, journal=Journal(file))
+    again = resumed(SETTING)
     assert here == ["describe", "throughput"] and again.cells == made.cells
     assert "8 halves of cells were taken over" in speed_page(again)
     here.clear()
-    sweep(replace(SETTING, question="Another?"), 0.5, journal=Journal(file))
-    known = Journal(file).known(again.identity)
-    assert len(known) == 4 and all(cell.both for cell in known.values())
-    assert not Journal(file).known(again.identity | {"machine": "another"})
+    resumed(replace(SETTING, question="Another?"), 0.5)
+    with open_record(file) as record:
+        known = EarlierSweep(record, again.identity).cells
+        assert len(known) == 4 and all(cell.both for cell in known.values())
+        assert not EarlierSweep(record, again.identity | {"machine": "another"}).cells
+
+
+def test_going_on_with_a_complete_sweep_adds_nothing_to_its_record(here: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "sweep.jsonl"
+    for budget_s in (0.5, 0.5, 600, 600, 0.5):
+        before = file.read_bytes() if file.exists() else b""
+        with open_record(file) as record:
+            measure_sweep(SETTING, budget_s, record=record)
+        kinds = [json.loads(line)["kind"] for line in file.read_text().splitlines()]
+        assert file.read_bytes().startswith(before)
+        assert kinds[:7] == ["sweep", "throughput", "cold", *["cell"] * 4]  # none was measured
+        assert kinds[7:] == (["cell"] * 8 if "watch 2 64" in here else [])  # half of each, then the whole
+    assert here.count("watch 2 64") == 1
 
 
 @pytest.mark.parametrize("content", ["not json\n{}\n", '["a"]\n', '{"kind": "sweep"}\n{"answer": 42}\n{"kind": "x"}\n'])
@@ -290,7 +311,7 @@ def test_a_journal_leaves_other_files_alone(content: str, tmp_path: Path) -> Non
     file = tmp_path / "notes.txt"
     file.write_text(content)
     with pytest.raises(UsageError, match="not the record of a bench"):
-        Journal(file)
+        open_record(file)
     assert file.read_text() == content
 
 
@@ -298,9 +319,9 @@ def test_a_journal_leaves_other_files_alone(content: str, tmp_path: Path) -> Non
 
 
 def test_a_cell_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
-    video = draw(tmp_path / "clip.mp4", Sampling(frames=3))
+    video = draw_video(tmp_path / "clip.mp4", Sampling(frames=3))
     job = SETTING.job("watch", frames=3, resolution=64, video=str(video), result=str(tmp_path / "cell.json"))
-    found = Watched(**run_job(job, 200))
+    found = AdapterTimes(**run_job(job, 200))
     assert found.frames == 3 and found.peak and 10e6 < found.peak < 4e9 and found.repeats == 1
     with pytest.raises(NoFigures, match="longer than the budget") as stopped:
         run_job(job, 0.01)
@@ -309,7 +330,7 @@ def test_a_cell_runs_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 def test_memory_that_does_not_suffice_ends_only_the_worker(tmp_path: Path) -> None:
     code = ("import torch; from v2l.bench.speed import worker; worker.free_memory = lambda: 3 << 30\n"
-            "worker.perform = lambda job: {'size': torch.ones(1 << 30).nbytes}\n"
+            "worker.perform_job = lambda job: {'size': torch.ones(1 << 30).nbytes}\n"
             "worker.main()")
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "found.json")], input='{"device": "cpu"}',
                           text=True, env=environment(), timeout=120, capture_output=True)
@@ -337,29 +358,29 @@ def test_a_sweep_imports_nothing_heavy() -> None:
 # -- what is shown -------------------------------------------------------------------------------------------------
 
 
-def watched(frames: int, seconds: float = 3.0) -> Watched:
-    return Watched(frames, seconds, 0.1, seconds / 2, seconds / 4, 0.02, 0.053, 0.044, 14,
+def watched(frames: int, seconds: float = 3.0) -> AdapterTimes:
+    return AdapterTimes(frames, seconds, 0.1, seconds / 2, seconds / 4, 0.02, 0.053, 0.044, 14,
                    1_800_000_000 + 10**6 * frames, None, 7_200_000, 3)
 
 
-def example(limit_s: float = 400.0) -> Sweep:
+def example(limit_s: float = 400.0) -> SpeedSweep:
     """A sweep of the released shapes, as if cells whose floor is above `limit_s` had been beyond the budget."""
-    made = Sweep(SETTING, "org/<b>model</b> & 'co'", "hyper.pt", {}, "bfloat16", 14, SHAPES_500M, MACHINE, [])
+    made = SpeedSweep(SETTING, "org/<b>model</b> & 'co'", "hyper.pt", {}, "bfloat16", 14, SHAPES_500M, MACHINE, [])
     for edge in RESOLUTIONS:
         rows, columns = tile_grid(16, 9, edge, 512)
         for frames in SPEED_FRAMES:
             tiles = frames * (rows * columns + (rows * columns > 1))
-            made.plans.append(Plan(frames, edge, tiles, 69 * tiles + 12 * frames, 69 * tiles + 12 * frames + 2))
+            made.plans.append(CellPlan(frames, edge, tiles, 69 * tiles + 12 * frames, 69 * tiles + 12 * frames + 2))
     for plan in made.plans:
         floors = made.floors(plan)
-        watch: Watched | Missing = watched(plan.frames, 2.3 * floors.watch_s)
-        direct: InPrompt | Missing = InPrompt(plan.frames, 2 * floors.direct_s, 0.05, 2 * floors.direct_s, 0.069,
+        watch: AdapterTimes | Missing = watched(plan.frames, 2.3 * floors.watch_s)
+        direct: PromptTimes | Missing = PromptTimes(plan.frames, 2 * floors.direct_s, 0.05, 2 * floors.direct_s, 0.069,
                                               plan.direct_tokens, plan.direct_tokens - 20, 3 * 10**9, None, 3)
         if floors.watch_s > limit_s:
             watch = Missing("not run", "beyond the budget", 2.3 * floors.watch_s)
         if floors.direct_s > limit_s:
             direct = Missing("did not fit" if plan.direct_tokens > 150_000 else "not run", "", 3 * floors.direct_s)
-        made.cells.append(Cell(plan, watch, direct))
+        made.cells.append(SpeedCell(plan, watch, direct))
     made.cold, made.throughput = Cold(2.6, 2.9, 1_100_000_000, 3), Throughput(8, 128, 7.1, 1.9)
     return made
 
@@ -396,7 +417,7 @@ def test_the_page_holds_itself_and_everything_in_it() -> None:
 
 def test_the_page_needs_no_measurement() -> None:
     empty = example()
-    empty.cells = [Cell(c.plan, Missing("failed", "x", 1.0), Missing("failed", "x", 1.0)) for c in empty.cells]
+    empty.cells = [SpeedCell(c.plan, Missing("failed", "x", 1.0), Missing("failed", "x", 1.0)) for c in empty.cells]
     empty.cold = empty.throughput = None
     assert ElementTree.fromstring(speed_page(empty)) is not None
     assert sweep_text(empty).count("failed: x") == 64
@@ -450,6 +471,34 @@ def test_the_command_prints_a_table_and_writes_a_page(here: list[str], tmp_path:
     assert here == ["describe", "throughput"]  # the rest was in the file
 
 
+@pytest.mark.parametrize("words", [("--json",), ()])
+def test_the_page_is_written_though_nobody_reads_the_rest(words: tuple[str, ...], here: list[str], tmp_path: Path,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Any] = []
+
+    def closes_after_one(value: Any) -> None:  # `| head -1`
+        if read or not words:
+            raise BrokenPipeError
+        read.append(value)
+
+    monkeypatch.setattr(command, "write_json" if words else "write", closes_after_one)
+    run(*WORDS, "--budget", 0.001, *words, "--report", "page.html", status=141)
+    assert ElementTree.parse(tmp_path / "page.html").getroot().tag == "html"
+    if words:  # without a page there is nothing left to do
+        here.clear()
+        run(*WORDS, "--budget", 0.001, *words, status=141)
+        assert here == ["describe"]
+
+
+def test_the_bar_makes_way_for_every_document(here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(Console, "aside", lambda self: order.append("aside"))
+    monkeypatch.setattr(command, "write_json", lambda value: order.append(value["kind"]))
+    run(*WORDS, "--budget", 0.001, "--json", "--quick")
+    assert order == [step for kind in ("sweep", "throughput", "cold", "cell", "cell", "cell")
+                     for step in ("aside", kind)]
+
+
 def test_the_command_chooses_cells_that_suit_the_model(here: list[str]) -> None:
     printed = documents(run(*WORDS, "--budget", 0.001, "--json"))
     plans = {(plan["frames"], plan["resolution"]) for plan in printed[0]["plans"]}
@@ -464,7 +513,8 @@ def test_the_command_chooses_cells_that_suit_the_model(here: list[str]) -> None:
 def test_the_command_refuses_before_it_measures(here: list[str], tmp_path: Path) -> None:
     assert "is not a list of numbers" in run(*WORDS, "--frames", "8,x", status=2).stderr
     assert "is not a list of numbers" in run(*WORDS, "--resolutions", "0", status=2).stderr
-    assert "folder that exists" in refused(*WORDS, "--report", "no/page.html")
+    assert "create it first" in refused(*WORDS, "--report", "no/page.html")
+    refused(*WORDS, "--report", "/proc/page.html")  # a folder nobody can write to
     (tmp_path / "notes.txt").write_text("mine\nand mine\n")
     assert "not the record of a bench" in refused(*WORDS, "--resume", "notes.txt", status=2)
     assert here == []

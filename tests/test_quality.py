@@ -18,13 +18,14 @@ from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, word
 from v2l.bench.benchmarks import registry
 from v2l.bench.config import ARMS
 from v2l.bench.quality import arms, results, sources
-from v2l.bench.quality.answers import AnswerStore, ClipAnswers, ClipTask, Respondent, SavedAnswer, open_answers
+from v2l.bench.quality.answers import AnswerStore, ClipAnswers, ClipTask, Respondent, SavedAnswer
 from v2l.bench.quality.bench import run_quality
 from v2l.bench.quality.plan import EvalClip, EvalSet, EvalSetting, Question, collect, items_of_split
 from v2l.bench.quality.results import comparison_table
 from v2l.bench.quality.run import Answers
 from v2l.bench.quality.score import Judging, Scored, score_answers
 from v2l.bench.quality.words import about_texts
+from v2l.bench.record import open_record
 from v2l.cli import options
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine
@@ -221,7 +222,7 @@ def test_clips_of_one_video_are_resampled_together() -> None:
     clips = tuple(EvalClip(Path("one.mp4"), float(n), n + 1.0, (question,)) for n, question in enumerate(questions))
     said = Answers(tuple(ClipAnswers(clip.id, arm, 1, 0.1, (SavedAnswer(clip.id, "What?", "this", 1, 0, 1, 0.1),))
                          for clip in clips for arm in ("adapter", "direct")))
-    scored = score_answers(EvalSet(clips), said, None, AnswerStore(open_answers(None), SETTING))
+    scored = score_answers(EvalSet(clips), said, None, AnswerStore(open_record(None), SETTING))
     row, = comparison_table(scored, "token_f1", 0.05, lambda question: question.benchmark, seed=0).rows
     assert (row.paired.pairs, row.paired.clips, row.verdict) == (8, 1, "inconclusive")
 
@@ -363,7 +364,7 @@ def test_answers_of_two_runs_in_one_file_are_told_apart(tmp_path: Path) -> None:
     model = Respondent("tiny", "f", "h", "s", "float32", "cpu", {"frames": 8}, 64, 10)
     stores = []
     for setting in (SETTING, other):
-        with open_answers(tmp_path / "j.jsonl") as file:
+        with open_record(tmp_path / "j.jsonl") as file:
             stores.append(AnswerStore(file, setting))
         stores[-1].respondent = model
     for arm in ("direct", "none"):
@@ -371,7 +372,7 @@ def test_answers_of_two_runs_in_one_file_are_told_apart(tmp_path: Path) -> None:
             saved = SavedAnswer("own/a/1", "What?", text, 1, 0, 1, 0.1)
             store.add(ClipTask(clip, Sampling(), (arm,)), ClipAnswers(clip.id, arm, 1, 0.1, (saved,)))
     for setting, text in ((SETTING, "long"), (other, "short")):
-        with open_answers(tmp_path / "j.jsonl") as file:
+        with open_record(tmp_path / "j.jsonl") as file:
             store = AnswerStore(file, setting)
         for arm in ("direct", "none"):
             found = store.find(ClipTask(clip, Sampling(), (arm,)), arm)
@@ -393,7 +394,7 @@ def test_answers_of_older_versions_are_those_of_the_run_named_before_them(engine
 
 def test_one_run_at_a_time_writes_to_a_file(kept: Path, manifest: Path) -> None:
     before = kept.read_bytes()
-    with open_answers(kept):
+    with open_record(kept):
         assert "Another run is writing" in refused(*WORDS, manifest, "--resume", kept, status=2)
     assert kept.read_bytes() == before
 

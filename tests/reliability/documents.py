@@ -10,8 +10,9 @@ from typing import Any
 from reliability import mutations
 from v2l.bench.benchmarks.load import load_benchmark
 from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
-from v2l.bench.quality.answers import AnswerStore, open_answers
-from v2l.bench.speed.journal import Journal
+from v2l.bench.quality.answers import AnswerStore
+from v2l.bench.record import open_record
+from v2l.bench.speed.earlier import EarlierSweep
 from v2l.manifest import TURN_KEYS, read_manifest, write_manifest
 
 
@@ -147,11 +148,9 @@ class Journals:
         return False
 
     def read(self) -> None:
-        journal = Journal(self.file)
-        journal.known(self.identity)
-        with open_answers(self.file) as answers:
-            AnswerStore(answers, _Setting())  # type: ignore[arg-type]
-        assert all(isinstance(document["kind"], str) for document in journal.documents)
+        with open_record(self.file) as record:
+            EarlierSweep(record, self.identity)
+            AnswerStore(record, _Setting())  # type: ignore[arg-type]
 
 
 class _Setting:

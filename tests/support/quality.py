@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from v2l.bench.quality.answers import AnswerStore, open_answers
+from v2l.bench.quality.answers import AnswerStore
 from v2l.bench.quality.plan import EvalSetting
 from v2l.bench.quality.run import Session
+from v2l.bench.record import open_record
 from v2l.engine import Engine
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.tiny.clips import write_video
@@ -42,7 +43,7 @@ def session(setting: EvalSetting, journal: Path | None = None, engine: Engine | 
         assert engine is not None, "no model should be needed"
         return engine
 
-    file = open_answers(journal)
+    file = open_record(journal)
     file.close()  # so that a test's next session is the next run
     return Session(setting, AnswerStore(file, setting), load, **options)
 

@@ -14,6 +14,7 @@ from v2l.cli import options
 from v2l.cli.bench_quality import measure_quality
 from v2l.cli.console import Console, columns, write, write_json
 from v2l.cli.options import argument, option
+from v2l.cli.outputs import check_writable
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
 
@@ -116,28 +117,54 @@ def sweep_speed(
       v2l bench speed --quick
       v2l bench speed --model 500m --budget 240 --resume 500m.jsonl --report 500m.html
     """
-    from v2l.bench.speed.journal import Journal
-    from v2l.bench.speed.sweep import Setting, sweep
+    from v2l.bench.record import open_record
+    from v2l.bench.speed.sweep import SpeedSetting, measure_sweep
     from v2l.bench.speed.tables import sweep_text
-    from v2l.system.files import replacing
 
-    if report is not None and (report.is_dir() or not report.parent.is_dir()):
-        raise OutputError(f"{report} cannot be written; name a file in a folder that exists.")
-    setting = Setting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
-                      frames=frames or (QUICK_FRAMES if quick else SPEED_FRAMES), repeats=1 if quick else repeat,
-                      quick=quick)
-    console, journal = Console(quiet), Journal(resume)
-    with console.working("Starting"):
-        found = sweep(setting, budget * 60, journal=journal, told=console.progress,
-                      found=write_json if json else lambda _: None)
-    if not json:
-        write(sweep_text(found, columns()))
     if report is not None:
+        check_writable(report)
+    setting = SpeedSetting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
+                           frames=frames or (QUICK_FRAMES if quick else SPEED_FRAMES), repeats=1 if quick else repeat,
+                           quick=quick)
+    console = Console(quiet)
+    printing = _Printing(console, go_on=report is not None)
+    with open_record(resume) as record, console.working("Starting"):
+        sweep = measure_sweep(setting, budget * 60, record=record, progress=console.progress,
+                              emit=printing if json else lambda _: None)
+    if report is not None:  # first, so that it is there though nobody reads the rest
         from v2l.bench.speed.report import speed_page
+        from v2l.system.files import replacing
 
         with replacing(report) as file:
-            file.write(speed_page(found).encode())
+            file.write(speed_page(sweep).encode())
         console.note(f"{report} shows it with plots.")
+    printing.end()
+    if not json:
+        write(sweep_text(sweep, columns()))
+
+
+class _Printing:
+    """Prints documents while others are measured, beside the bar. With `go_on`, a stdout that takes no more stops
+    nothing before `end`."""
+
+    def __init__(self, console: Console, go_on: bool) -> None:
+        self._console, self._go_on = console, go_on
+        self._failure: Exception | None = None
+
+    def __call__(self, document: dict[str, Any]) -> None:
+        if self._failure is None:
+            self._console.aside()
+            try:
+                write_json(document)
+            except (BrokenPipeError, OutputError) as error:
+                if not self._go_on:
+                    raise
+                self._failure = error
+
+    def end(self) -> None:
+        """Raises what stdout failed with."""
+        if self._failure is not None:
+            raise self._failure
 
 
 def _drawn_clip(folder: Path) -> Path:

@@ -115,16 +115,17 @@ def measure_quality(
         check_writable(report)
     console, failures = Console(quiet), Failures()
 
-    from v2l.bench.quality.answers import AnswerStore, open_answers
+    from v2l.bench.quality.answers import AnswerStore
     from v2l.bench.quality.bench import SweepOptions, TuningOptions, run_quality
     from v2l.bench.quality.plan import EvalSetting, collect
     from v2l.bench.quality.results import Margins
     from v2l.bench.quality.run import Session
     from v2l.bench.quality.sources import Sources, suite_judge
+    from v2l.bench.record import open_record
     from v2l.manifest import read_manifest
 
     only_suite, sweeps = not (manifests or benchmark), bool(sweep or sweep_frames or sweep_resolutions)
-    with (open_answers(resume) as file,
+    with (open_record(resume) as file,
           _suite_clips(console, suite, clips or Comparing.suite_clips, sweep_clips if sweeps and only_suite else 0,
                        seed) as (manifest, long, about)):
         sources = Sources()

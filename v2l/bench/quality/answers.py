@@ -10,7 +10,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.bench.quality.plan import EvalClip, EvalSetting, Question
@@ -117,12 +116,6 @@ class Unreadable:
 
 _Key = tuple[str, str, str]
 """A clip's id, an arm, and its conditions."""
-
-
-def open_answers(path: Path | None) -> Appended:
-    """A file of answers, which no other run writes meanwhile; without a path nothing is kept. Errors as of
-    `Appended`."""
-    return Appended(path, "the record of a bench", "give --resume another file", b'{"kind": "')
 
 
 class AnswerStore:

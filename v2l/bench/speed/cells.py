@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 from v2l.bench.speed.amortization import pays_after
-from v2l.bench.speed.floors import Shapes
+from v2l.bench.speed.floors import ModelSizes
 
 
 @dataclass(frozen=True)
-class Watched:
+class AdapterTimes:
     """A video watched in a process of its own and one question asked; times in seconds, everything loaded and warm."""
 
     frames: int
@@ -41,7 +41,7 @@ class Watched:
 
 
 @dataclass(frozen=True)
-class InPrompt:
+class PromptTimes:
     """The same question with the video in the prompt."""
 
     frames: int
@@ -70,7 +70,7 @@ class Missing:
 
 
 @dataclass(frozen=True)
-class Plan:
+class CellPlan:
     """A cell before it is measured; tokens are counted with the model's own tokenizer."""
 
     frames: int
@@ -84,16 +84,16 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Cell:
+class SpeedCell:
     """One measured cell."""
 
-    plan: Plan
-    watch: Watched | Missing
-    direct: InPrompt | Missing
+    plan: CellPlan
+    watch: AdapterTimes | Missing
+    direct: PromptTimes | Missing
 
     @property
-    def both(self) -> tuple[Watched, InPrompt] | None:
-        if isinstance(self.watch, Watched) and isinstance(self.direct, InPrompt):
+    def both(self) -> tuple[AdapterTimes, PromptTimes] | None:
+        if isinstance(self.watch, AdapterTimes) and isinstance(self.direct, PromptTimes):
             return self.watch, self.direct
         return None
 
@@ -130,13 +130,13 @@ class Cell:
         return {"kind": "cell", **asdict(self.plan), "watch": _half(self.watch), "direct": _half(self.direct)}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Cell:
+    def from_json(cls, values: dict[str, Any]) -> SpeedCell:
         """The inverse of `to_json`; what was derived is left out. Raises KeyError or TypeError for other documents."""
-        plan = Plan(**{f.name: values[f.name] for f in fields(Plan)})
-        return cls(plan, _read_half(values["watch"], Watched), _read_half(values["direct"], InPrompt))
+        plan = CellPlan(**{f.name: values[f.name] for f in fields(CellPlan)})
+        return cls(plan, _read_half(values["watch"], AdapterTimes), _read_half(values["direct"], PromptTimes))
 
 
-def _half(found: Watched | InPrompt | Missing) -> dict[str, Any]:
+def _half(found: AdapterTimes | PromptTimes | Missing) -> dict[str, Any]:
     return asdict(found) if isinstance(found, Missing) else {"status": "measured", **asdict(found)}
 
 
@@ -157,14 +157,14 @@ class Floors:
     answer_s: float
     """Of a first token from the adapter and of each after: the text stack's weights are read once."""
     parts: dict[str, float]
-    """Of `watch_s`, as in `Cell.parts`."""
+    """Of `watch_s`, as in `SpeedCell.parts`."""
     watch_bytes: int
     """The weights alone."""
     direct_bytes: int
     """The weights, and the keys and values of the prompt."""
 
     @classmethod
-    def of(cls, shapes: Shapes, plan: Plan, rate: float, bandwidth: float) -> Floors:
+    def of(cls, shapes: ModelSizes, plan: CellPlan, rate: float, bandwidth: float) -> Floors:
         """`rate` in FLOP/s, `bandwidth` in bytes/s."""
         flop = shapes.watching(plan.tiles, plan.context_tokens)
         return cls(

@@ -10,29 +10,30 @@ import numpy as np
 
 from v2l.config import Sampling
 
-RATE, WIDTH, HEIGHT = 2, 256, 144
+_RATE, _WIDTH, _HEIGHT = 2, 256, 144
+"""Pictures a second at least, and pixels."""
 ASPECT = (16, 9)
 
 
 def length(sampling: Sampling) -> tuple[int, int]:
     """(pictures, pictures a second) of a video of which `sampling` looks at exactly its number of frames."""
     seconds = math.ceil(sampling.frames / sampling.fps + 2 * sampling.skip)
-    rate = max(RATE, math.ceil(RATE * sampling.fps))
+    rate = max(_RATE, math.ceil(_RATE * sampling.fps))
     return seconds * rate, rate
 
 
-def draw(path: Path, sampling: Sampling) -> Path:
+def draw_video(path: Path, sampling: Sampling) -> Path:
     """Writes that video as H.264: 16:9, so that frames are cut into tiles as those of most videos are; no two pictures
     in a row are equal."""
     pictures, rate = length(sampling)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    background = np.stack([rows * 255 // HEIGHT, columns * 255 // WIDTH, 128 + 0 * rows], axis=-1).astype(np.uint8)
+    rows, columns = np.mgrid[:_HEIGHT, :_WIDTH]
+    background = np.stack([rows * 255 // _HEIGHT, columns * 255 // _WIDTH, 128 + 0 * rows], axis=-1).astype(np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=rate, options={"preset": "ultrafast", "g": "24"})
-        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = _WIDTH, _HEIGHT, "yuv420p"
         for i in range(pictures):
             picture = background.copy()
-            left, top = 7 * i % (WIDTH - 32), 5 * i % (HEIGHT - 32)
+            left, top = 7 * i % (_WIDTH - 32), 5 * i % (_HEIGHT - 32)
             picture[top : top + 32, left : left + 32] = (40 * i % 256, 255 - 24 * i % 256, 255)
             container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         container.mux(stream.encode())

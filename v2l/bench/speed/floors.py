@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Shapes:
+class ModelSizes:
     """Sizes of a base and its hypernetwork, as far as they cost anything."""
 
     hidden: int
@@ -50,7 +50,7 @@ class Shapes:
 
     @classmethod
     def of(cls, text: TextConfig, vision: VisionConfig, hypernetwork: HypernetConfig, *, tile: int,
-           image_seq_len: int, itemsize: int) -> Shapes:
+           image_seq_len: int, itemsize: int) -> ModelSizes:
         return cls(
             text.hidden_size, text.intermediate_size, text.num_layers, text.num_heads, text.num_kv_heads, text.head_dim,
             text.vocab_size, text.tied, text.max_positions,
@@ -59,7 +59,7 @@ class Shapes:
         )
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Shapes:
+    def from_json(cls, values: dict[str, Any]) -> ModelSizes:
         """The inverse of `dataclasses.asdict`."""
         return cls(**values | {"hypernetwork": HypernetConfig(**values["hypernetwork"])})
 

@@ -31,7 +31,7 @@ class NoFigures(V2LError):
 
 
 def run_job(job: dict[str, Any], limit_s: float) -> dict[str, Any]:
-    """`worker.perform` in a process of its own; `job["result"]` is a file that may be written."""
+    """`worker.perform_job` in a process of its own; `job["result"]` is a file that may be written."""
     result = Path(job["result"])
     result.unlink(missing_ok=True)
     with TemporaryFile() as told, subprocess.Popen(

@@ -45,7 +45,7 @@ class Machine:
         return self.float32 if dtype == "float32" else self.bfloat16
 
 
-def measure(device: torch.device, seconds: float = 1.0) -> Machine:
+def measure_machine(device: torch.device, seconds: float = 1.0) -> Machine:
     """Measures for about `seconds` each: products in bfloat16 and in float32, and reading memory."""
     import torch
 

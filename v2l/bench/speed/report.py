@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import v2l
 from v2l.bench.speed.amortization import pays_after
-from v2l.bench.speed.cells import Cell, InPrompt, Missing, Plan, Watched
-from v2l.bench.speed.sweep import Sweep
+from v2l.bench.speed.cells import AdapterTimes, CellPlan, Missing, PromptTimes, SpeedCell
+from v2l.bench.speed.sweep import SpeedSweep
 from v2l.bench.speed.words import edges_text, machine_text, missing_text, speeds_text
 from v2l.report import page
 from v2l.report.grid import Grid, Heat, Scale, logarithmic
@@ -18,7 +18,7 @@ _GB = 1e9
 _HATCHED = "Hatched: not measured, and about how long that would take."
 
 
-def speed_page(sweep: Sweep) -> str:
+def speed_page(sweep: SpeedSweep) -> str:
     """The page, complete and self-contained."""
     ran = sum(cell.both is not None for cell in sweep.cells)
     lead = [
@@ -42,27 +42,27 @@ def speed_page(sweep: Sweep) -> str:
 # -- the sections ----------------------------------------------------------------------------------------------------
 
 
-def _headline(sweep: Sweep) -> Html:
+def _headline(sweep: SpeedSweep) -> Html:
     facts = []
     top = max(sweep.plans, key=sweep.reduction)
     facts.append((f"{number_text(sweep.reduction(top))}×", f"fewer prompt tokens, {_cell_name(top)}"))
     for cell in sweep.amortized()[-1:]:
         facts.append((ratio_text(cell.ttft_ratio), f"sooner to the first token, {_cell_name(cell.plan)}"))
-    if sweep.asking:
-        first_s, read_s = sweep.asking[0], sweep.shapes.text_bytes / sweep.machine.bandwidth
+    if sweep.ask_times:
+        first_s, read_s = sweep.ask_times[0], sweep.shapes.text_bytes / sweep.machine.bandwidth
         facts.append((duration_text(first_s), f"to the first token from an adapter: {ratio_text(first_s / read_s)} the "
                       "time to read the text model's weights once"))
-    for cell in sweep.shown()[:1]:
+    for cell in sweep.examples()[:1]:
         facts.append((_watch_text(cell), f"to watch {_cell_name(cell.plan)}: {ratio_text(_over_floor(sweep, cell))} "
                       "the time of the arithmetic alone"))
     return page.tiles(facts)
 
 
-def _cell_name(plan: Plan) -> str:
+def _cell_name(plan: CellPlan) -> str:
     return f"{plan.frames:,} frames at {plan.resolution} px"
 
 
-def _saves(sweep: Sweep) -> Html:
+def _saves(sweep: SpeedSweep) -> Html:
     tokens = _by_resolution(sweep, lambda cell: _point(
         cell, sweep.reduction(cell.plan), f"{cell.plan.direct_tokens:,} tokens"))
     ratio = _by_resolution(sweep, lambda cell: _point(cell, cell.ttft_ratio, ratio_text(cell.ttft_ratio)))
@@ -91,15 +91,15 @@ def _saves(sweep: Sweep) -> Html:
     return page.section("What an adapter saves", page.figures(*shown), *words)
 
 
-def _costs(sweep: Sweep) -> Html:
-    def watching(cell: Cell) -> Point | None:
-        if isinstance(cell.watch, Watched):
+def _costs(sweep: SpeedSweep) -> Html:
+    def watching(cell: SpeedCell) -> Point | None:
+        if isinstance(cell.watch, AdapterTimes):
             return _point(cell, cell.watch.watch_s, duration_text(cell.watch.watch_s))
         if cell.watch.status in ("not run", "stopped"):
             return Point(cell.plan.frames, cell.watch.about_s, "estimated", f"{_cell_name(cell.plan)}: {_why(cell)}")
         return None
 
-    def floor(cell: Cell) -> Point:
+    def floor(cell: SpeedCell) -> Point:
         return Point(cell.plan.frames, sweep.floors(cell.plan).watch_s)
 
     floors = [Line("", line.points, line.color, floor=True) for line in _by_resolution(sweep, floor)]
@@ -109,25 +109,25 @@ def _costs(sweep: Sweep) -> Html:
         "From the video file to the adapter. Broken lines: the floor of the arithmetic, in the resolution's colour. "
         + _estimated_note(sweep),
         _grid(sweep, _watch_text))]
-    if any(isinstance(cell.watch, Watched) for cell in sweep.cells):
+    if any(isinstance(cell.watch, AdapterTimes) for cell in sweep.cells):
         shown.append(page.figure(
             "Watching over its floor: frames × pixels",
             _heat(sweep, lambda cell: _over_floor(sweep, cell), lambda cell: [cell.watch]),
             "Time to watch, over the time the arithmetic alone would take at the rate measured. "
             + (_HATCHED if any(isinstance(cell.watch, Missing) for cell in sweep.cells) else "")))
-        shown += [_parts(sweep, cell) for cell in sweep.shown() if cell.parts]
+        shown += [_parts(sweep, cell) for cell in sweep.examples() if cell.parts]
         shown += [figure for figure in (
             _memory(sweep, "Memory while watching", lambda cell: cell.watch),
             _memory(sweep, "Memory with the video in the prompt", lambda cell: cell.direct)) if figure]
     return page.section("What it costs", page.figures(*shown))
 
 
-def _asking(sweep: Sweep) -> Html:
+def _asking(sweep: SpeedSweep) -> Html:
     rows = []
-    watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
+    watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, AdapterTimes)]
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
-    if sweep.asking:
-        first, token = sweep.asking
+    if sweep.ask_times:
+        first, token = sweep.ask_times
         rows += [("First token from an adapter, warm", duration_text(first), f"{ratio_text(first / read_s)} the floor"),
                  ("Each token after", f"{duration_text(token)}, {number_text(1 / token)} a second",
                   f"{read_s / token:.0%} of the bandwidth"),
@@ -145,13 +145,13 @@ def _asking(sweep: Sweep) -> Html:
     return page.section("Asking", Grid((), rows, left=(0, 1, 2)).html())
 
 
-def _everything(sweep: Sweep) -> Html:
+def _everything(sweep: SpeedSweep) -> Html:
     head = ["cell", "tokens", "reduction", "watching", "over floor", "reading", "first token", "in the prompt",
             "sooner", "cached", "peak", "peak, prompt", "pays from question"]
     rows = []
     for cell in sweep.cells:
-        watch = cell.watch if isinstance(cell.watch, Watched) else None
-        direct = cell.direct if isinstance(cell.direct, InPrompt) else None
+        watch = cell.watch if isinstance(cell.watch, AdapterTimes) else None
+        direct = cell.direct if isinstance(cell.direct, PromptTimes) else None
         over = _over_floor(sweep, cell)
         rows.append([
             _cell_name(cell.plan), f"{cell.plan.direct_tokens:,}", f"{number_text(sweep.reduction(cell.plan))}×",
@@ -168,15 +168,15 @@ def _everything(sweep: Sweep) -> Html:
 # -- drawings --------------------------------------------------------------------------------------------------------
 
 
-def _frames_axis(sweep: Sweep) -> Axis:
+def _frames_axis(sweep: SpeedSweep) -> Axis:
     return Axis("frames", ticks=sweep.frames, text=lambda value: f"{value:.0f}")
 
 
-def _point(cell: Cell, value: float | None, text: str) -> Point | None:
+def _point(cell: SpeedCell, value: float | None, text: str) -> Point | None:
     return None if value is None else Point(cell.plan.frames, value, note=f"{_cell_name(cell.plan)}: {text}")
 
 
-def _by_resolution(sweep: Sweep, point: Callable[[Cell], Point | None]) -> list[Line]:
+def _by_resolution(sweep: SpeedSweep, point: Callable[[SpeedCell], Point | None]) -> list[Line]:
     """A line for each resolution; those that run the same way are one."""
     lines: list[tuple[list[int], list[Point]]] = []
     for edge in sweep.resolutions:
@@ -194,7 +194,7 @@ def _places(points: Sequence[Point]) -> list[tuple[float, float]]:
     return [(p.x, round(p.y, 9)) for p in points]
 
 
-def _amortization(sweep: Sweep, cell: Cell) -> Html:
+def _amortization(sweep: SpeedSweep, cell: SpeedCell) -> Html:
     assert cell.both is not None and cell.pays is not None
     adapter, direct = cell.both
     ways = (("adapter", adapter.watch_s + adapter.bind_s, adapter.ttft_s), ("in the prompt", 0.0, direct.ttft_s),
@@ -217,7 +217,7 @@ def _amortization(sweep: Sweep, cell: Cell) -> Html:
         Grid(["way", "once", "each question", "adapter cheaper from"], rows).html())
 
 
-def _parts(sweep: Sweep, cell: Cell) -> Html:
+def _parts(sweep: SpeedSweep, cell: SpeedCell) -> Html:
     """Where the time of watching goes."""
     parts, floors = cell.parts or {}, sweep.floors(cell.plan).parts
     names = {"vision": "frames and vision", "decoder": "decoder", "hypernetwork": "hypernetwork"}
@@ -229,20 +229,21 @@ def _parts(sweep: Sweep, cell: Cell) -> Html:
                        "The hypernetwork's floor is that of the method as written; less arithmetic gives the same.")
 
 
-def _memory(sweep: Sweep, title: str, half: Callable[[Cell], Watched | InPrompt | Missing]) -> Html | None:
+def _memory(sweep: SpeedSweep, title: str,
+            half: Callable[[SpeedCell], AdapterTimes | PromptTimes | Missing]) -> Html | None:
     device = any(getattr(half(cell), "peak_device", None) for cell in sweep.cells)
 
-    def peak(cell: Cell) -> int | None:
+    def peak(cell: SpeedCell) -> int | None:
         found = half(cell)
         return None if isinstance(found, Missing) else found.peak_device if device else found.peak
 
-    def point(cell: Cell) -> Point | None:
+    def point(cell: SpeedCell) -> Point | None:
         found, size = half(cell), peak(cell)
         if isinstance(found, Missing) and found.status == "did not fit":
             return Point(cell.plan.frames, sweep.machine.memory / _GB, "missing", f"{_cell_name(cell.plan)}: no room")
         return None if size is None else _point(cell, size / _GB, size_text(size))
 
-    def floor(cell: Cell) -> Point:
+    def floor(cell: SpeedCell) -> Point:
         floors = sweep.floors(cell.plan)
         return Point(cell.plan.frames, (floors.watch_bytes if half(cell) is cell.watch else floors.direct_bytes) / _GB)
 
@@ -260,21 +261,21 @@ def _memory(sweep: Sweep, title: str, half: Callable[[Cell], Watched | InPrompt 
         _grid(sweep, lambda cell: _size(peak(cell)) or missing_text(half(cell))))
 
 
-def _whole(cell: Cell) -> Sequence[Watched | InPrompt | Missing]:
+def _whole(cell: SpeedCell) -> Sequence[AdapterTimes | PromptTimes | Missing]:
     return [cell.watch, cell.direct]
 
 
-def _heat(sweep: Sweep, value: Callable[[Cell], float | None],
-          halves: Callable[[Cell], Sequence[Watched | InPrompt | Missing]]) -> Html:
+def _heat(sweep: SpeedSweep, value: Callable[[SpeedCell], float | None],
+          halves: Callable[[SpeedCell], Sequence[AdapterTimes | PromptTimes | Missing]]) -> Html:
     """A map of values; where there is none, why the halves it needs are missing."""
-    def shown(cell: Cell) -> Heat:
+    def shown(cell: SpeedCell) -> Heat:
         found = value(cell)
         return Heat(found, ratio_text(found) if found is not None else _briefly(halves(cell)))
 
     return _grid(sweep, shown, logarithmic)
 
 
-def _grid(sweep: Sweep, shown: Callable[[Cell], str | Heat], scale: Scale | None = None) -> Html:
+def _grid(sweep: SpeedSweep, shown: Callable[[SpeedCell], str | Heat], scale: Scale | None = None) -> Html:
     """A row for each number of frames, a column for each resolution."""
     unit = "" if scale else " px"  # a map has less room
     rows = [[f"{n:,}", *(shown(sweep.cell(n, edge)) for edge in sweep.resolutions)] for n in sweep.frames]
@@ -284,40 +285,40 @@ def _grid(sweep: Sweep, shown: Callable[[Cell], str | Heat], scale: Scale | None
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def _over_floor(sweep: Sweep, cell: Cell) -> float | None:
-    return cell.watch.watch_s / sweep.floors(cell.plan).watch_s if isinstance(cell.watch, Watched) else None
+def _over_floor(sweep: SpeedSweep, cell: SpeedCell) -> float | None:
+    return cell.watch.watch_s / sweep.floors(cell.plan).watch_s if isinstance(cell.watch, AdapterTimes) else None
 
 
-def _why(cell: Cell) -> str:
+def _why(cell: SpeedCell) -> str:
     """Why a cell has no ratio."""
     return _first_failure(_whole(cell)) or next(filter(None, map(missing_text, _whole(cell))), "")
 
 
-def _briefly(halves: Sequence[Watched | InPrompt | Missing]) -> str:
+def _briefly(halves: Sequence[AdapterTimes | PromptTimes | Missing]) -> str:
     """Why there is no value, in a few letters: for what was not run, the time it would take."""
     about_s = sum(half.about_s for half in halves if isinstance(half, Missing))
     return _first_failure(halves) or f"about {duration_text(about_s)}"
 
 
-def _first_failure(halves: Sequence[Watched | InPrompt | Missing]) -> str:
+def _first_failure(halves: Sequence[AdapterTimes | PromptTimes | Missing]) -> str:
     """Of what was tried in vain."""
     failed = (half for half in halves if isinstance(half, Missing) and half.status in ("did not fit", "failed"))
     return next(map(missing_text, failed), "")
 
 
-def _watch_text(cell: Cell) -> str:
-    return duration_text(cell.watch.watch_s) if isinstance(cell.watch, Watched) else missing_text(cell.watch)
+def _watch_text(cell: SpeedCell) -> str:
+    return duration_text(cell.watch.watch_s) if isinstance(cell.watch, AdapterTimes) else missing_text(cell.watch)
 
 
-def _direct_text(cell: Cell) -> str:
-    return duration_text(cell.direct.ttft_s) if isinstance(cell.direct, InPrompt) else missing_text(cell.direct)
+def _direct_text(cell: SpeedCell) -> str:
+    return duration_text(cell.direct.ttft_s) if isinstance(cell.direct, PromptTimes) else missing_text(cell.direct)
 
 
 def _size(value: int | None) -> str:
     return size_text(value) if value else ""
 
 
-def _pays_text(cell: Cell) -> str:
+def _pays_text(cell: SpeedCell) -> str:
     return _first_question(cell.pays["direct"]) if cell.pays else ""
 
 
@@ -325,6 +326,6 @@ def _first_question(number: int | None) -> str:
     return "never" if number is None else f"{number:,}"
 
 
-def _estimated_note(sweep: Sweep) -> str:
+def _estimated_note(sweep: SpeedSweep) -> str:
     left = [cell for cell in sweep.cells if isinstance(cell.watch, Missing)]
     return f"Hollow marks on dotted lines were not run: estimates ({len(left)} cells)." if left else ""

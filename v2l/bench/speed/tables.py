@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from v2l.bench.speed.cells import Cell, InPrompt, Missing, Watched
+from v2l.bench.speed.cells import AdapterTimes, Missing, PromptTimes, SpeedCell
 from v2l.bench.speed.words import machine_text, missing_text, speeds_text
 from v2l.report.grid import Grid, wrapped
 from v2l.wording import duration_text, number_text, size_text
 
 if TYPE_CHECKING:
     from v2l.bench.speed.compare import Comparison, Way
-    from v2l.bench.speed.sweep import Sweep
+    from v2l.bench.speed.sweep import SpeedSweep
 
 
 def comparison_text(found: Comparison, width: int | None = None) -> str:
@@ -46,11 +46,11 @@ def comparison_text(found: Comparison, width: int | None = None) -> str:
 
 # --- the sweep ---
 
-_Columns = Sequence[tuple[str, Callable[["Sweep", Cell], str]]]
+_Columns = Sequence[tuple[str, Callable[["SpeedSweep", SpeedCell], str]]]
 """Headings, and what each column shows of a cell."""
 
 
-def sweep_text(sweep: Sweep, width: int | None = None) -> str:
+def sweep_text(sweep: SpeedSweep, width: int | None = None) -> str:
     """A table for each resolution: narrow where the wide one does not fit."""
     wide = all(_grid(sweep, edge, _WIDE).fits(width) for edge in sweep.resolutions)
     parts = [wrapped(line, width) for line in _about(sweep)]
@@ -60,35 +60,35 @@ def sweep_text(sweep: Sweep, width: int | None = None) -> str:
     return "\n".join(parts)
 
 
-def _grid(sweep: Sweep, edge: int, columns: _Columns) -> Grid:
+def _grid(sweep: SpeedSweep, edge: int, columns: _Columns) -> Grid:
     cells = sorted((c for c in sweep.cells if c.plan.resolution == edge), key=lambda c: c.plan.frames)
     return Grid([heading for heading, _ in columns], [[text(sweep, cell) for _, text in columns] for cell in cells],
                 left=(), notes=["\n".join(_missing(cell)) for cell in cells])
 
 
-def _about(sweep: Sweep) -> list[str]:
+def _about(sweep: SpeedSweep) -> list[str]:
     return [f"{sweep.model}, {sweep.dtype}", machine_text(sweep.machine), speeds_text(sweep.machine),
             f"adapter's prompt: {sweep.adapter_tokens} tokens"]
 
 
-def _missing(cell: Cell) -> list[str]:
+def _missing(cell: SpeedCell) -> list[str]:
     names = (("watching", cell.watch), ("in the prompt", cell.direct))
     return [f"  {name}: {missing_text(half, because=True)}" for name, half in names if isinstance(half, Missing)]
 
 
-def _asking(sweep: Sweep) -> list[str]:
+def _asking(sweep: SpeedSweep) -> list[str]:
     """What does not depend on the cell."""
     lines = []
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
-    for cell in sweep.shown():
+    for cell in sweep.examples():
         if cell.parts:
             floors = sweep.floors(cell.plan).parts
             shares = ", ".join(f"{part} {duration_text(took)} ({number_text(took / floors[part])}x its floor)"
                                for part, took in cell.parts.items())
             lines.append(f"watching {cell.plan.frames:,} frames at {cell.plan.resolution} px: {shares}")
-    watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, Watched)]
-    if sweep.asking:
-        first, token = sweep.asking
+    watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, AdapterTimes)]
+    if sweep.ask_times:
+        first, token = sweep.ask_times
         lines += [
             f"first token, warm: {duration_text(first)}, {number_text(first / read_s)}x reading the weights once "
             f"({duration_text(read_s)})",
@@ -110,20 +110,20 @@ def _asking(sweep: Sweep) -> list[str]:
     return lines
 
 
-def _watched(show: Callable[[Sweep, Cell, Watched], str]) -> Callable[[Sweep, Cell], str]:
-    return lambda sweep, cell: show(sweep, cell, cell.watch) if isinstance(cell.watch, Watched) else "-"
+def _watched(show: Callable[[SpeedSweep, SpeedCell, AdapterTimes], str]) -> Callable[[SpeedSweep, SpeedCell], str]:
+    return lambda sweep, cell: show(sweep, cell, cell.watch) if isinstance(cell.watch, AdapterTimes) else "-"
 
 
-def _direct(show: Callable[[InPrompt], str]) -> Callable[[Sweep, Cell], str]:
-    return lambda sweep, cell: show(cell.direct) if isinstance(cell.direct, InPrompt) else "-"
+def _direct(show: Callable[[PromptTimes], str]) -> Callable[[SpeedSweep, SpeedCell], str]:
+    return lambda sweep, cell: show(cell.direct) if isinstance(cell.direct, PromptTimes) else "-"
 
 
 def _times(value: float | None) -> str:
     return "-" if value is None else f"{number_text(value)}x"
 
 
-def _pays(name: str) -> Callable[[Sweep, Cell], str]:
-    def text(_: Sweep, cell: Cell) -> str:
+def _pays(name: str) -> Callable[[SpeedSweep, SpeedCell], str]:
+    def text(_: SpeedSweep, cell: SpeedCell) -> str:
         if cell.pays is None:
             return "-"
         return f"{cell.pays[name] or 'never'}"
@@ -131,7 +131,7 @@ def _pays(name: str) -> Callable[[Sweep, Cell], str]:
     return text
 
 
-def _peak(half: Watched | InPrompt) -> str:
+def _peak(half: AdapterTimes | PromptTimes) -> str:
     size = half.peak_device or half.peak
     return size_text(size) if size else "-"
 

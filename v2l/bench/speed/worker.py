@@ -20,10 +20,10 @@ import torch
 
 from v2l.adapter.file import Adapter, save
 from v2l.bench.config import RESOLUTIONS, edge_for
-from v2l.bench.speed.cells import InPrompt, Plan, Throughput, Watched
+from v2l.bench.speed.cells import AdapterTimes, CellPlan, PromptTimes, Throughput
 from v2l.bench.speed.drawn import ASPECT, length
-from v2l.bench.speed.floors import Shapes
-from v2l.bench.speed.machine import free_memory, measure
+from v2l.bench.speed.floors import ModelSizes
+from v2l.bench.speed.machine import free_memory, measure_machine
 from v2l.bench.speed.timing import Result, timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
@@ -34,7 +34,7 @@ from v2l.model.text import Cache, LayerAdapter
 from v2l.video.clip import Clip, frame_indices, open_clip
 
 FIRST = Decoding(max_new_tokens=1)
-STEPS = 32
+TOKEN_STEPS = 32
 """Tokens over which the time of one is measured."""
 ENOUGH_S = 5.0
 """What has taken this long is not repeated."""
@@ -75,7 +75,7 @@ class TimedEngine(Engine):
         return seen
 
 
-def perform(job: dict[str, Any]) -> dict[str, Any]:
+def perform_job(job: dict[str, Any]) -> dict[str, Any]:
     """What the job named `job["job"]` finds, ready for JSON. Errors: V2LError, and memory that does not suffice."""
     engine = TimedEngine(job["model"], job["checkpoint"], device=job["device"], dtype=job["dtype"],
                          offline=job["offline"])
@@ -85,10 +85,10 @@ def perform(job: dict[str, Any]) -> dict[str, Any]:
 # -- jobs ----------------------------------------------------------------------------------------------------------
 
 
-def describe(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
+def describe_model(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     """The model, the machine, and the plan of every cell."""
     base, files, hypernetwork = engine.base, engine.files, engine.hypernetwork_files
-    shapes = Shapes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
+    shapes = ModelSizes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
                        image_seq_len=base.image_seq_len, itemsize=engine.dtype.itemsize)
     edges = [files.resolution] if job["quick"] else [edge_for(base.tile, edge) for edge in RESOLUTIONS]
     edges = list(dict.fromkeys(job["resolutions"] or edges))
@@ -100,13 +100,13 @@ def describe(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
         "dtype": str(engine.dtype).removeprefix("torch."),
         "adapter_tokens": len(base.encode(question_prompt(job["question"]))),
         "shapes": asdict(shapes),
-        "machine": asdict(measure(engine.device, job["seconds"])),
+        "machine": asdict(measure_machine(engine.device, job["seconds"])),
         "plans": [asdict(_plan(engine, _sampling(engine, job, frames, edge), job["question"]))
                   for edge in edges for frames in job["frames"]],
     }
 
 
-def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
+def _plan(engine: Engine, sampling: Sampling, question: str) -> CellPlan:
     base, (pictures, rate) = engine.base, length(sampling)
     stamps = [i / rate for i in frame_indices(pictures, rate, sampling)]
     rows, columns = tile_grid(*ASPECT, sampling.resolution, base.tile)
@@ -114,11 +114,11 @@ def _plan(engine: Engine, sampling: Sampling, question: str) -> Plan:
     tiles = len(stamps) * (rows * columns + (rows * columns > 1))
     watching = base.prompt_tokens(stamps, (rows, columns), duration)
     asking = base.prompt_tokens(stamps, (rows, columns), duration, question, generate=True)
-    return Plan(sampling.frames, sampling.resolution, tiles, watching, asking)
+    return CellPlan(sampling.frames, sampling.resolution, tiles, watching, asking)
 
 
 def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
-    """Watching, and a question to the adapter: `Watched`."""
+    """Watching, and a question to the adapter: `AdapterTimes`."""
     sampling, video = _sampling(engine, job, job["frames"], job["resolution"]), Path(job["video"])
     engine.ingest(video, replace(sampling, frames=1))  # loads and warms everything
     seeing: list[float | None] = []
@@ -141,10 +141,10 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     ask()
     asked = [ask() for _ in range(max(5, job["repeats"]))]
     prompt = engine.base.encode(question_prompt(job["question"]))
-    cache = Cache(engine.base.text_config, 1, len(prompt) + STEPS, engine.device, engine.dtype)
+    cache = Cache(engine.base.text_config, 1, len(prompt) + TOKEN_STEPS, engine.device, engine.dtype)
     with torch.inference_mode():
         engine.base.text(engine.base.embed(prompt), cache, bound)
-    return asdict(Watched(
+    return asdict(AdapterTimes(
         frames=len(adapter.segments[0]["timestamps"]),
         watch_s=statistics.median(times),
         read_s=read_s,
@@ -162,7 +162,7 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
-    """The question with the video in the prompt, then with the video's part of the prompt kept: `InPrompt`."""
+    """The question with the video in the prompt, then with the video's part of the prompt kept: `PromptTimes`."""
     sampling, video, question = _sampling(engine, job, job["frames"], job["resolution"]), job["video"], job["question"]
     engine.keeps = True
     engine.direct(video, question, replace(sampling, frames=1), FIRST).finish()
@@ -171,12 +171,12 @@ def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     if engine.seen is None or engine.see_s is None:
         raise AssertionError("a video in the prompt is seen in one step")
     seen, see_s = engine.seen, engine.see_s
-    room = len(engine.base.encode(question)) + 32 + STEPS  # the question, the template around it, what is generated
+    room = len(engine.base.encode(question)) + 32 + TOKEN_STEPS  # the question, the template around it, the answer
     prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, room))
     again = lambda: engine.direct_cached(seen, prefix, question, FIRST).finish()
     again()
     cached = [again() for _ in range(max(3, job["repeats"]))]
-    return asdict(InPrompt(
+    return asdict(PromptTimes(
         frames=len(seen.timestamps),
         ttft_s=statistics.median(times),
         token_s=_token_s(engine, prefix[0], None),
@@ -206,7 +206,7 @@ def throughput(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 
 
 _JOBS: dict[str, Callable[[TimedEngine, dict[str, Any]], dict[str, Any]]] = {
-    "describe": describe, "watch": watch, "direct": direct, "throughput": throughput,
+    "describe": describe_model, "watch": watch, "direct": direct, "throughput": throughput,
 }
 
 
@@ -242,7 +242,7 @@ def _token_s(engine: Engine, cache: Cache, adapter: list[LayerAdapter] | None) -
     """Seconds of each token after the first, with what `cache` holds before it."""
     base, times = engine.base, []
     token = base.token("<end_of_utterance>")  # any would do
-    for _ in range(STEPS):
+    for _ in range(TOKEN_STEPS):
         token, took = timed(engine.device, lambda: int(base.text(base.embed([token]), cache, adapter)[0].argmax()))  # noqa: B023
         times.append(took)
     return statistics.median(times)
@@ -282,7 +282,7 @@ def main() -> None:
     if job["device"] in (None, "cpu") and not torch.cuda.is_available():  # a GPU's driver reserves more than there is
         _bound_memory()
     try:
-        found = perform(job)
+        found = perform_job(job)
     except V2LError as error:
         found = {"failed": str(error), "exit_status": error.exit_status}
     except (RuntimeError, MemoryError) as error:
