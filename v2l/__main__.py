@@ -1,4 +1,4 @@
-"""`python -m v2l` is `v2l`; and where the `v2l` command begins and ends."""
+"""Where the `v2l` command, or `python -m v2l`, begins and ends."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ from v2l.system import interrupts
 
 
 def main() -> None:
-    """The `v2l` command, to the end of its process."""
+    """Runs the `v2l` command, to the end of its process."""
     try:
         try:
             interrupts.listen()
@@ -28,8 +28,8 @@ def main() -> None:
 
 
 def _open_closed_streams() -> None:
-    """Where stdin, stdout or stderr was closed (`v2l ... 2>&-`), the next file that is opened would take its number,
-    and what a library prints would be written into it."""
+    """Opens stdin, stdout and stderr on nothing where they were closed (`v2l ... 2>&-`): the next file that is opened
+    would take their number, and what a library prints would be written into it."""
     for number in range(3):
         try:
             os.fstat(number)

@@ -49,7 +49,7 @@ def v2l(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", c
 
 
 def main() -> None:
-    """The `v2l` command."""
+    """Runs the command that the arguments name. Raises SystemExit."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not debugging():

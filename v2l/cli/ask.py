@@ -167,7 +167,7 @@ def _note_forgotten_quotes(questions: list[str], console: Console) -> None:
 
 
 def _parse_scale(text: str | None) -> float | None:
-    """A number above 0; None for `1/k`, one over the number of segments. UsageError."""
+    """The segment scale: a number above 0, or None for `1/k`, one over the number of segments. UsageError."""
     if text == "1/k":
         return None
     try:
@@ -242,7 +242,7 @@ def question_batches(words: Iterable[str]) -> Iterator[list[str]]:
 
 
 _LONGEST_LINE = 8 << 20
-"""Bytes; no base reads as much."""
+"""Bytes of a line of stdin; no base reads as much."""
 
 
 def _stdin_batches() -> Iterator[list[str]]:

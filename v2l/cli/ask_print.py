@@ -204,8 +204,8 @@ class AskEach(Asker):
 
     def _prepare(self, questions: list[str], waiting: deque[dict[str, Any]], misfits: dict[str, list[str]]
                  ) -> Iterator[Prepared]:
-        """What to ask of every adapter. Its facts are appended to `waiting`, in the same order; adapters that were made
-        for another base are added to `misfits`, by that base."""
+        """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
+        the same order; adapters that were made for another base are added to `misfits`, by that base."""
         from v2l.strategies import Parts, prepare
 
         for name in self._names:
@@ -226,7 +226,7 @@ class AskEach(Asker):
 
 
 def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
-    """What JSON says of an answer from several segments: how, and the times of those that answer if not all do."""
+    """JSON fields of an answer from several segments: strategy and, if not all answer, the times of those that do."""
     if len(parts) == 1:
         return {}
     times = [list(span) for part in prepared.by for span in parts.parts[part].spans]
@@ -234,7 +234,7 @@ def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
 
 
 def converse(asker: Asker) -> None:
-    """Questions from the terminal until an empty one. Ctrl-C ends the answer being printed, or at the prompt all."""
+    """Asks questions from the terminal, until an empty one. Ctrl-C ends the answer or, at the prompt, the command."""
     with suppress(ImportError):
         import readline  # noqa: F401 (gives `input` line editing)
 

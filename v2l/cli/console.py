@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from v2l.cli.bar import Bar
 
 PIPE_CLOSED = 141
-"""Exit status, as the shell gives it to what SIGPIPE ends."""
+"""Exit status where the reader of stdout went away; the shell gives it to what SIGPIPE ends."""
 
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
 """Control characters other than newline and tab."""

@@ -34,7 +34,7 @@ def parse_time(text: str) -> float:
 
 
 def numbers(text: str) -> tuple[int, ...]:
-    """`8,12,24`. Raises typer.BadParameter."""
+    """Numbers of a list such as `8,12,24`, each once. Raises typer.BadParameter."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and 0 < int(part) <= 100_000 for part in parts):
         raise typer.BadParameter(f"{text!r} is not a list of numbers such as 8,12,24.")

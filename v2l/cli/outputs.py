@@ -60,7 +60,7 @@ class Shard:
 
 
 def parse_shard(text: str) -> Shard:
-    """`2/8`, or `auto`: the task of a SLURM job array. UsageError."""
+    """The shard of `2/8`, or of `auto`: the task of a SLURM job array. UsageError."""
     if text == "auto":
         return _slurm_task()
     match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
