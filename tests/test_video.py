@@ -22,6 +22,7 @@ from support.videos import number, numbered, silence, write
 
 from v2l.config import Sampling
 from v2l.errors import UsageError, V2LError, VideoError
+from v2l.video import container
 from v2l.video import decode as decoding
 from v2l.video.clip import find_videos, frame_indices, open_clip, source_record
 from v2l.video.track import Track, read_track
@@ -475,8 +476,8 @@ def test_source_record(reference: Path) -> None:
 
 def test_large_pictures_are_decoded_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as half a gigabyte holds: a phone's 8K by one core alone would take minutes."""
-    monkeypatch.setattr(decoding.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(container.os, "cpu_count", lambda: 64)
     sizes = {"360p": 640 * 360, "1080p": 1920 * 1080, "4K": 3840 * 2160, "8K": 7680 * 4320, "largest": 8192 * 8192}
-    assert [decoding._threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
-    monkeypatch.setattr(decoding.os, "cpu_count", lambda: None)
-    assert decoding._threads(sizes["8K"]) == 1
+    assert [container._threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
+    monkeypatch.setattr(container.os, "cpu_count", lambda: None)
+    assert container._threads(sizes["8K"]) == 1

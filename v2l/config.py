@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 ADAPTER_SUFFIX = ".v2lora"
 """Ending of an adapter's file."""
@@ -33,9 +34,16 @@ class Sampling:
     resolution: int = 384
     """Longest edge of a frame in pixels."""
     start: float | None = None
-    """Where to begin in seconds; None is the video's beginning."""
+    """Seconds; look only at what comes from here on."""
     end: float | None = None
-    """Where to end in seconds, this moment left out; None is the video's end."""
+    """Seconds; look only at what comes before."""
+    stream: int | None = None
+    """Which stream of the file; None for the one that is the film."""
+
+    def recorded(self) -> dict[str, Any]:
+        """Its values as files record them: where it starts and ends stands elsewhere, the stream only where given."""
+        left_out = {"start", "end"} | ({"stream"} if self.stream is None else set())
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
 
 CHUNK = 4096
@@ -50,11 +58,11 @@ DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""
 
 SHORTEST_SEGMENT = 1.0
-"""Shortest length to cut a video into, in seconds: less would give a frame or none at the default rate."""
+"""Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""
 MOST_SEGMENTS = 1 << 16
-"""Most segments of a video: more, of a frame each, record more than one file can hold."""
+"""More, of a frame each, record more than one file can hold."""
 REMNANT = 0.25
-"""Share of a segment's length from which what is left at the end of a video is a segment of its own; a shorter
+"""What is left at the end of a video becomes a segment of its own from this part of a segment's length on; a shorter
 rest would weigh as much in the joined adapter as a whole segment, and joins the one before it."""
 
 
@@ -66,9 +74,9 @@ class Scenes:
     """How many times larger than the steps around it a step between two frames must be: from 2.5 on, no motion was
     taken for a cut in the films it was measured on, and up to 3 no cut was missed (tests/measure/scene_cuts.py)."""
     shortest: float = 10.0
-    """Shortest scene in seconds: about what 12 frames cover at the default rate, so that no rank is spent on less."""
+    """Seconds; about what an adapter's 12 frames cover at the default rate, so that no rank is spent on less."""
     longest: float = 60.0
-    """Longest scene in seconds: about as long as the clips that the released hypernetworks were trained on."""
+    """Seconds; about as long as the clips that the released hypernetworks were trained on."""
 
 
 @dataclass(frozen=True)

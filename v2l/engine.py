@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from v2l.model.weights import opened
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
-from v2l.video.clip import Clip, open_clip, span
+from v2l.video.clip import Clip, open_clip
 from v2l.wording import shortened
 
 
@@ -42,7 +42,7 @@ class Seen:
     image_tokens: Tensor
     """[tiles * image_seq_len, hidden]"""
     timestamps: list[float]
-    """index / fps of each frame, in seconds: what the prompt prints."""
+    """What the prompt prints of each frame, seconds: index / fps where the rate is constant, else its real time."""
     times: list[float]
     """Presentation time of each frame in seconds."""
     grid: tuple[int, int]
@@ -155,7 +155,7 @@ class Engine:
         with ahead(cut(), DECODED_AHEAD, lambda item: item[2].nbytes) as frames:
             image_tokens = self.base.see(looked_at(frames))
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
-        return Seen(image_tokens, timestamps, times, grid, clip.info.duration)
+        return Seen(image_tokens, timestamps, times, grid, clip.info.end)
 
     @torch.inference_mode()
     def internalize(self, context: Tensor) -> tuple[Tensor, Tensor]:
@@ -194,14 +194,14 @@ class Engine:
     def _adapter(
         self, clip: Clip, times: list[float], context: Tensor, sampling: Sampling, adapter_dtype: str
     ) -> Adapter:
-        """The adapter of a clip from its context, which is used up."""
+        """Uses the context up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         made_with = self.provenance(sampling, adapter_dtype)
         A, B = self.internalize(context)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
-        start, end = span(clip.end, sampling)
+        start, end = clip.span(sampling)
         array = lambda t: np.ascontiguousarray(t.float().cpu().numpy())
         return single(
             array(A),
@@ -226,8 +226,7 @@ class Engine:
         """What `ingest` makes an adapter with. Nothing heavy is loaded."""
         if adapter_dtype == "auto":
             adapter_dtype = "float32" if self.dtype == torch.float32 else "float16"
-        recorded = {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
-        return Provenance(self.base.fingerprint, self.hypernetwork_files.sha256, recorded, INTERNALIZE,
+        return Provenance(self.base.fingerprint, self.hypernetwork_files.sha256, sampling.recorded(), INTERNALIZE,
                           str(self.dtype).removeprefix("torch."), adapter_dtype)
 
     # -- answering -----------------------------------------------------------------------------------------------
@@ -252,7 +251,7 @@ class Engine:
         return bind(adapter, self.device)
 
     def check_question(self, question: str) -> None:
-        """UsageError for a question that is longer than the base can read; all methods that take one check it so."""
+        """Raises UsageError for a question that is longer than the base can read, as do all that take one."""
         limit = self.base.text_config.max_positions
         if 4 * len(question) + 100 <= limit:  # no character takes more tokens; the rest of the prompt has a few
             return

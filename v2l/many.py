@@ -40,7 +40,7 @@ class Settings:
     sampling: Sampling
     adapter_dtype: str = "auto"
     force: bool = False
-    """Make what is up to date again, and replace what was joined."""
+    """Make again what is up to date, and replace what was joined."""
     segments: SegmentSpec | None = None
     keep_segments: bool = False
 
@@ -54,7 +54,7 @@ class Ingested:
     size: int
     """Bytes of the file."""
     seconds: float
-    """Time it took, or to see that it was up to date."""
+    """Elapsed."""
     skipped: bool
     """The file was there before, and up to date."""
     resumed: int = 0
@@ -212,7 +212,8 @@ def is_unchanged(label: Label, video: Path, sampling: Sampling, made_with: Prove
     """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long it
     is. False where that does not settle it."""
     source = singles(label.record)[0]["sources"][0]
-    spans = [span(source["duration"], sampling)]
+    begin = source.get("start", 0.0)
+    spans = [span(begin, begin + source["duration"], sampling)]
     return not made_with.differences(label, spans) and is_source(video, source)
 
 

@@ -28,7 +28,7 @@ from v2l.system.ahead import ahead
 from v2l.system.files import beside, create_folder, replacing, without_ending
 from v2l.system.lock import alone
 from v2l.system.strict_json import encode
-from v2l.video.clip import Clip, Frame, open_clip, span
+from v2l.video.clip import Clip, Frame, open_clip
 from v2l.video.cuts import SegmentSpec, frame_at, regular, windows
 from v2l.video.decode import Decoder
 from v2l.video.scenes import scene_edges
@@ -115,15 +115,15 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
 
 
 def is_current(
-    adapter: Adapter | Label, clip: Clip, parts: Sequence[Sampling], made_with: Provenance
+    adapter: Adapter | Label, clip: Clip, windows: Sequence[Sampling], made_with: Provenance
 ) -> bool:
-    """Whether these parts of the clip's file, watched and joined, would give this adapter again."""
-    spans = [span(clip.end, part) for part in parts]
-    return not made_with.differences(adapter, spans, clip.info.source["sha256"])
+    """Whether these windows of the clip's file, watched and joined, would give this adapter again."""
+    spans = [clip.span(window) for window in windows]
+    return not made_with.differences(adapter, spans, clip.info.source)
 
 
 def refuse_composed(output: Path, record: Record, segmented: bool = False) -> None:
-    """OutputError for an adapter that took more than watching one video; `segmented`: watching it in segments."""
+    """OutputError for an adapter that took more than watching one video, with `segmented` in several segments."""
     sources, segments = len(record["sources"]), len(record["segments"])
     if "compressed" in record:
         what = f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
@@ -214,7 +214,7 @@ class _Run:
 
     def cuts(self, sampling: Sampling, spec: SegmentSpec) -> list[float]:
         """Where to cut, in seconds; scenes are looked for once and noted in the work folder."""
-        start, end = span(self.clip.end, sampling)
+        start, end = self.clip.span(sampling)
         if spec.length is not None:
             return regular(start, end, spec.length)
         scenes, note = Scenes(), self.work / "scenes.json"
@@ -233,8 +233,8 @@ class _Run:
         return cuts
 
     def _name(self, window: Sampling) -> str:
-        """File name of a segment, such as 00h12m00s-00h13m00s.v2lora; names sort by time."""
-        return "-".join(file_time_text(at) for at in span(self.clip.end, window)) + ADAPTER_SUFFIX
+        """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
+        return "-".join(file_time_text(at) for at in self.clip.span(window)) + ADAPTER_SUFFIX
 
     def _is_made(self, window: Sampling) -> bool:
         """Whether a run before made this segment, of this very file, with this version."""
@@ -245,7 +245,7 @@ class _Run:
         return False
 
     def watch(self, parts: Sequence[Sampling]) -> int:
-        """Watches the segments that no run before made, and returns how many those were."""
+        """Makes the segments that are not there yet; how many that were."""
         clips = [self.clip.window(window) for window in parts]
         if sum(120 + 20 * len(clip.indices) for clip in clips) > MAX_HEADER:  # about what they take
             raise UsageError(f"{len(clips)} segments record more than one file can hold; cut longer ones, or take "
@@ -271,7 +271,7 @@ class _Run:
         save(adapter, self.work / self._name(window))
 
     def _where(self, i: int, parts: Sequence[Sampling]) -> str:
-        start, end = span(self.clip.end, parts[i])
+        start, end = self.clip.span(parts[i])
         kept = ", and what was done before it is kept for the next run" if i else ""
         return f"Segment {i + 1} of {len(parts)} ({time_text(start)} to {time_text(end)}) failed{kept}: "
 

@@ -36,12 +36,12 @@ class Provenance:
                    record["prompt"], record["compute"]["dtype"], dtype)
 
     def differences(
-        self, adapter: Adapter | Label, spans: Sequence[tuple[float, float]], video: str | None = None
+        self, adapter: Adapter | Label, spans: Sequence[tuple[float, float]], video: Record | None = None
     ) -> list[str]:
         """Names of what `adapter` was made with and what is otherwise here; empty where `ingest` would make it again.
 
         Besides the fields: `segments` where its segments were compressed, or their (start, end) in seconds are not
-        `spans`; `video` where one is of a file with another sha256, if that is given.
+        `spans`; `video`, if that is given, where one is of another file than it records, or of one read otherwise now.
         """
         segments = singles(adapter.record)
         recorded = [Provenance.of(segment, adapter.dtype) for segment in segments]
@@ -50,6 +50,10 @@ class Provenance:
         of_segments = [(segment["segments"][0]["start"], segment["segments"][0]["end"]) for segment in segments]
         if "compressed" in adapter.record or of_segments != list(spans):
             names.append("segments")
-        if video is not None and any(source["sha256"] != video for source in adapter.record["sources"]):
+        if video is not None and any(_nameless(source) != _nameless(video) for source in adapter.record["sources"]):
             names.append("video")
         return names
+
+
+def _nameless(source: Record) -> Record:
+    return {key: value for key, value in source.items() if key != "name"}

@@ -134,6 +134,8 @@ def check(record: Any, layers: int, total_rank: int, bias_rank: int) -> None:
         raise Invalid("its record lists no sources or no segments")
     for i, source in enumerate(sources):
         _match(source, _SOURCE, f"source {i} of its record")
+        if not _not_negative(source.get("start", 0)):
+            raise Invalid(f"'start' in source {i} of its record is not what it should be")
     for i, segment in enumerate(segments):
         where = f"segment {i} of its record"
         _match(segment, _SEGMENT, where)

@@ -47,8 +47,7 @@ def measure_quality(
     benchmark: Annotated[list[str] | None, option(
         "NAME=FOLDER", "Ask a public benchmark's questions, from your copy of it; repeatable.")] = None,
     suite: Annotated[str | None, option(
-        "NAME", f"Ask about clips that v2l draws itself, with known answers: {', '.join(SUITES)}.",
-        callback=_suite)] = None,
+        "NAME", f"Ask about clips that are drawn for it: {', '.join(SUITES)}.", callback=_suite)] = None,
     split: Annotated[str | None, option("NAME", "Ask only lines of this split.", "test, else val, else all")] = None,
     clips: Annotated[int | None, option(
         "N", "Take about N clips of each benchmark, with all their questions.",
@@ -89,8 +88,7 @@ def measure_quality(
                                           f"{Comparing.tuned_clips}", callback=options.positive)]
     = Comparing.tuned_clips,
     report: Annotated[Path | None, option("FILE", "Write a page with plots, as HTML.")] = None,
-    resume: Annotated[Path | None, option("FILE", "Keep the answers in FILE, and do not ask again what it holds.")]
-    = None,
+    resume: Annotated[Path | None, option("FILE", "Keep the answers in it, and ask none again that it holds.")] = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -98,13 +96,12 @@ def measure_quality(
 ) -> None:
     """Compare the answers of adapters with those of the video in the prompt.
 
-    Asks the questions of manifests (JSON lines with id, video_path, prompt and target_text), of public benchmarks or of
-    the embedded suite in four ways, the "arms": adapter, from the video's adapter; direct, with the video in the
-    prompt; budget, with so few frames of it that the prompt keeps within --budget-tokens; none, without the video.
-    Every answer is scored against the references: exact match, token F1 (words in common), ROUGE-L, the grade of a
-    judge where there is one, and whether it is degenerate (a loop, or nothing). Tells with what certainty the adapter
-    is as good as direct: the columns of the paper's Tables 1 and 4. With --resume, answers are kept, and scored again
-    without asking.
+    Asks the questions of manifests, of public benchmarks or of the embedded suite in four ways, the "arms": adapter,
+    from the video's adapter; direct, with the video in the prompt; budget, with so few frames of it that the prompt
+    keeps within --budget-tokens; none, without the video. Every answer is scored against the references: exact match,
+    token F1 (words in common), ROUGE-L, the grade of a judge where there is one, and whether it is degenerate (a loop,
+    or nothing). Tells with what certainty the adapter is as good as direct: the columns of the paper's Tables 1 and 4.
+    With --resume, answers are kept, and scored again without asking.
 
     \b
       v2l bench quality --suite tiny

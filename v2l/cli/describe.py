@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from v2l.store.resolve import Availability
 
 
-_MOST_TEXT = 4000
-"""Characters of a value that are shown; to wrap millions would take hours."""
+MOST_TEXT = 4000
+"""Characters shown of a value; to wrap millions would take hours."""
 
 
 def _room(width: int | None) -> int:
@@ -26,12 +26,12 @@ def _room(width: int | None) -> int:
     return max((width or 80) - 15, 16)
 
 
-def _lines(title: str, fields: Iterable[Field], width: int | None) -> str:
-    """One field per line; values are wrapped to `width` columns if it is given, lists of lines are kept as they are."""
+def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int | None) -> str:
+    """A field a line; values are wrapped to `width` columns if it is given, lists of lines are as they are."""
     lines = [title.replace("\n", "\ufffd")]  # a name from a file draws no lines
     for name, value in fields:
-        rows = value if isinstance(value, list) else [" ".join(value[:_MOST_TEXT].split())]
-        if not isinstance(value, list) and len(value) > _MOST_TEXT:
+        rows = value if isinstance(value, list) else [" ".join(value[:MOST_TEXT].split())]
+        if not isinstance(value, list) and len(value) > MOST_TEXT:
             rows = [f"{rows[0]} ... ({len(value)} characters in all)"]
         if width and not isinstance(value, list):
             rows = textwrap.wrap(rows[0], _room(width), break_on_hyphens=False)
@@ -42,25 +42,18 @@ def _lines(title: str, fields: Iterable[Field], width: int | None) -> str:
 # --- adapters ---
 
 
-_FULL_SOURCES, _FULL_SEGMENTS = 4, 6
-"""Number of sources, and of segments, up to which each is shown in full."""
-_LISTED_SOURCES, _LISTED_SEGMENTS = 10, 24
-"""Number up to which each has a line of its own; `--json` shows all."""
-_LISTED_FIELDS = 24
-"""Number of unknown fields that are shown."""
-
-Field = tuple[str, str | list[str]]
-"""Name and value of a line; a list of lines is not wrapped."""
+FEW_SOURCES, FEW_SEGMENTS, SOME_SEGMENTS, SOME_SOURCES = 4, 6, 24, 10
+"""Up to which each is shown in full, and up to which on a line of its own; `--json` shows all."""
 
 
 def adapter_text(adapter: Adapter, width: int | None = None) -> str:
-    """What an adapter records, one field per line; many segments or sources are summed up."""
+    """What an adapter records, a field a line; of many segments or sources only what sums them up."""
     record, r = adapter.record, adapter.rank
     base, hypernetwork, count = record["base"], record["hypernetwork"], len(adapter.segments)
     revision = f" at {base['revision']}" if base["revision"] else ""
     segments = f"{count} {'segment' if count == 1 else 'segments'}"
     ranks = f"{adapter.total_rank} for {segments}, {r} for" if adapter.compressed else f"{segments} and"
-    fields: list[Field] = [
+    fields: list[tuple[str, str | list[str]]] = [
         ("base", f"{base['id']}{revision}"),
         ("", base["fingerprint"]),
         ("hypernetwork", hypernetwork["id"]),
@@ -80,9 +73,9 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
         values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
     unknown = record.keys() - _KNOWN
-    fields += [(" ".join(name[:40].split()), encode(record[name])) for name in sorted(unknown)[:_LISTED_FIELDS]]
-    if len(unknown) > _LISTED_FIELDS:
-        fields += [("", f"and {len(unknown) - _LISTED_FIELDS} more fields; --json shows all")]
+    fields += [(" ".join(one[:40].split()), encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
+    if len(unknown) > SOME_SEGMENTS:
+        fields += [("", f"and {len(unknown) - SOME_SEGMENTS} more fields; --json shows all")]
     return _lines(adapter.name, fields, width)
 
 
@@ -90,8 +83,8 @@ _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", 
           "compute", "v2l", "compressed"}
 
 
-def _compressed_fields(record: Record) -> list[Field]:
-    fields: list[Field] = []
+def _compressed_fields(record: Record) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
     number = 1
     for piece in pieces(record):
         last = number + len(piece.segments) - 1
@@ -106,15 +99,15 @@ def _compressed_fields(record: Record) -> list[Field]:
     return fields
 
 
-def _source_fields(sources: Sequence[Record]) -> list[Field]:
-    fields: list[Field] = []
-    for source in sources if len(sources) <= _FULL_SOURCES else []:
+def _source_fields(sources: Sequence[Record]) -> list[tuple[str, str | list[str]]]:
+    fields: list[tuple[str, str | list[str]]] = []
+    for source in sources if len(sources) <= FEW_SOURCES else []:
         fields += [("source", source["name"]),
                    ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
                         f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
                    ("", source["sha256"])]
     if not fields:
-        shown = sources if len(sources) <= _LISTED_SOURCES else sources[:_LISTED_SOURCES - 1]
+        shown = sources if len(sources) <= SOME_SOURCES else sources[:SOME_SOURCES - 1]
         lines = [f"{source['name']}, {time_text(source['duration'])}" for source in shown]
         if len(shown) < len(sources):
             lines += [f"and {len(sources) - len(shown)} more; --json names all"]
@@ -122,15 +115,15 @@ def _source_fields(sources: Sequence[Record]) -> list[Field]:
     return fields
 
 
-def _timelines(adapter: Adapter, width: int) -> list[Field]:
-    """Timelines of the videos, with their segments; of many videos, only those with several segments."""
+def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]]:
+    """Where in its video each segment lies; of many videos, only those that were cut."""
     spans: dict[int, list[tuple[int, float, float]]] = {}
     for number, segment in enumerate(adapter.segments, 1):
         spans.setdefault(segment["source"], []).append((number, segment["start"], segment["end"]))
-    fields: list[Field] = []
-    if len(spans) > _FULL_SOURCES:
+    fields: list[tuple[str, str | list[str]]] = []
+    if len(spans) > FEW_SOURCES:
         spans = {source: ranges for source, ranges in spans.items() if len(ranges) > 1}
-    for source, ranges in list(spans.items())[:_FULL_SOURCES]:
+    for source, ranges in list(spans.items())[:FEW_SOURCES]:
         rows = draw_timeline(ranges, adapter.sources[source]["duration"], width)
         if len(adapter.sources) > 1:
             fields += [("timeline", adapter.sources[source]["name"]), ("", rows)]
@@ -139,10 +132,10 @@ def _timelines(adapter: Adapter, width: int) -> list[Field]:
     return fields
 
 
-def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[Field]:
-    if len(views) <= _LISTED_SEGMENTS:
+def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[tuple[str, str | list[str]]]:
+    if len(views) <= SOME_SEGMENTS:
         shown = [_segment_fields(number, view, several_sources) for number, view in enumerate(views, 1)]
-        return [field for fields in shown for field in (fields if len(views) <= _FULL_SEGMENTS else fields[:1])]
+        return [field for fields in shown for field in (fields if len(views) <= FEW_SEGMENTS else fields[:1])]
     segments = [view["segments"][0] for view in views]
     lengths = [time_text(round(segment["end"] - segment["start"], 1)) for segment in
                sorted(segments, key=lambda segment: segment["end"] - segment["start"])]
@@ -152,7 +145,7 @@ def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[Fie
     return [("segments", f"{len(views)} of {each}, {seen} frames each, {sum(frames)} in all; --json lists them")]
 
 
-def _segment_fields(number: int, view: Record, several_sources: bool) -> list[Field]:
+def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tuple[str, str | list[str]]]:
     segment = view["segments"][0]
     count, tokens = len(segment["timestamps"]), view["compute"].get("tokens")
     text = f"{time_text(segment['start'])} to {time_text(segment['end'])}"
@@ -166,7 +159,7 @@ def _segment_fields(number: int, view: Record, several_sources: bool) -> list[Fi
 
 
 def _settings(view: Record) -> list[tuple[str, str]]:
-    """Names and values of the settings a segment was made with."""
+    """What a segment was made with, in words."""
     sampling, compute = view["sampling"], view["compute"]
     return [
         ("sampling", f"at most {sampling['frames']} frames, {sampling['fps']:g} fps, {sampling['resolution']} pixels; "
@@ -180,31 +173,31 @@ def _settings(view: Record) -> list[tuple[str, str]]:
 
 
 def models_text(models: Sequence[Availability], width: int | None = None) -> str:
-    """The presets, and which of them are on this disk."""
+    """The presets and what of them is on this disk."""
     parts = []
     for model in models:
-        state = f"ready, {size_text(model.size)}"
+        there = f"ready, {size_text(model.size)}"
         if not model.ready:
-            state = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
+            there = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
         parts.append(_lines(model.name, [("", model.about), ("base", model.base), ("hypernetwork", model.hypernetwork),
-                                         ("on disk", state)], width))
+                                         ("on disk", there)], width))
     return "\n".join(parts)
 
 
 def model_record(model: Availability) -> dict[str, Any]:
-    """A preset's part of `models_text` for JSON."""
+    """The same, for JSON."""
     return {"name": model.name, "about": model.about, "base": model.base, "hypernetwork": model.hypernetwork,
             "ready": model.ready, "size": model.size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
             "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None}
 
 
-def verified_text(model: Verified) -> str:
-    """Whether the files of a model are still those that were downloaded or converted, in one line."""
-    state = f"{len(model.changed)} changed since" if model.changed else "as it was"
-    return f"{model.name}: {model.files} file{'s' * (model.files > 1)}, {size_text(model.size)}, {state}"
+def verified_text(found: Verified) -> str:
+    """What became of reading through what was fetched or converted."""
+    said = f"{len(found.changed)} changed since" if found.changed else "as it was"
+    return f"{found.name}: {found.files} file{'s' * (found.files > 1)}, {size_text(found.size)}, {said}"
 
 
-def verified_record(model: Verified) -> dict[str, Any]:
-    """`verified_text` for JSON."""
-    return {"name": model.name, "files": model.files, "size": model.size, "changed": list(map(str, model.changed))}
+def verified_record(found: Verified) -> dict[str, Any]:
+    """The same, for JSON."""
+    return {"name": found.name, "files": found.files, "size": found.size, "changed": list(map(str, found.changed))}

@@ -23,7 +23,7 @@ from v2l.errors import VideoError
 from v2l.manifest import Item
 from v2l.model.prompt import context_prompt, cut_tiles, tile_grid
 from v2l.train.processes import Processes
-from v2l.video.clip import Clip, open_clip, span
+from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import windows
 from v2l.video.decode import Decoder
 
@@ -107,7 +107,7 @@ class Watcher:
         item, rng = draw.item, random.Random(draw.seed)
         sampling = replace(self.sampling, start=item.start, end=item.end)
         clip = open_clip(item.video, sampling)
-        cuts = random_cuts(rng, *span(clip.end, sampling), self.recipe.parts)
+        cuts = random_cuts(rng, *clip.span(sampling), self.recipe.parts)
         segments = self._watch([clip.window(window) for window in windows(clip, sampling, cuts)])
         targets = () if self.recipe.self_distill else tuple(rng.choice(turn.targets) for turn in item.turns)
         whole = None
@@ -124,7 +124,7 @@ class Watcher:
             for clip in clips:
                 frames = list(replace(clip, decoder=decoder).frames())
                 tiles = np.concatenate([cut_tiles(frame.image, resolution, self.tile) for frame in frames])
-                found.append(Watched(tiles, [frame.timestamp for frame in frames], grid, info.duration))
+                found.append(Watched(tiles, [frame.timestamp for frame in frames], grid, info.end))
         return found
 
 

@@ -243,7 +243,7 @@ def _steps(epochs: float, recipe: Recipe, clips: int, processes: Processes) -> i
 def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
     """What may not change from one call to the next, under its own name."""
     free = {"epochs", "every", "workers", "checkpointing", "start", "end"}
-    every = {**asdict(recipe), **asdict(sampling), **asdict(config)}
+    every = {**asdict(recipe), **sampling.recorded(), **asdict(config)}
     return {name: value for name, value in every.items() if name not in free}
 
 

@@ -6,7 +6,7 @@ import os
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -35,8 +35,7 @@ def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = Non
 
 def teacher(engine: Engine, sampling: Sampling, decoding: Decoding) -> dict[str, Any]:
     """Who writes, and how it looks and decodes: what a line says of its teacher."""
-    looked = {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
-    return {"base": engine.files.name, "revision": engine.files.revision, **looked,
+    return {"base": engine.files.name, "revision": engine.files.revision, **sampling.recorded(),
             "max_new_tokens": decoding.max_new_tokens, "dtype": str(engine.dtype).removeprefix("torch.")}
 
 

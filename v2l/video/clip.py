@@ -1,13 +1,13 @@
 """A video file -> the frames a model looks at, with their times (METHOD section 2).
 
-Which frames there are comes from `container`, what they show from `decode`; PyAV is imported there, on use.
+Which frames there are comes from `track`, what they show from `decode`; PyAV is imported there, on use.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -35,18 +35,27 @@ SLACK = 0.0006
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """A video file. Width and height in pixels as displayed, after rotation."""
+    """A video file. Width and height in pixels as displayed: after rotation, with square pixels."""
 
     path: Path
     frames: int
     fps: float
     width: int
     height: int
+    start: float = 0.0
+    """When its pictures begin, seconds from the file's start; 0 where that is not noticeably later."""
+    varies: bool = False
+    """Whether its rate varies, so that frames are taken evenly in time."""
 
     @property
     def duration(self) -> float:
-        """Seconds."""
+        """Seconds of pictures."""
         return self.frames / self.fps
+
+    @property
+    def end(self) -> float:
+        """When its pictures end, seconds from the file's start."""
+        return self.start + self.duration
 
     @cached_property
     def source(self) -> dict[str, Any]:
@@ -56,8 +65,9 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame: its index in the file, its time as index / fps, its real presentation time in seconds, and what it
-    shows, RGB uint8 [height, width, 3]."""
+    """One frame: its index in the file, the time that a prompt tells (at a constant rate index / fps, else the real
+    one), its real presentation time, and what it shows, RGB uint8 [height, width, 3]. Times are seconds from the file's
+    start."""
 
     index: int
     timestamp: float
@@ -83,8 +93,12 @@ class Clip:
 
     @property
     def end(self) -> float:
-        """When the video ends, seconds: where the rate varies, its last frame may come after frames / fps."""
-        return max(self.info.duration, self.track.times[-1])
+        """When the video ends, seconds: where the rate is not what is said, its last frame may come after that."""
+        return max(self.info.end, self.track.times[-1])
+
+    def span(self, sampling: Sampling) -> tuple[float, float]:
+        """Seconds that a sampling covers of the video."""
+        return span(self.info.start, self.end, sampling)
 
     def frames(self) -> Iterator[Frame]:
         """Decodes the frames one at a time, in order; only one is held. `indices` always says what came out: where a
@@ -97,7 +111,8 @@ class Clip:
         try:
             for index, image in decoder.images(self.indices):
                 seen.append(index)
-                yield Frame(index, index / self.info.fps, self.track.times[index], image)
+                time = self.track.times[index]
+                yield Frame(index, time if self.track.varies else self.info.start + index / self.info.fps, time, image)
         finally:
             if decoder is not self.decoder:
                 decoder.close()
@@ -107,9 +122,9 @@ class Clip:
             self.warnings.append(warning)
 
 
-def span(end: float, sampling: Sampling) -> tuple[float, float]:
-    """Seconds that a sampling covers of a video that ends at `end`."""
-    return sampling.start or 0.0, end if sampling.end is None else min(sampling.end, end)
+def span(start: float, end: float, sampling: Sampling) -> tuple[float, float]:
+    """Seconds that a sampling covers of a video whose pictures last from `start` to `end`."""
+    return max(start, sampling.start or 0.0), end if sampling.end is None else min(sampling.end, end)
 
 
 def frame_indices(frames: int, fps: float, sampling: Sampling, times: Sequence[float] | None = None) -> list[int]:
@@ -120,8 +135,24 @@ def frame_indices(frames: int, fps: float, sampling: Sampling, times: Sequence[f
     Errors: `UsageError` for settings that make no sense, `VideoError` for a window that holds no frame.
     """
     _check(sampling)
-    first, stop = _window(frames, fps, sampling, times)
+    first, stop = _window(times or [i / fps for i in range(frames)], frames / fps, sampling)
     return [first + i for i in _sampled(stop - first, fps, sampling)]
+
+
+def _indices_in_time(times: Sequence[float], end: float, sampling: Sampling) -> list[int]:
+    """The same of a video whose rate varies and that ends at `end`: evenly in time, the frames that show then. Where
+    none begins in a window, it is the one that shows all the while."""
+    start, until = span(times[0], end, sampling)
+    stop = bisect_left(times, until - SLACK)
+    if times[0] <= start < until and stop == bisect_left(times, start - SLACK):
+        return [stop - 1]
+    first, stop = _window(times, end, sampling)
+    begin, last = max(start, times[first]), min(until, times[stop - 1])
+    wanted = max(1, min(round(sampling.fps * (until - begin)), sampling.frames))
+    if until - begin - 2 * sampling.skip > sampling.frames * sampling.fps:
+        begin, last = begin + sampling.skip, min(until - sampling.skip, last)
+    at = [bisect_right(times, time + SLACK) - 1 for time in np.linspace(begin, max(begin, last), wanted)]
+    return sorted({min(max(index, first), stop - 1) for index in at})
 
 
 def _check(sampling: Sampling) -> None:
@@ -139,16 +170,16 @@ def _check(sampling: Sampling) -> None:
         raise UsageError(f"The end ({end:g} s) must come after the start ({start or 0:g} s).")
 
 
-def _window(frames: int, fps: float, sampling: Sampling, times: Sequence[float] | None) -> tuple[int, int]:
+def _window(times: Sequence[float], duration: float, sampling: Sampling) -> tuple[int, int]:
     """(first, stop) frame of [start, end)."""
-    start, end, duration = sampling.start or 0.0, sampling.end, frames / fps
-    time = (lambda i: i / fps) if times is None else times.__getitem__
-    first = bisect_left(range(frames), start - SLACK, key=time)
-    stop = frames if end is None else bisect_left(range(frames), end - SLACK, key=time)
-    if start >= max(duration, time(frames - 1)) or first >= frames:
+    start, end = sampling.start or 0.0, sampling.end
+    first = bisect_left(times, start - SLACK)
+    stop = len(times) if end is None else bisect_left(times, end - SLACK)
+    if start >= max(duration, times[-1]) or first >= len(times):
         raise VideoError(f"The video is {duration:.2f} s long, so nothing of it starts at {start:g} s.")
     if first >= stop:
-        raise VideoError(f"No frame is shown from {start:g} s to {end:g} s; choose a longer part.")
+        begins = f"its pictures begin at {times[0]:g} s" if stop == 0 else "choose a longer part"
+        raise VideoError(f"No frame is shown from {start:g} s to {end:g} s; {begins}.")
     return first, stop
 
 
@@ -165,23 +196,27 @@ def _sampled(total: int, fps: float, sampling: Sampling) -> list[int]:
 
 
 def open_clip(path: Path, sampling: Sampling) -> Clip:
-    """Reads what a video file holds and chooses its frames; decodes no more than the first.
+    """Reads what a video file holds and chooses its frames; decodes no more than the first ones, where that tells.
 
     Errors: `VideoError` naming the file; `UsageError` for a sampling that makes no sense.
     """
     _check(sampling)
-    track = read_track(path)
-    info = VideoInfo(path, track.frames, track.fps, track.width, track.height)
+    track = read_track(path, sampling.stream)
+    info = VideoInfo(path, track.frames, track.fps, track.width, track.height, track.start, track.varies)
     indices = _chosen(info, track, sampling)
-    warnings = []
+    warnings = list(track.notes)
     if track.hdr:
         warnings.append(f"{path} is an HDR video; its colours are read without tone mapping and will look pale.")
     return Clip(info, indices, warnings, track)
 
 
 def _chosen(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
+    _check(sampling)
     try:
-        return frame_indices(info.frames, info.fps, sampling, track.times)
+        if track.varies:
+            return _indices_in_time(track.times, info.end, sampling)
+        first, stop = _window(track.times, info.end, sampling)
+        return [first + i for i in _sampled(stop - first, info.fps, sampling)]
     except VideoError as error:
         raise VideoError(f"{info.path}: {error}") from error
 
@@ -213,15 +248,17 @@ def _below(folder: Path) -> Iterator[Path]:
 
 def source_record(info: VideoInfo) -> dict[str, Any]:
     """What an adapter says of the video it was made from: the file's name without its folder, duration (s), fps,
-    frames, width, height, size (bytes) and sha256."""
+    frames, width, height, size (bytes) and sha256. Where its pictures begin noticeably later than the file, start (s);
+    where its rate varies, spacing: its frames are taken evenly in time, else evenly by their number."""
     try:
         size, sha256 = info.path.stat().st_size, hash_of(info.path)
     except OSError as error:
         raise VideoError(f"{info.path} cannot be read any more ({error}).") from error
-    return {
+    record = {
         "name": info.path.name, "duration": info.duration, "fps": info.fps, "frames": info.frames,
         "width": info.width, "height": info.height, "size": size, "sha256": sha256,
     }
+    return record | ({"start": info.start} if info.start else {}) | ({"spacing": "time"} if info.varies else {})
 
 
 def is_source(path: Path, source: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from math import ceil
 
 from v2l.config import MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling
 from v2l.errors import UsageError
-from v2l.video.clip import SLACK, Clip, span
+from v2l.video.clip import SLACK, Clip
 from v2l.wording import clock_seconds
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
@@ -55,7 +55,7 @@ def windows(clip: Clip, sampling: Sampling, cuts: Sequence[float]) -> list[Sampl
 
     A segment during which no frame begins (the rate may vary) joins the one before it, whose last frame is what shows.
     """
-    start, end = span(clip.end, sampling)
+    start, end = clip.span(sampling)
     first = [frame_at(clip, cut) for cut in cuts]
     edges, taken, stop = [start], frame_at(clip, start), frame_at(clip, end)
     for cut, place in zip(cuts, first, strict=True):

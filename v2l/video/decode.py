@@ -1,7 +1,9 @@
 """Decodes chosen frames of a track, one at a time, with PyAV, and notes what its decoders find wrong.
 
 Why not OpenCV, which the released code uses: it hides what FFmpeg says of a damaged file, and hands out what is left of
-its pictures as if nothing were. The colours are OpenCV's, to the bit (tests/test_video.py).
+its pictures as if nothing were. The colours are those the file's tags tell (matrix and range), BT.601 where there are
+none. OpenCV's are the same to the bit, if both bring the same FFmpeg; but not of BT.2020, whose matrix it does not
+know, nor of interlaced pictures, some of which it refuses (tests/test_video.py).
 
 A reader may jump to a key frame when the next frame wanted is far away. A jump counts only if the frame it ends at
 carries the expected timestamp; if not, everything still wanted is decoded again without jumps. Nothing is guessed.
@@ -9,7 +11,6 @@ carries the expected timestamp; if not, everything still wanted is decoded again
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
@@ -18,16 +19,12 @@ from typing import Any
 import numpy as np
 
 from v2l.errors import VideoError
-from v2l.video.track import Track, limit, open_container
+from v2l.video.source import Source
+from v2l.video.track import Track
 
 _LEAP = 48
 """Frames that must be skipped by a jump for it to be worth it."""
-_CHECKING = {"vp9": "libvpx-vp9"}
-"""Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
-_SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
-"""Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
-by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
-How many pictures FFmpeg takes by itself, where there are as many cores."""
+_UNSPECIFIED = 2
 
 
 class _Missed(Exception):
@@ -121,47 +118,23 @@ class _Reader:
     """One pass over a file. `VideoError` where it cannot be opened any more."""
 
     def __init__(self, track: Track, jumps: bool) -> None:
-        import av
         from av.video.reformatter import VideoReformatter
 
         self.track, self.jumps, self.jumped = track, jumps, False
         self.position = 0
         """Index of the frame that is decoded next."""
-        self.damaged = False
+        self.corrupt = False
+        """Whether a picture came that was found to be damaged, or not in its place."""
         self.lost = 0
         """Frames that did not come."""
         self.frame: Any = None
         self.convert = VideoReformatter()
-        try:
-            self.container = open_container(track.path)
-            self.stream = self.container.streams[track.stream]
-        except (av.FFmpegError, ValueError, IndexError) as error:
-            raise VideoError(f"{track.name} cannot be read any more; was it moved or changed?") from error
-        self.context = _context(self.stream)
-        self.frames = self._decode()
+        self.source = Source(track.path, track.name, track.stream, track.pts[0] if track.timed else None)
 
-    def _decode(self) -> Iterator[Any]:
-        import av
-
-        packets = self.container.demux(self.stream)
-        while True:
-            try:
-                packet = next(packets)
-            except (StopIteration, av.FFmpegError):
-                return
-            if self._undecodable(packet):
-                continue
-            try:
-                yield from self.context.decode(packet if packet.size else None)
-            except MemoryError:
-                raise
-            except av.FFmpegError:  # a damaged picture; the ones after it may be well
-                self.damaged = True
-
-    def _undecodable(self, packet: Any) -> bool:
-        """Whether what it needs was cut off before the first key frame."""
-        return bool(self.track.timed and packet.pts is not None and packet.pts < self.track.pts[0]
-                    and not (packet.is_keyframe or packet.is_discard))
+    @property
+    def damaged(self) -> bool:
+        """Whether a decoder found fault so far."""
+        return self.corrupt or self.source.damaged
 
     def read(self, index: int) -> np.ndarray:
         if self.jumps and self.track.key_before(index) - self.position >= _LEAP:
@@ -176,9 +149,9 @@ class _Reader:
         pts, key = self.track.pts, self.track.key_before(index)
         self.jumped = True
         self._seek(key)
-        for frame in self.frames:
+        for frame in self.source.frames:
             if frame.pts is not None and frame.pts >= pts[key]:
-                self.damaged = self.damaged or frame.is_corrupt
+                self.corrupt = self.corrupt or frame.is_corrupt
                 if frame.pts >= pts[index]:
                     break
         else:
@@ -191,21 +164,20 @@ class _Reader:
         import av
 
         try:  # at the key frame itself: the one after may come before the wanted frame in the file
-            self.container.seek(self.track.pts[key], stream=self.stream)
+            self.source.seek(self.track.pts[key])
         except av.FFmpegError as error:
             raise _Missed from error
-        self.context.flush_buffers()
-        self.frames, self.position = self._decode(), key
+        self.position = key
 
     def _advance(self) -> None:
         """One frame on, and past any that could not be decoded."""
-        frame = next(self.frames, None)
+        frame = next(self.source.frames, None)
         if frame is None:
             raise _Missed
         place = self._place(frame)
         if place >= self.position:
             self.lost += place - self.position
-            self.damaged = self.damaged or frame.is_corrupt or place > self.position
+            self.corrupt = self.corrupt or frame.is_corrupt or place > self.position
             self.frame, self.position = frame, place + 1
 
     def _place(self, frame: Any) -> int:
@@ -223,50 +195,40 @@ class _Reader:
         if self.track.key_before(first) >= _LEAP:
             with suppress(_Missed):  # then from the beginning
                 self._seek(self.track.key_before(first))
-        for frame in self.frames:
+        for frame in self.source.frames:
             index = self._place(frame)
             if index >= stop:
                 return
             if index >= first:
                 # AREA averages; done here, no picture is converted at its full size.
-                yield index, self.convert.reformat(frame, *size, format="rgb24", interpolation="AREA").to_ndarray()
+                yield index, self.convert.reformat(_plain(frame), *size, "rgb24", interpolation="AREA").to_ndarray()
             self.position = index + 1
 
     def _image(self) -> np.ndarray:
         import av
 
+        frame, track = _plain(self.frame), self.track
+        width, height = track.stored if (frame.width, frame.height) == track.coded else (None, None)
         try:  # by way of BGR, as OpenCV does: the same to the bit
-            image = self.convert.reformat(self.frame, format="bgr24", interpolation="BICUBIC").to_ndarray()
+            image = self.convert.reformat(frame, width, height, "bgr24", interpolation="BICUBIC").to_ndarray()
         except (av.FFmpegError, ValueError) as error:
-            raise VideoError(f"{self.track.name} cannot be decoded; convert it, to H.264 for example.") from error
-        return np.ascontiguousarray(np.rot90(image[..., ::-1], self.track.turns))
+            raise VideoError(f"{track.name} cannot be decoded; convert it, to H.264 for example.") from error
+        return _turned(image[..., ::-1], track.orientation)
 
     def last(self) -> np.ndarray | None:
         return None if self.frame is None else self._image()
 
     def close(self) -> None:
-        self.container.close()
+        self.source.close()
 
 
-def _context(stream: Any) -> Any:
-    """The decoder of a stream."""
-    import av
-
-    context = stream.codec_context
-    name, pixels, size = _CHECKING.get(context.name), context.format, context.width * context.height
-    if name and pixels is not None and pixels.components[0].bits == 8:  # what they decode however they were built
-        with suppress(av.codec.codec.UnknownCodecError):
-            checking = limit(av.CodecContext.create(name, "r"))
-            checking.extradata = context.extradata
-            context = checking
-    context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
-    context.thread_count = _threads(size)
-    return context
+def _plain(frame: Any) -> Any:
+    """The frame without those of its colours' tags that are not to be undone: PyAV 17 refuses some of them."""
+    frame.color_trc = frame.color_primaries = _UNSPECIFIED
+    return frame
 
 
-def _threads(size: int) -> int:
-    """How many pictures of so many pixels are decoded at a time; 0: as many as there are cores."""
-    if size < _SMALL:
-        return 1
-    room = _AT_ONCE // size
-    return 0 if room >= _MOST else max(1, min(os.cpu_count() or 1, room))
+def _turned(image: np.ndarray, orientation: tuple[bool, bool, bool]) -> np.ndarray:
+    exchanged, mirrored, upside_down = orientation
+    image = image.transpose(1, 0, 2) if exchanged else image
+    return np.ascontiguousarray(image[:: -1 if upside_down else 1, :: -1 if mirrored else 1])

@@ -48,7 +48,7 @@ def scene_edges(
 
     `progress` gets the number of frames seen. Errors: `VideoError` where the file cannot be decoded.
     """
-    end = track.times[stop] if stop < track.frames else max(track.frames / track.fps, track.times[-1])
+    end = track.times[stop] if stop < track.frames else max(track.start + track.frames / track.fps, track.times[-1])
     found = find_cuts(track, first, stop, scenes, progress)
     return chosen_cuts([(track.times[cut.frame], cut.strength) for cut in found], track.times[first], end, scenes)
 

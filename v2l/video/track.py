@@ -1,7 +1,6 @@
-"""What a video file holds, told by reading its packets: how many frames there really are, and when each is shown.
+"""What a video file holds: which of its streams is the film, how many pictures there are, and when each is shown.
 
-Counts, rates and lengths written in a container's header are promises: a variable-rate mkv says 275 frames and has 80,
-a screen recording says 1000 frames a second. Demuxing gives the truth at a few microseconds a packet, without decoding.
+Times count from the file's start, as a player shows them. `packets` tells them, and `pictures` where packets do not.
 """
 
 from __future__ import annotations
@@ -11,29 +10,41 @@ import os
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from struct import error as StructError
+from struct import unpack
 from typing import Any
 
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
+from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container
 from v2l.video.mp4 import overclaims
+from v2l.video.packets import Contents, StreamPackets, read_packets
+from v2l.video.pictures import Pictures, look
+from v2l.video.source import ANIMATION, animation
+from v2l.video.streams import choose_stream
+from v2l.video.structure import breaks_off, is_encrypted
+from v2l.wording import count_of, duration_text, time_text
 
-_MP4, _MATROSKA, _AVI, _FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
 """Formats that read other files than the one given."""
-_STILLS = ("avif", "heic", "heix", "mif1")
-"""Brands of still pictures that are mp4 files inside."""
-_LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
+_LATER = 0.5
+"""Seconds after the file's start from which on pictures begin noticeably later."""
+_UNEVEN = 0.25
+"""Seconds by which a picture may be away from where it would be if all were shown equally long, at a constant rate."""
+_STILL = 300.0
+"""Seconds for which one picture is shown that are worth a word."""
+_SQUARE = 0.01
+"""How far from square pixels may be and count as square: 1088 lines for 1080 are no shape that was meant."""
 
 
 @dataclass(frozen=True)
 class Track:
-    """The video track of a file, as far as its packets tell; frames are counted in the order they are shown."""
+    """The video stream of a file that is looked at; frames are counted in the order they are shown."""
 
     name: str
     """As the user gave it."""
@@ -41,10 +52,10 @@ class Track:
     """Absolute, so that no name can mean an option, an address or a device to a decoder."""
     fps: float
     width: int
-    """As displayed, after rotation; pixels."""
+    """As displayed: after rotation, with square pixels."""
     height: int
     times: array[float]
-    """When each frame is shown, seconds from the first one, ascending."""
+    """When each frame is shown, seconds from the file's start, ascending."""
     pts: array[int]
     """The same in the file's own ticks; empty where packets carry none."""
     timed: bool
@@ -54,12 +65,30 @@ class Track:
     hdr: bool
     stream: int
     """Which stream of the file it is."""
-    turns: int
-    """Quarter turns, against the clock, by which its pictures are shown."""
+    orientation: tuple[bool, bool, bool] = (False, False, False)
+    """How pictures are shown: with x and y exchanged, then mirrored left to right, then upside down."""
+    coded: tuple[int, int] = (0, 0)
+    """Width and height of the pictures as they are stored."""
+    varies: bool = False
+    """Whether the rate varies so much that frames are to be taken by their times, not by their numbers."""
+    decoder: str = ""
+    """What decodes it, and which version of it."""
+    notes: tuple[str, ...] = ()
+    """What a user should know: sentences."""
 
     @property
     def frames(self) -> int:
         return len(self.times)
+
+    @property
+    def start(self) -> float:
+        """When its pictures begin, seconds from the file's start; 0 where that is not noticeably later."""
+        return self.times[0]
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """Width and height with square pixels, before `orientation`."""
+        return (self.height, self.width) if self.orientation[0] else (self.width, self.height)
 
     def key_before(self, index: int) -> int:
         """The last key frame at or before `index`; 0 if there is none."""
@@ -67,29 +96,8 @@ class Track:
         return self.keys[place - 1] if place else 0
 
 
-@dataclass
-class _Packets:
-    """What one pass over a file's packets found."""
-
-    pts: array[int]
-    key_pts: array[int]
-    count: int = 0
-    """Packets that hold a frame to be shown."""
-    cut: bool = False
-    """One ended before its length."""
-    unstamped: bool = False
-    """One had no presentation time."""
-    last_duration: int = 0
-    end: float = 0.0
-    """When the last frame goes, seconds on the file's clock."""
-    file_end: float = 0.0
-    """When the last packet of any track ends."""
-    picture: Any = None
-    """The first frame, decoded."""
-
-
-def read_track(path: Path) -> Track:
-    """Reads a video file's packets and its first frame.
+def read_track(path: Path, stream: int | None = None) -> Track:
+    """Reads a video file's packets and its first pictures; `stream` is the one to take, else the film is told.
 
     Errors: `VideoError` for what is missing, unreadable, not a video, without frames, or truncated.
     """
@@ -98,33 +106,10 @@ def read_track(path: Path) -> Track:
 
     try:
         with open_container(os.path.abspath(path)) as container:
-            stream = _video_stream(container, path)
-            found = _read_packets(container, stream, path)
-            _check_whole(container, stream, found, path)
-            return _track(container, stream, found, path)
+            return _read(container, path, stream)
     except (av.FFmpegError, ValueError, UnicodeError, MemoryError) as error:
+        _refuse_encrypted(path)
         raise VideoError(f"{path} is not a video that can be read, or it is truncated.") from error
-
-
-def open_container(path: str) -> Any:
-    """A file by its absolute name, in PyAV; none of its decoders makes a picture above LARGEST_PICTURE.
-
-    FFmpeg lets a file's content lead to other files at most, never to the network. Errors: PyAV's.
-    """
-    import av
-
-    # While a file is opened, pictures are decoded too. PyAV before 18 crashes of options for some formats.
-    container = av.open(path, options=_LIMITS if int(av.__version__.split(".")[0]) >= 18 else None)
-    for stream in container.streams.video:
-        if stream.codec_context is not None:
-            limit(stream.codec_context)
-    return container
-
-
-def limit(context: Any) -> Any:
-    """The same decoder; it refuses pictures above LARGEST_PICTURE."""
-    context.options = _LIMITS
-    return context
 
 
 def _check_file(path: Path) -> None:
@@ -149,157 +134,216 @@ def _check_file(path: Path) -> None:
         raise VideoError(f"{path} cannot be read ({error}).") from error
 
 
-def _video_stream(container: Any, path: Path) -> Any:
-    from av.stream import Disposition
+def _refuse_encrypted(path: Path) -> None:
+    if is_encrypted(path):
+        raise VideoError(f"{path} is encrypted, and v2l has no keys; get it without encryption.")
 
-    name = container.format.name
-    if name in _PLAYLISTS:
+
+def _read(container: Any, path: Path, wanted: int | None) -> Track:
+    format = container.format.name
+    if format in _PLAYLISTS:
         raise VideoError(f"{path} is a playlist, not a video; give the video files themselves.")
-    if name.endswith("_pipe") or name == "image2" or container.metadata.get("major_brand") in _STILLS:
-        raise VideoError(f"{path} is a picture, not a video.")
-    if name == "tty":  # any text, which FFmpeg would draw
+    if format == "tty":  # any text, which FFmpeg would draw
         raise VideoError(f"{path} is text, not a video.")
-    if name == "gif" and not _ends_as_gif(path):
-        raise VideoError(f"{path} is truncated; copy or download it again.")
-    for stream in container.streams.video:
-        if Disposition.attached_pic not in stream.disposition:  # the cover of a song is a video stream too
-            _check_codec(stream.codec_context, path)
-            return stream
-    kind = "only audio, " if container.streams.audio else ""
-    raise VideoError(f"{path} holds {kind}no video stream.")
+    if format == "webp_pipe" and (track := _animation(path)):
+        return track
+    if format.endswith("_pipe") or format == "image2":
+        raise VideoError(f"{path} is a picture, not a video.")
+    contents = read_packets(container, path)
+    packets, notes = choose_stream(container, contents.streams, wanted, path)
+    if packets.encrypted:
+        _refuse_encrypted(path)
+    _check_codec(packets.stream.codec_context, path)
+    pictures = look(packets, format, os.path.abspath(path), str(path))
+    if pictures.first is None or not (packets.count or pictures.pts):
+        _refuse_encrypted(path)
+        raise VideoError(f"{path} holds no frame that can be decoded.")
+    _check_whole(container, packets, contents, path)
+    return _track(container, packets, pictures, notes, path)
 
 
 def _check_codec(context: Any, path: Path) -> None:
     if context is None:
+        _refuse_encrypted(path)
         raise VideoError(f"{path} is coded in a way that cannot be decoded; convert it, to H.264 for example.")
     if context.width * context.height > LARGEST_PICTURE:
         raise VideoError(f"{path} says its pictures are {context.width} x {context.height} pixels; make them smaller, "
                          f"{LARGEST_PICTURE // 1_000_000} million at most.")
 
 
-def _ends_as_gif(path: Path) -> bool:
-    """Whether the last block is closed and the trailer is there; some programs write a little after it."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1024))
-        return b"\x00;" in file.read()
-
-
-def _packets(container: Any) -> Iterator[Any]:
-    """Packets of all tracks with content, until the end or until the file is broken."""
-    import av
-
-    try:
-        for packet in container.demux():
-            if packet.size and packet.time_base:
-                yield packet
-    except av.FFmpegError:
+def _check_whole(container: Any, packets: StreamPackets, contents: Contents, path: Path) -> None:
+    """Refuses a file that breaks off, unless all the pictures are there that its header promises."""
+    format = container.format.name
+    index = len(packets.stream.index_entries) if format == MP4 else 0  # of an mp4, it lists every picture
+    cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
+    if not cut and not contents.failed and not breaks_off(path, format, contents.read_to):
         return
+    promised, seen = _promised(container, packets, contents.end)
+    if not cut and promised and promised - seen <= 0.01 * promised + 2 * seen / packets.count:
+        return
+    wanted = max(index, packets.count + 1, round(packets.count * promised / seen) if seen > 0 else 0)
+    raise VideoError(f"{path} is truncated: {packets.count - packets.cut} of about {wanted} frames could be read; "
+                     "copy or download it again.")
 
 
-def _read_packets(container: Any, stream: Any, path: Path) -> _Packets:
-    found = _Packets(array("q"), array("q"))
-    vp8 = stream.codec_context.name in ("vp8", "libvpx")
-    early: array[int] = array("q")
-    started, first = False, 0
-    for packet in _packets(container):
-        stamp = packet.dts if packet.pts is None else packet.pts
-        if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
-            found.file_end = max(found.file_end, float((stamp + (packet.duration or 0)) * packet.time_base))
-        if packet.stream_index != stream.index:
-            continue
-        found.cut = found.cut or packet.is_corrupt
-        if found.picture is None:
-            found.picture = _decoded(packet)
-        if packet.is_keyframe and not started:
-            started, first = True, packet.pts or 0
-        # Left out by the file's edit list; or a VP8 picture others are predicted from, that is itself not shown.
-        if packet.is_discard or (vp8 and not memoryview(packet)[0] & 0x10):
-            continue
-        found.count += 1
-        if found.count > MOST_FRAMES:
-            raise VideoError(f"{path} holds more than {MOST_FRAMES} frames; cut it into parts.")
-        found.last_duration = packet.duration or found.last_duration
-        if packet.pts is None:
-            found.unstamped = True
-            continue
-        if packet.is_keyframe:
-            found.key_pts.append(packet.pts)
-        # Nothing from before the first key frame of a broadcast cut mid-way can be decoded, though it may come after.
-        (found.pts if started and packet.pts >= first else early).append(packet.pts)
-    if started:
-        found.count -= len(early)
-    else:
-        found.pts = early
-    if found.picture is None:
-        found.picture = next(iter(stream.codec_context.decode(None)), None)
-    if found.pts:
-        found.end = float((max(found.pts) + found.last_duration) * stream.time_base)
-    return found
+def _promised(container: Any, packets: StreamPackets, file_end: float) -> tuple[float, float]:
+    """(seconds the header promises, seconds found); 0 promised where it promises nothing."""
+    format, stream = container.format.name, packets.stream
+    start = min(packets.pts, default=0)
+    seen = float((max(packets.pts, default=0) + packets.last_duration - start) * stream.time_base)
+    if format == AVI and stream.average_rate:  # its length is guessed from the file's size, the count is the header's
+        return float(stream.frames / stream.average_rate), seen
+    if format in (MATROSKA, FLV):  # one length for all tracks
+        return (container.duration or 0) / 1e6, file_end - min(0.0, (container.start_time or 0) / 1e6)
+    return 0.0, seen
 
 
-def _decoded(packet: Any) -> Any:
-    import av
-
-    try:
-        return next(iter(packet.decode()), None)
-    except av.FFmpegError:
-        return None
-
-
-def _promised(container: Any, stream: Any, found: _Packets) -> tuple[float, float]:
-    """(seconds the header promises, seconds found); (0, 0) for formats whose header promises nothing."""
-    name, start = container.format.name, min(found.pts, default=0) * stream.time_base
-    if name == _MP4:  # the length after edit lists, unlike the frame count
-        return float((stream.duration or 0) * stream.time_base), found.end - float(start)
-    if name == _AVI and stream.average_rate:  # the length is guessed from the file's size, the count is the header's
-        return float(stream.frames / stream.average_rate), found.end - float(start)
-    if name in (_MATROSKA, _FLV):  # one length for all tracks
-        return (container.duration or 0) / 1e6, found.file_end - min(0.0, (container.start_time or 0) / 1e6)
-    return 0.0, 0.0
-
-
-def _check_whole(container: Any, stream: Any, found: _Packets, path: Path) -> None:
-    """Refuses a file that ends before its header says. A few frames more or less are every container's habit."""
-    if found.count == 0 or found.picture is None:
-        raise VideoError(f"{path} holds no frame that can be decoded.")
-    promised, seen = _promised(container, stream, found)
-    ordered = sorted(found.pts)
-    gap = float(max((b - a for a, b in pairwise(ordered)), default=0) * stream.time_base)
-    mean = seen / found.count
-    missing = promised - seen > 0.01 * promised + max(gap, 2 * mean)
-    if missing or (promised and found.cut):
-        wanted = max(stream.frames, round(found.count * promised / seen) if seen > 0 else 0, found.count + 1)
-        raise VideoError(f"{path} is truncated: {found.count - found.cut} of about {wanted} frames could be read; "
-                         "copy or download it again.")
-
-
-def _track(container: Any, stream: Any, found: _Packets, path: Path) -> Track:
-    pts = array("q") if found.unstamped else array("q", sorted(found.pts))
-    fps = _rate(stream, pts, found)
-    tick = float(stream.time_base)
-    times = array("d", ((p - pts[0]) * tick for p in pts) if pts else (i / fps for i in range(found.count)))
-    # AVI keeps no times; those of its packets are guessed, in the order they are decoded in.
-    timed = bool(pts) and container.format.name != _AVI and all(a < b for a, b in pairwise(pts))
-    keys: tuple[int, ...] = ()
-    if timed and container.format.name in (_MP4, _MATROSKA):  # these have an index that leads to key frames
-        keys = tuple(bisect_left(pts, p) for p in sorted(found.key_pts))
-    width, height = found.picture.width, found.picture.height
-    turns = round(found.picture.rotation / 90) % 4
-    if turns % 2:
-        width, height = height, width
-    hdr = stream.codec_context.color_trc in _HDR
-    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, timed, keys, hdr, stream.index,
-                 turns)
-
-
-def _rate(stream: Any, pts: array[int], found: _Packets) -> float:
-    """Frames a second: the container's where the timestamps bear it out, else theirs."""
+def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: list[str], path: Path) -> Track:
+    stream, format, first = packets.stream, container.format.name, pictures.first
+    shown = _shown(packets, pictures, format)
+    pts, count = shown.pts, shown.count
+    if shown.missing:
+        cut = count_of(shown.missing, "picture")
+        notes.append(f"{path} begins in the middle of a film, whose key frame is missing; {cut} cannot be shown.")
+    tick, start = float(stream.time_base), _start(container, stream, pts)
+    last = _last_duration(container, stream, pts, shown.last)
     said = float(stream.average_rate or 0)
     said = said if math.isfinite(said) and said > 0 else 0.0
-    if len(pts) < 2:
-        return said or 25.0
-    gaps = pts[-1] - pts[0]
-    last = found.last_duration or gaps / (len(pts) - 1)
-    real = len(pts) / float((gaps + last) * stream.time_base) if gaps else said
+    length = (pts[-1] - pts[0] + last) * tick if len(pts) > 1 else 0.0
+    real = count / length if length > 0 else said
+    if said and pictures.interlaced and 2 * count <= packets.count + 1 and abs(2 * real / said - 1) <= 0.01 + 1 / count:
+        tick, length, real = tick / 2, length / 2, 2 * real  # field pictures, stamped as if each were a whole one
     # One frame of slack: the last one's duration is a guess in some containers.
-    return said if said and abs(said / real - 1) <= 0.01 + 1 / len(pts) else real or 25.0
+    fps = said if said and (not real or abs(said / real - 1) <= 0.01 + 1 / count) else real or 25.0
+    times = array("d", (start + (p - pts[0]) * tick for p in pts) if pts else (start + i / fps for i in range(count)))
+    varies = _varies(times, length)
+    if varies:
+        fps = count / length
+    notes += _notes_on_time(packets, times, start + length, path)
+    keys: tuple[int, ...] = ()
+    if shown.indexed and not packets.clock.jumps and format in (MP4, MATROSKA):  # their index leads to key frames
+        keys = tuple(bisect_left(pts, p) for p in sorted(packets.key_pts))
+    orientation = _orientation(first)
+    width, height = _square(first.width, first.height, stream.sample_aspect_ratio)
+    if orientation[0]:
+        width, height = height, width
+    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, keys,
+                 stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), varies,
+                 decoder_version(), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The pictures of a stream, as its packets tell or as they were counted."""
+
+    pts: array[int]
+    """Of each, ascending; empty where they have no times."""
+    count: int
+    last: int
+    """Ticks for which the last one is shown; 0 where that is not known."""
+    timed: bool
+    """Whether a decoded picture is known by its ticks."""
+    indexed: bool
+    """Whether packets are pictures, so that the file's index is one of pictures."""
+    missing: int = 0
+    """Packets before the first picture that can be shown."""
+
+
+def _shown(packets: StreamPackets, pictures: Pictures, format: str) -> _Shown:
+    pts = array("q") if packets.unstamped else array("q", sorted(packets.pts))
+    # AVI keeps no times; those of its packets are guessed, in the order they are decoded in.
+    times = format != AVI
+    timed = times and bool(pts) and all(a < b for a, b in pairwise(pts))
+    ordered = pictures.ordered()
+    if pictures.pts is None or (timed and ordered == pts):
+        return _Shown(pts, packets.count, packets.last_duration, timed, indexed=timed)
+    count = len(pictures.pts)
+    missing = bisect_left(pts, ordered[0]) if ordered and times else 0
+    counted = array("q", sorted({p for p in pictures.pts if p is not None}))
+    if len(counted) != count:
+        counted = array("q")
+    last = packets.last_duration if count + missing >= packets.count else 0
+    return _Shown(counted, count, last, times and bool(ordered), False, missing)
+
+
+def _start(container: Any, stream: Any, pts: array[int]) -> float:
+    """When the pictures begin, seconds from the file's start: 0 where that is not noticeably later."""
+    if not pts or container.start_time is None:
+        return 0.0
+    later = float(pts[0] * stream.time_base) - container.start_time / 1e6
+    return later if later >= _LATER else 0.0
+
+
+def _last_duration(container: Any, stream: Any, pts: array[int], known: int) -> float:
+    """Ticks for which the last picture is shown: until the file's end, where a header tells that of this stream."""
+    if len(pts) < 2:
+        return known
+    last = known or (pts[-1] - pts[0]) / (len(pts) - 1)
+    end = None
+    if container.format.name == AVI and stream.duration:
+        end = (stream.start_time or 0) + stream.duration
+    elif container.format.name == MATROSKA and len(container.streams) == 1 and not container.start_time:
+        end = round((container.duration or 0) / 1e6 / stream.time_base)
+    later = float((end - pts[-1] - last) * stream.time_base) if end else 0.0
+    return end - pts[-1] if end and later > _UNEVEN else last
+
+
+def _varies(times: array[float], length: float) -> bool:
+    """Whether some picture is noticeably away from where it would be if all were shown equally long."""
+    step = length / len(times)
+    return length > 0 and any(abs(time - times[0] - i * step) > _UNEVEN for i, time in enumerate(times))
+
+
+def _notes_on_time(packets: StreamPackets, times: array[float], end: float, path: Path) -> list[str]:
+    notes = []
+    if jumps := packets.clock.jumps:
+        notes.append(f"{path} has a clock that jumps {count_of(jumps, 'time')}, as where films were "
+                     "put together; it is watched as one film without gaps.")
+    still, at = max(((b - a, a) for a, b in pairwise([*times, end])), default=(0.0, 0.0))
+    if still >= _STILL:
+        notes.append(f"{path} shows one picture for {duration_text(still)}, from {time_text(at)} on.")
+    return notes
+
+
+def _orientation(picture: Any) -> tuple[bool, bool, bool]:
+    """(x and y exchanged, then mirrored left to right, then upside down), as a picture's display matrix says; that of
+    another angle is taken for the nearest of the eight."""
+    try:
+        a, b, _, c, d = unpack("=9i", bytes(picture.side_data["DISPLAYMATRIX"]))[:5]
+    except (KeyError, ValueError, StructError):
+        return False, False, False
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+def _square(width: int, height: int, ratio: Any) -> tuple[int, int]:
+    """The size of a picture with square pixels in place of those that are `ratio` times as wide as high."""
+    if not ratio or abs(ratio - 1) <= _SQUARE or not 1 / 8 <= ratio <= 8 or width * ratio * height > LARGEST_PICTURE:
+        return width, height
+    return max(1, round(width * ratio)), height
+
+
+def _animation(path: Path) -> Track | None:
+    """An animated WebP file; None for a still one."""
+    from PIL import Image, UnidentifiedImageError
+    from PIL import __version__ as version
+
+    try:
+        with Image.open(path) as image:
+            if getattr(image, "n_frames", 1) < 2:
+                return None
+            if image.width * image.height > LARGEST_PICTURE:
+                return None
+    except (OSError, ValueError, UnidentifiedImageError) as error:
+        raise VideoError(f"{path} is truncated or damaged; copy or download it again.") from error
+    pts, last, size = array("q"), 0, (0, 0)
+    for picture in animation(path):
+        if len(pts) == MOST_FRAMES:
+            raise VideoError(f"{path} holds more than {MOST_FRAMES} frames; cut it into parts.")
+        pts.append(picture.pts)
+        last, size = picture.duration, (picture.width, picture.height)
+    length = (pts[-1] + last) / 1000
+    times = array("d", (p / 1000 for p in pts))
+    return Track(str(path), os.path.abspath(path), len(pts) / length, *size, times, pts, True, (), False, ANIMATION,
+                 coded=size, varies=_varies(times, length), decoder=f"Pillow {version}")

@@ -45,7 +45,7 @@ class Respondent:
 
 def sampling_values(sampling: Sampling) -> dict[str, Any]:
     """A sampling without its window, which is the clip's."""
-    return {name: value for name, value in asdict(sampling).items() if name not in ("start", "end")}
+    return sampling.recorded()
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ def gallery(quality: Quality) -> Html:
 
 
 def _chosen(quality: Quality, by_question: dict[str, dict[str, Scored]]) -> list[EvalClip]:
-    clips = [clip for clip in quality.eval_set.clips if clip.questions[0].id in by_question]
+    clips = [clip for clip in quality.asked.clips if clip.questions[0].id in by_question]
     apart = {clip.id: sum(_apart(by_question[question.id]) for question in clip.questions) for clip in clips}
     split = sorted((clip for clip in clips if apart[clip.id] > 0), key=lambda clip: -apart[clip.id])
     chosen = split[: _CLIPS // 2]

@@ -79,12 +79,12 @@ class Session:
     def decoding(self) -> Decoding:
         return Decoding(max_new_tokens=self.setting.max_new_tokens)
 
-    def answer(self, eval_set: EvalSet) -> Answers:
+    def answer(self, asked: EvalSet) -> Answers:
         """All arms of all clips, as they are sampled by default."""
-        tasks = [self.task(clip, self.setting.arms) for clip in eval_set.clips]
+        tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
         if self.missing(tasks):
             self.load_engine()  # which need not be the model that the file knows
-            tasks = [self.task(clip, self.setting.arms) for clip in eval_set.clips]
+            tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
         return self.complete(tasks)
 
     def task(self, clip: EvalClip, arms: Sequence[str], **sampling: Any) -> ClipTask:

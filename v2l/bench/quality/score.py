@@ -45,11 +45,11 @@ class Scored:
     """None without a judge, and where it came to no judgement."""
 
 
-def score_answers(eval_set: EvalSet, answers: Answers, judging: Judging | None, store: AnswerStore,
+def score_answers(asked: EvalSet, answers: Answers, judging: Judging | None, store: AnswerStore,
                   progress: Progress = silent) -> list[Scored]:
     """Every answer scored against its references; what the store knows of this judge is not judged again."""
-    questions = {question.id: question for question in eval_set.questions}
-    videos = {clip.id: str(clip.video) for clip in eval_set.clips}
+    questions = {question.id: question for question in asked.questions}
+    videos = {clip.id: str(clip.video) for clip in asked.clips}
     each = [(of_arm, answer, questions[answer.question]) for of_arm in answers.by_clip for answer in of_arm.answers]
     cases = [Case(question.prompt, question.references, answer.text) for _, answer, question in each]
     judged = _judged(judging, cases, store, progress) if judging else [None] * len(cases)

@@ -76,9 +76,9 @@ def about_texts(quality: Quality) -> list[str]:
         lines.append(f"{count_of(len(unreadable), 'clip')} could not be decoded and "
                      f"{'is' if len(unreadable) == 1 else 'are'} left out: "
                      + "; ".join(clip.reason for clip in unreadable[:3]) + ("; and others" * (len(unreadable) > 3)))
-    if quality.eval_set.unanswerable:
-        lines.append(f"{count_of(quality.eval_set.unanswerable, 'question')} had no reference and "
-                     f"{'was' if quality.eval_set.unanswerable == 1 else 'were'} left out")
+    if quality.asked.unanswerable:
+        lines.append(f"{count_of(quality.asked.unanswerable, 'question')} had no reference and "
+                     f"{'was' if quality.asked.unanswerable == 1 else 'were'} left out")
     if "budget" in quality.setting.arms:
         over = f"; {count_of(quality.over_budget, 'prompt')} longer, with one frame" if quality.over_budget else ""
         lines.append(f"Fewer frames: as many as fit into a prompt of {respondent.budget_tokens:,} tokens{over}")
@@ -93,10 +93,9 @@ def rules_texts(margins: Margins, judged: bool) -> list[str]:
     """How verdicts come about."""
     marked = f"{margins.judge:g} for the judge, {margins.token_f1:g} for token F1 and exact answers"
     return [
-        "Difference (diff.): adapter minus video in the prompt, over the same questions, with its "
-        f"{CONFIDENCE:.0%} interval from {RESAMPLES:,} resamples of whole videos, since questions about one video are "
-        "not independent; two imagined videos that disagree are among those drawn from, since a few that agree prove "
-        "little.",
+        f"Difference: adapter minus video in the prompt, over the same questions, with its {CONFIDENCE:.0%} interval "
+        f"from {RESAMPLES:,} resamples of whole videos, since questions about one video are not independent; two "
+        "imagined videos that disagree are among those drawn from, since a few that agree prove little.",
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "
         "non-inferior: above minus the margin; inferior: below it; inconclusive: more clips would tell.",

@@ -1,0 +1,71 @@
+"""Files and decoders in PyAV, kept from what a small file can claim, and from whatever lies outside the file."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from v2l.config import LARGEST_PICTURE
+
+MP4, MATROSKA, AVI, FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"
+"""FFmpeg's names of formats."""
+
+_LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
+_CHECKING = {"vp9": "libvpx-vp9"}
+"""Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
+_SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
+"""Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
+by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
+How many pictures FFmpeg takes by itself, where there are as many cores."""
+
+
+def open_container(path: str) -> Any:
+    """A file by its absolute name, in PyAV; none of its decoders makes a picture above LARGEST_PICTURE.
+
+    FFmpeg lets a file's content lead to other files at most, never to the network. Errors: PyAV's.
+    """
+    import av
+
+    # While a file is opened, pictures are decoded too. PyAV before 18 crashes of options for some formats.
+    container = av.open(path, options=_LIMITS if int(av.__version__.split(".")[0]) >= 18 else None)
+    for stream in container.streams.video:
+        if stream.codec_context is not None:
+            _limit(stream.codec_context)
+    return container
+
+
+def _limit(context: Any) -> Any:
+    context.options = _LIMITS
+    return context
+
+
+def decoder_of(stream: Any) -> Any:
+    """The decoder of a stream's pictures, with as many threads as its pictures' size allows."""
+    import av
+
+    context = stream.codec_context
+    name, pixels, size = _CHECKING.get(context.name), context.format, context.width * context.height
+    if name and pixels is not None and pixels.components[0].bits == 8:  # what they decode however they were built
+        with suppress(av.codec.codec.UnknownCodecError):
+            checking = _limit(av.CodecContext.create(name, "r"))
+            checking.extradata = context.extradata
+            context = checking
+    context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
+    context.thread_count = _threads(size)
+    return context
+
+
+def _threads(size: int) -> int:
+    """How many pictures of so many pixels are decoded at a time; 0: as many as there are cores."""
+    if size < _SMALL:
+        return 1
+    room = _AT_ONCE // size
+    return 0 if room >= _MOST else max(1, min(os.cpu_count() or 1, room))
+
+
+def decoder_version() -> str:
+    """What decodes: `PyAV 18.1.0, libavcodec 62.28.102`; pictures may differ by a bit from one to the next."""
+    import av
+
+    return f"PyAV {av.__version__}, libavcodec {'.'.join(map(str, av.library_versions['libavcodec']))}"

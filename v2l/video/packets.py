@@ -1,0 +1,176 @@
+"""One pass over a file's packets, nothing decoded: of each video stream, which pictures there are and when.
+
+Counts, rates and lengths written in a container's header are promises: a variable-rate mkv says 275 frames and has 80,
+a screen recording says 1000 frames a second. Demuxing gives the truth at a few microseconds a packet, without decoding.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from v2l.config import MOST_FRAMES
+from v2l.errors import VideoError
+
+_BROADCASTS = ("mpegts", "mpeg")
+"""Formats whose clock may start anew or leap at any moment; FFmpeg's own programs close gaps of theirs."""
+_LEAP, _BACK = 10.0, 0.1
+"""Seconds by which such a clock must go on, or back, to have jumped: as FFmpeg's programs have it."""
+_FIRST, _FIRST_BYTES = 24, 1 << 25
+"""Packets, and bytes of them, of each stream that are kept for a look at how packets become pictures."""
+
+
+class Clock:
+    """Follows the clock of a stream's packets, in the order of the file, over the places where it jumps: there the next
+    picture comes right after the last one. Two films put together with `cat` are one that goes on."""
+
+    def __init__(self, stream: Any, format: str) -> None:
+        self.broadcast = format in _BROADCASTS
+        self.tick = float(stream.time_base)
+        self.jumps = 0
+        self._shift = 0
+        self._next: int | None = None
+        """When the next picture is due: of a broadcast on the decoder's clock, else on that of the pictures shown."""
+
+    def correct(self, packet: Any) -> None:
+        """Sets the times of a packet to those of a clock that does not jump."""
+        stamp = packet.dts if self.broadcast else packet.pts
+        if stamp is None:
+            return
+        now = stamp + self._shift
+        if self._next is not None:
+            ahead = (now - self._next) * self.tick
+            if self.broadcast:
+                jumped = ahead > _LEAP or ahead < -_BACK - (packet.duration or 0) * self.tick
+            else:  # a key frame is shown after all that came before it
+                jumped = packet.is_keyframe and ahead < -1.0
+            if jumped:
+                self.jumps += 1
+                self._shift += self._next - now
+                now = self._next
+        after = now + (packet.duration or 0)
+        self._next = after if self.broadcast or self._next is None else max(self._next, after)
+        if self._shift:
+            packet.pts = None if packet.pts is None else packet.pts + self._shift
+            packet.dts = None if packet.dts is None else packet.dts + self._shift
+
+
+class StreamPackets:
+    """What the packets of one video stream tell."""
+
+    def __init__(self, stream: Any, format: str) -> None:
+        self.stream = stream
+        self.clock = Clock(stream, format)
+        self.pts: array[int] = array("q")
+        """Of the pictures shown, in the order of the file."""
+        self.key_pts: array[int] = array("q")
+        self.count = 0
+        """Packets that hold a picture to be shown."""
+        self.read = 0
+        """Packets, also those that are not shown."""
+        self.size = 0
+        """Bytes."""
+        self.cut = False
+        """Whether one ended before its length."""
+        self.unstamped = False
+        """Whether one had no presentation time."""
+        self.encrypted = False
+        self.in_order = True
+        """Whether they are shown in the order of the file."""
+        self.last_duration = 0
+        self.first: list[Any] = []
+        """The first ones, as long as they are small."""
+        self._early: array[int] = array("q")
+        self._started, self._first_pts = False, 0
+        self._vp8 = stream.codec_context is not None and stream.codec_context.name in ("vp8", "libvpx")
+
+    def add(self, packet: Any) -> None:
+        self.clock.correct(packet)
+        self.cut = self.cut or packet.is_corrupt
+        self.size += packet.size
+        self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
+        if (len(self.first) < _FIRST and self.size < _FIRST_BYTES) or not self.first:
+            self.first.append(packet)
+        if packet.is_keyframe and not self._started:
+            self._started, self._first_pts = True, packet.pts or 0
+        if not self.is_shown(packet):
+            return
+        self.count += 1
+        self.last_duration = packet.duration or self.last_duration
+        if packet.pts is None:
+            self.unstamped = True
+            return
+        if packet.is_keyframe:
+            self.key_pts.append(packet.pts)
+        if self._started and packet.pts >= self._first_pts:
+            self.in_order = self.in_order and not (self.pts and packet.pts <= self.pts[-1])
+            self.pts.append(packet.pts)
+        else:
+            self._early.append(packet.pts)
+
+    def is_shown(self, packet: Any) -> bool:
+        """False for what the file's edit list leaves out, and for a VP8 picture that others are predicted from."""
+        return not (packet.is_discard or (self._vp8 and not memoryview(packet)[0] & 0x10))
+
+    def is_late(self, packet: Any) -> bool:
+        """Whether it may be decoded: nothing from before the first key frame of a broadcast cut mid-way can be, though
+        it may come after."""
+        return not self._started or packet.pts is None or packet.pts >= self._first_pts
+
+    def finish(self) -> None:
+        if self._started:
+            self.count -= len(self._early)
+        else:
+            self.pts = self._early
+
+
+@dataclass
+class Contents:
+    """What the packets of a file tell."""
+
+    streams: dict[int, StreamPackets]
+    """Of each video stream, by its index."""
+    end: float = 0.0
+    """When the last packet of any track ends, seconds on the file's clock."""
+    read_to: int = 0
+    """Where in the file the last packet ends, bytes; 0 where that is not told."""
+    failed: bool = False
+    """Whether reading ended with an error."""
+
+
+def read_packets(container: Any, path: Path) -> Contents:
+    """Reads all packets of a file. VideoError for more than MOST_FRAMES pictures."""
+    streams = {stream.index: StreamPackets(stream, container.format.name) for stream in container.streams.video}
+    found = Contents(streams)
+    for packet in _packets(container, found):
+        of = streams.get(packet.stream_index)
+        if of is not None:
+            of.read += 1
+        if not packet.size:
+            continue
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
+            found.end = max(found.end, float((stamp + (packet.duration or 0)) * packet.time_base))
+        found.read_to = max(found.read_to, (packet.pos or 0) + packet.size)
+        if of is not None:
+            of.add(packet)
+            if of.count > MOST_FRAMES:
+                raise VideoError(f"{path} holds more than {MOST_FRAMES} frames; cut it into parts.")
+    for of in streams.values():
+        of.finish()
+    return found
+
+
+def _packets(container: Any, found: Contents) -> Iterator[Any]:
+    """Packets of all tracks, until the end or until the file is broken."""
+    import av
+
+    try:
+        for packet in container.demux():
+            if packet.time_base and (packet.size or packet.pts is not None):
+                yield packet
+    except av.FFmpegError:
+        found.failed = True

@@ -1,0 +1,109 @@
+"""Whether each packet of a stream becomes a picture of its own; where not, the pictures are counted by decoding them.
+
+Two field pictures make one (AVCHD camcorders, broadcasts); where a muxer took the order of decoding for that of
+showing, times are in no order at all; where a stream without key frames was cut, its first ones cannot be shown.
+"""
+
+from __future__ import annotations
+
+from array import array
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from v2l.video.container import AVI, MATROSKA
+from v2l.video.packets import StreamPackets
+from v2l.video.source import Source
+
+_PIXELS, _FEWEST = 1 << 26, 4
+"""Pixels of the pictures that are decoded for a look, and how many pictures these are at least."""
+
+
+@dataclass
+class Pictures:
+    """What was decoded of a stream to learn which pictures it holds."""
+
+    first: Any = None
+    """The first picture, decoded."""
+    pts: list[int | None] | None = None
+    """The ticks that all pictures carry, in the order they are shown; None where each packet is one."""
+    interlaced: bool = False
+
+    def ordered(self) -> array[int] | None:
+        """`pts`, where these are the times of the pictures."""
+        known = [p for p in self.pts or () if p is not None]
+        return array("q", known) if known == self.pts and all(a < b for a, b in pairwise(known)) else None
+
+
+def look(packets: StreamPackets, format: str, path: str, name: str) -> Pictures:
+    """Decodes the first packets of a stream; and all of it where these do not become a picture each."""
+    found = Pictures()
+    if not _each_is_one(packets, format, found):
+        first = min(packets.pts) if packets.pts and not packets.unstamped and format != AVI else None
+        with closing(Source(path, name, packets.stream.index, first)) as source:
+            found.pts = []
+            for frame in source.frames:
+                found.first = found.first or frame
+                found.pts.append(frame.pts)
+    return found
+
+
+def _each_is_one(packets: StreamPackets, format: str, found: Pictures) -> bool:
+    """Whether packets become a picture each, as far as a few tell; faults are another matter."""
+    wanted, shown, fault = _decode_first(packets, found)
+    if found.first is None:
+        return False
+    if fault:
+        return True
+    if len(shown) != len(wanted):
+        return False
+    if not packets.unstamped and format != AVI and shown != sorted(wanted):
+        return False
+    return not (_stamped_in_order(packets, format) or (found.interlaced and _fields_later(packets)))
+
+
+def _decode_first(packets: StreamPackets, found: Pictures) -> tuple[list[Any], list[Any], bool]:
+    """(ticks of the packets whose pictures should come, of those that came, whether a decoder found fault)."""
+    import av
+
+    wanted: list[Any] = []
+    shown: list[Any] = []
+    fault, fed, most = False, 0, len(packets.first)
+    for packet in [*packets.first, None]:
+        if packet is not None:
+            if fed >= most or not (packets.is_late(packet) or packet.is_keyframe):
+                continue
+            fed += 1
+            if packets.is_shown(packet):
+                wanted.append(packet.pts)
+        try:
+            frames = packets.stream.codec_context.decode(packet)
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            fault, frames = True, []
+        for frame in frames:
+            found.first = found.first or frame
+            fault = fault or frame.is_corrupt
+            found.interlaced = found.interlaced or frame.interlaced_frame
+            shown.append(frame.pts)
+            most = max(_FEWEST, _PIXELS // (frame.width * frame.height))
+    return wanted, shown, fault
+
+
+def _stamped_in_order(packets: StreamPackets, format: str) -> bool:
+    """Whether no picture is shown out of the order of the file, in a stream that says it has such pictures."""
+    context = packets.stream.codec_context
+    return bool(context.name in ("h264", "hevc") and context.has_b_frames and packets.in_order and format != AVI
+                and packets.count > len(packets.first)
+                and (format == MATROSKA or all(packet.pts == packet.dts for packet in packets.first)))
+
+
+def _fields_later(packets: StreamPackets) -> bool:
+    """Whether some packets come at about half the distance of others, as field pictures do among whole ones; a few that
+    do not are lost pictures."""
+    gaps = sorted(b - a for a, b in pairwise(sorted(packets.pts)))
+    few = len(gaps) // 50
+    return (packets.stream.codec_context.name == "h264" and len(gaps) > 2
+            and gaps[-1 - few] > 1.8 * gaps[few])

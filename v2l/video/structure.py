@@ -1,0 +1,195 @@
+"""Whether a file ends where its structure says that it goes on, and whether its pictures are encrypted.
+
+A container's promise of a length proves nothing: a piece of a live recording promises the length of the whole, and a
+slide may be shown for a minute. What breaks off in the middle of an element does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from struct import unpack
+from typing import BinaryIO
+
+from v2l.video.container import AVI, FLV, MATROSKA, MP4
+
+_MOST = 1 << 20
+"""Elements that are looked at; a file of nothing but headers could have any number."""
+_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_HOLDERS = {_SEGMENT, _CLUSTER, 0xA3, 0xA0}
+"""Elements of Matroska that hold pictures; the last two are blocks."""
+_UNREAD = 256
+"""Bytes behind the last packet that are nothing lost."""
+_ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
+"""GUIDs of the content encryption objects."""
+
+
+def breaks_off(path: Path, format: str, read_to: int) -> bool:
+    """Whether a file of this format (FFmpeg's name of it) ends in the middle of an element that holds pictures, or goes
+    on behind where its last packet ended (bytes). False for formats without structure, such as broadcasts. OSError."""
+    check = {MP4: _mp4_breaks_off, MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
+             "gif": _gif_breaks_off, "apng": _png_breaks_off}.get(format)
+    if check is None:
+        return False
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return check(file, size) or (format == MATROSKA and _clusters_end(file, size) > read_to + _UNREAD > _UNREAD)
+
+
+def is_encrypted(path: Path) -> bool:
+    """Whether a file whose pictures cannot be decoded says why: they are encrypted. OSError."""
+    with path.open("rb") as file:
+        head = file.read(1 << 20)
+    if head[4:8] in (b"ftyp", b"styp", b"moov", b"moof"):
+        return b"encv" in head and b"sinf" in head
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return b"\x50\x35" in head and b"\x47\xe1" in head  # ContentEncryption, ContentEncAlgo
+    if head[:4] == b"\x30\x26\xb2\x75":
+        return any(guid in head for guid in _ENCRYPTED_ASF)
+    if head[:4] == b"\0\0\1\xba":
+        return any(head[at + 6] & 0x30 for at in _places(head, b"\0\0\1\xe0"))
+    length = 192 if head[4:5] == b"G" and head[196:197] == b"G" else 188
+    packets = [head[at : at + 4] for at in range(length - 188, len(head) - 3, length)]
+    return len(packets) > 4 and all(p[0] == 0x47 for p in packets[:5]) and any(
+        p[3] & 0x80 for p in packets if p[0] == 0x47)
+
+
+def _places(content: bytes, what: bytes) -> Iterator[int]:
+    at = content.find(what)
+    while 0 <= at < len(content) - 8:
+        yield at
+        at = content.find(what, at + 1)
+
+
+def _mp4_breaks_off(file: BinaryIO, size: int) -> bool:
+    """Within the description of a fragment: what it describes is then unknown. Whether all samples that are described
+    are there, their packets tell."""
+    start = 0
+    for _ in range(_MOST):
+        if start + 8 > size:
+            return False
+        file.seek(start)
+        head = file.read(16)
+        length, kind = unpack(">I4s", head[:8])
+        if length == 1 and len(head) == 16:
+            (length,) = unpack(">Q", head[8:])
+        if length < 8:
+            return False
+        start += length
+        if kind == b"moof" and start > size:
+            return True
+    return False
+
+
+def _element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:
+    """(id, where its content begins, its length or None where that is unknown) of an EBML element."""
+    file.seek(start)
+    head = file.read(12)
+    if not head or not head[0] or len(head) < 2:
+        return None
+    first = 9 - head[0].bit_length()
+    if first > 4 or len(head) <= first or not head[first]:
+        return None
+    second = 9 - head[first].bit_length()
+    if len(head) < first + second:
+        return None
+    length = int.from_bytes(head[first : first + second], "big") - (1 << 7 * second)
+    unknown = length + 1 == 1 << 7 * second
+    return int.from_bytes(head[:first], "big"), start + first + second, None if unknown else length
+
+
+def _matroska(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """(id, where it ends) of the elements of a file's segments; within clusters only where these tell no length."""
+    start = 0
+    for _ in range(_MOST):
+        element = _element(file, start) if start < size else None
+        if element is None:
+            if 0 < size - start < 12:
+                yield _CLUSTER, size + 1  # not even a whole head
+            return
+        kind, body, length = element
+        if kind == _SEGMENT and length is not None:
+            yield kind, body + length
+        if kind == _SEGMENT or (kind == _CLUSTER and length is None):
+            start = body  # go on within it
+            continue
+        if length is None:
+            return
+        start = body + length
+        yield kind, start
+
+
+def _matroska_breaks_off(file: BinaryIO, size: int) -> bool:
+    """A segment, a cluster or a block of one whose length goes past the end."""
+    return any(end > size and kind in _HOLDERS for kind, end in _matroska(file, size))
+
+
+def _clusters_end(file: BinaryIO, size: int) -> int:
+    return max((end for kind, end in _matroska(file, size) if kind in _HOLDERS and kind != _SEGMENT), default=0)
+
+
+def _avi_breaks_off(file: BinaryIO, size: int) -> bool:
+    start = 0
+    while start + 12 <= size:
+        file.seek(start)
+        riff, length, _ = unpack("<4sI4s", file.read(12))
+        if riff != b"RIFF":
+            return False
+        end, at = start + 8 + length, start + 12
+        while at + 12 <= min(end, size):
+            file.seek(at)
+            kind, length, name = unpack("<4sI4s", file.read(12))
+            if kind == b"LIST" and name == b"movi" and at + 8 + length > size:
+                return True
+            at += 8 + length + length % 2
+        start = end + end % 2
+    return False
+
+
+def _flv_breaks_off(file: BinaryIO, size: int) -> bool:
+    """Behind each tag stands how long it was."""
+    if size < 24:
+        return True
+    file.seek(size - 4)
+    (length,) = unpack(">I", file.read(4))
+    at = size - 4 - length
+    if length < 11 or at < 13:
+        return True
+    file.seek(at + 1)
+    return int.from_bytes(file.read(3), "big") + 11 != length
+
+
+def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
+    """Not where only the trailer is missing, or where something comes after it."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, suppress(IndexError):
+        at = 13 + (3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0)
+        while at < size and content[at] in b"!,":
+            if content[at] == 0x21:
+                at += 2
+            else:
+                colours = content[at + 9]
+                at += 11 + (3 << (colours & 7) + 1 if colours & 0x80 else 0)
+            while content[at]:
+                at += 1 + content[at]
+            at += 1
+        return at > size
+    return True
+
+
+def _png_breaks_off(file: BinaryIO, size: int) -> bool:
+    start = 8
+    for _ in range(_MOST):
+        if start >= size:
+            break
+        file.seek(start)
+        head = file.read(8)
+        if len(head) < 8:
+            return True
+        length, kind = unpack(">I4s", head)
+        start += 12 + length
+        if kind == b"IEND":
+            break
+    return start > size
