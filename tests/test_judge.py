@@ -7,15 +7,18 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from support.hub import Hub
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX
 
 from v2l.errors import ModelError
-from v2l.score.judge import INSTRUCTIONS, Case, Judge, parse
+from v2l.model.tokenizer import CHAT_STEPS, check_tokenizer
+from v2l.score.judge import INSTRUCTIONS, Case, Judge, find_judge, parse_grade
 
 SPECIAL = ["<|end|>", "<|user|>", "<|assistant|>"]
 CHAT = ("{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
@@ -64,14 +67,14 @@ def seven(tmp_path_factory: pytest.TempPathFactory) -> Path:
      ("6\n\nThe answer names the ring.", 0.6), ("5.", 0.5)],
 )
 def test_grades(reply: str, score: float) -> None:
-    assert parse(reply) == score
+    assert parse_grade(reply) == score
 
 
 @pytest.mark.parametrize("reply", ["", " \n", "11", "-1", "100", "0.7", "7.5", "7/5", "seven", "about 7", "7 or 8",
                                    "7, good", "The grade is 7", "Grade: 1.0", "<think>\n7", "Grade:", "7%", "10 10",
                                    "٧"])
 def test_anything_else_is_no_grade(reply: str) -> None:
-    assert parse(reply) is None
+    assert parse_grade(reply) is None
 
 
 def test_a_judge_grades_greedily(seven: Path) -> None:
@@ -174,6 +177,50 @@ def test_from_a_hub_and_then_offline(seven: Path, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(ModelError, match=r"some/images has no tokenizer\.json; a judge is a text model"):
             Judge("some/images")
     assert Judge("some/judge", device="cpu", offline=True).score([CASE]) == [0.7]
+
+
+def test_a_judge_stays_the_one_that_was_fetched(seven: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {file.name: file.read_bytes() for file in seven.iterdir()}
+    with Hub({"some/pinned": dict(files)}) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        folder = find_judge("some/pinned", False, None)
+        three = write_model(tmp_path / "three", {"<|assistant|>": "3"})
+        server.repos["some/pinned"] = {file.name: file.read_bytes() for file in three.iterdir()}
+        (folder.parents[1] / "refs" / "main").write_text(server.commit("some/pinned"))  # by another program
+        server.requests.clear()
+        assert find_judge("some/pinned", False, None) == folder and not server.requests
+    for name in ("tokenizer.json", "config.json", "model.safetensors"):
+        file = (folder / name).resolve()
+        file.write_bytes(files[name][:-1] + b" ")
+        with pytest.raises(ModelError, match="not what was fetched"):
+            Judge("some/pinned", device="cpu", offline=True)
+        file.write_bytes(files[name])
+    assert Judge("some/pinned", device="cpu", offline=True).score([CASE]) == [0.7]
+
+
+@pytest.mark.parametrize(("step", "named"), [
+    ({"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}, r"\(a\+\)\+\$"),
+    ({"type": "UnicodeScripts"}, "UnicodeScripts")])
+def test_a_tokenizer_that_may_take_forever_is_refused(step: dict[str, Any], named: str, seven: Path,
+                                                      tmp_path: Path) -> None:
+    folder = shutil.copytree(seven, tmp_path / "slow")
+    content = json.loads((folder / "tokenizer.json").read_text())
+    content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [step, content["pre_tokenizer"]]}
+    (folder / "tokenizer.json").write_text(json.dumps(content))
+    with pytest.raises(ModelError, match=f"works by {named}, which none of the known ones does"):
+        Judge(str(folder), device="cpu")
+
+
+def test_a_tokenizer_that_makes_much_of_little_is_refused() -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.Replace("a", "b" * 1000)
+    with pytest.raises(ModelError, match="works by texts of 1000 bytes"):
+        check_tokenizer(tokenizer, "x", CHAT_STEPS)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(PRETOKENIZE_REGEX), "isolated")
+    check_tokenizer(tokenizer, "x", CHAT_STEPS)
+    with pytest.raises(ModelError, match="which no SmolVLM2's does"):
+        check_tokenizer(tokenizer, "x")
 
 
 def test_nothing_heavy_before_there_is_a_judge() -> None:

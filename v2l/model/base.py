@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +17,7 @@ from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
 from v2l.model.prompt import context_prompt, normalize
 from v2l.model.text import Cache, TextConfig, TextStack
+from v2l.model.tokenizer import check_tokenizer
 from v2l.model.vision import Vision, VisionConfig
 from v2l.model.weights import fingerprint, load_into, text_name, vision_name
 
@@ -41,10 +41,6 @@ def choose_device(name: str | None) -> torch.device:
                          "there is, or name --device cpu.") from None
     return device
 
-
-_KIND = re.compile(rb'"type":\s*"(\w*)"')
-_STEPS = {b"Sequence", b"Digits", b"ByteLevel", b"NFC"}
-"""What a tokenizer does to text besides BPE. Others can make gigabytes of a word, or take forever over a pattern."""
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -97,22 +93,13 @@ class Base:
     @cached_property
     def tokenizer(self) -> Tokenizer:
         from tokenizers import Tokenizer
-        from tokenizers.models import BPE
 
         try:
             tokenizer = Tokenizer.from_file(str(self.folder / "tokenizer.json"))
         except Exception as error:  # what the library raises, whatever is wrong with the file
             reason = str(error)[:300]
             raise ModelError(f"{self.folder / 'tokenizer.json'} cannot be read ({reason}); get it again.") from None
-        steps = (tokenizer.normalizer, tokenizer.pre_tokenizer, tokenizer.decoder)
-        kinds = {kind for step in steps if step for kind in _KIND.findall(step.__getstate__())}
-        strange = kinds - _STEPS
-        if strange or not isinstance(tokenizer.model, BPE):
-            named = min(strange).decode() if strange else type(tokenizer.model).__name__
-            raise ModelError(f"The tokenizer in {self.folder} works by {named[:80]}, which no SmolVLM2's does; get it "
-                             "from its publisher.")
-        tokenizer.no_truncation()  # a file may bring settings of its own
-        tokenizer.no_padding()
+        check_tokenizer(tokenizer, self.folder)
         return tokenizer
 
     def encode(self, text: str) -> list[int]:

@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from v2l.errors import ModelError
-from v2l.model.folder import missing_files, plain_loading, weight_names
-from v2l.store import hub
+from v2l.model.folder import missing_files, plain_loading, read_header, weight_names
+from v2l.model.tokenizer import CHAT_STEPS, check_tokenizer
 from v2l.store.hub import Repo
+from v2l.store.resolve import hub_model
 from v2l.system.progress import Progress
 
 INSTRUCTIONS = """\
@@ -37,7 +38,7 @@ against it.
 
 Reply with the grade alone, one whole number from 0 to 10."""
 HIGHEST = 10
-ROWS_AT_ONCE = 8
+CASES_AT_ONCE = 8
 """Answers graded together: bounds the memory."""
 REPLY_TOKENS = 16
 """Enough for "Grade: 10/10." and its end in any tokenizer."""
@@ -56,7 +57,7 @@ class Case:
     answer: str
 
 
-def parse(reply: str) -> float | None:
+def parse_grade(reply: str) -> float | None:
     """The score 0..1 in a judge's reply; None unless its first line is a grade and nothing else."""
     lines = reply.strip().splitlines()
     found = _GRADE.fullmatch(lines[0].strip().strip("*` ")) if lines else None
@@ -83,10 +84,10 @@ class Judge:
         room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         fit = [i for i, ids in enumerate(prompts) if room is None or len(ids) + REPLY_TOKENS <= room]
         scores: list[float | None] = [None] * len(prompts)
-        for start in range(0, len(fit), ROWS_AT_ONCE):
-            rows = fit[start : start + ROWS_AT_ONCE]
+        for start in range(0, len(fit), CASES_AT_ONCE):
+            rows = fit[start : start + CASES_AT_ONCE]
             for row, reply in zip(rows, self._replies([prompts[row] for row in rows]), strict=True):
-                scores[row] = parse(reply)
+                scores[row] = parse_grade(reply)
         self.asked += len(scores)
         self.unparsed += scores.count(None)
         return scores
@@ -131,7 +132,12 @@ def _load(folder: Path, name: str, device: Any, dtype: Any) -> tuple[Any, Any]:
     options = plain_loading(folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        if not tokenizer.is_fast:
+            raise ValueError("it has no fast tokenizer")
+        check_tokenizer(tokenizer.backend_tokenizer, folder, CHAT_STEPS)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **options)
+    except ModelError:
+        raise
     except Exception as error:  # whatever transformers raises for what it finds
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ModelError(f"The judge {name} cannot be loaded ({reason.rstrip('.')}); choose a text model that "
@@ -149,25 +155,22 @@ def find_judge(model: str, offline: bool, progress: Progress | None) -> Path:
     """The judge's files: a folder, or a Hub repository in the cache or fetched into it."""
     folder = Path(model)
     if folder.is_dir():
-        if absent := missing_files(folder):
-            raise ModelError(f"The judge in {folder} has no {' and no '.join(absent)}; copy it again.")
+        _check_whole(folder)
         return folder
     repo = Repo.parse(model)
     if repo is None:
         raise ModelError(f"There is no judge {model}: it is no folder and no Hub id (org/name).")
-    cached = hub.snapshot(repo)
-    if cached and not missing_files(cached):
-        return cached
-    if offline or hub.is_offline():
-        raise ModelError(f"The judge {repo} is not in the Hugging Face cache ({hub.hub_cache()}) and v2l is offline; "
-                         "use it once while there is a connection.")
-    pinned, names = hub.resolve(repo)
-    if absent := [name for name in ("config.json", "tokenizer.json") if name not in names]:
-        raise ModelError(f"{repo} has no {' and no '.join(absent)}; a judge is a text model with a fast tokenizer.")
-    for name in names:
-        if name.endswith(_SMALL) and "/" not in name:
-            folder = hub.download(pinned, name, progress).parent
+    return hub_model(repo, "a judge is a text model with a fast tokenizer", _is_small, plain_loading, _check_whole,
+                     offline, progress)
+
+
+def _is_small(name: str) -> bool:
+    return name.endswith(_SMALL) and "/" not in name
+
+
+def _check_whole(folder: Path) -> None:
+    """ModelError unless everything is there, and every safetensors file is as long as its header says."""
+    if absent := missing_files(folder):
+        raise ModelError(f"The judge in {folder} has no {' and no '.join(absent)}; copy it again.")
     for name in weight_names(folder):
-        hub.download(pinned, name, progress)
-    hub.set_revision(repo, pinned)
-    return folder
+        read_header(folder / name)

@@ -6,6 +6,7 @@ asks for newer versions.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,12 +177,27 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """The snapshot folder of a base, whole and checked."""
+    return hub_model(repo, "v2l needs a base with a fast tokenizer and safetensors", _SMALL.__contains__,
+                     check_architecture, check_base, offline, progress, refresh)
+
+
+def hub_model(repo: Repo, needs: str, is_small: Callable[[str], bool], check_config: Callable[[Path], object],
+              check: Callable[[Path], object], offline: bool = False, progress: Progress | None = None,
+              refresh: bool = False) -> Path:
+    """The snapshot folder of a model: as it was fetched before, and held against what is recorded of that, or fetched
+    and recorded. `is_small` tells by their names the files that come besides the safetensors; `check_config` is called
+    before those come, `check` with the whole folder; `needs` ends the message about one that lacks files.
+
+    Raises ModelError, also where a file has another content than it had.
+    """
+    offline = offline or hub.is_offline()
     wanted = repo if refresh else pinned(repo, "config.json")
     cached = hub.snapshot(wanted)
     if cached and not refresh:
         try:
-            check_base(cached)
-            keep(repo, cached, [name for name in (*_SMALL, *weight_names(cached)) if (cached / name).is_file()])
+            check(cached)
+            small = [file.name for file in cached.iterdir() if is_small(file.name)]
+            keep(repo, cached, dict.fromkeys([*small, *weight_names(cached)]))
             return cached
         except ModelError:
             if offline:
@@ -191,23 +207,25 @@ def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: boo
     exact, names = hub.resolve(wanted)
     if cached := hub.snapshot(exact):
         _drop_damaged(repo, cached)
-    if "config.json" not in names:
-        raise ModelError(f"{repo} has no config.json: it is not a base model.")
+    _require(repo, ["config.json", "tokenizer.json"], names, needs)
     folder = hub.download(exact, "config.json", progress).parent
-    check_architecture(folder)  # before gigabytes of something else come in
-    small = [name for name in _SMALL if name in names]
+    check_config(folder)  # before gigabytes of something else come in
+    small = [name for name in names if is_small(name)]
     for name in small:
         hub.download(exact, name, progress)
     weights = weight_names(folder)
-    if absent := [name for name in ("tokenizer.json", *weights) if name not in names]:
-        raise ModelError(f"{repo} has no {' and no '.join(absent)}; "
-                         "v2l needs a base with a fast tokenizer and safetensors.")
+    _require(repo, weights, names, needs)
     for name in weights:
         hub.download(exact, name, progress)
-    check_base(folder)
+    check(folder)
     keep(repo, folder, [*small, *weights])
     hub.set_revision(wanted, exact)
     return folder
+
+
+def _require(repo: Repo, wanted: Sequence[str], names: Sequence[str], needs: str) -> None:
+    if absent := [name for name in wanted if name not in names]:
+        raise ModelError(f"{repo} has no {' and no '.join(absent)}; {needs}.")
 
 
 def _drop_damaged(repo: Repo, folder: Path) -> None:
