@@ -127,10 +127,10 @@ def refuse_composed(output: Path, record: Record, segmented: bool = False) -> No
     sources, segments = len(record["sources"]), len(record["segments"])
     if "compressed" in record:
         what = f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
-    elif sources > 1:
-        what = f"holds {sources} videos, joined"
     elif segments > 1 and not segmented:
         what = f"holds {segments} segments that were joined"
+    elif sources > 1:
+        what = f"holds {sources} videos, joined"
     else:
         return
     raise OutputError(f"{output} {what}; name another file with -o, or replace it with --force; --output-dir can name "
