@@ -17,10 +17,10 @@ from support.cli import command, environment, heed_interrupts
 from torch import nn
 
 from v2l.cli.console import Console
-from v2l.config import Recipe
 from v2l.errors import ModelError
 from v2l.system.files import replacing
 from v2l.system.interrupts import Terminated, at_the_end, behind
+from v2l.train.config import Recipe
 from v2l.train.loop import Fit, Plan, Told
 from v2l.train.optim import cosine, optimizers
 

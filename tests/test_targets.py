@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from support.cli import MODEL, REFERENCE, ROOT, documents, refused, run
 
-from v2l.config import CAPTION_PROMPTS, Decoding
+from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.manifest import Item, Turn, read_lines, read_manifest, write_manifest
+from v2l.train.config import CAPTION_PROMPTS
 
 VIDEOS = REFERENCE / "videos"
 TEACHER = (*MODEL, "--resolution", "64", "--frames", "2", "--max-new-tokens", "6")

@@ -21,10 +21,11 @@ import torch
 from support.cli import environment
 from torch import Tensor, nn
 
-from v2l.config import SHORTEST_SEGMENT, Recipe
+from v2l.config import SHORTEST_SEGMENT
 from v2l.errors import ModelError, UsageError, VideoError
 from v2l.manifest import Item, Turn
 from v2l.train.batches import drawn, held_out, in_threads, random_cuts
+from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
 from v2l.train.loop import Fit, Fitted, Plan, Told
 from v2l.train.optim import cosine, optimizers

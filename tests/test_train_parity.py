@@ -12,7 +12,7 @@ import torch
 from transformers import SmolVLMForConditionalGeneration
 
 from v2l.adapter.join import join
-from v2l.config import Decoding, Recipe
+from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import VideoError
 from v2l.manifest import Item, Turn
@@ -20,6 +20,7 @@ from v2l.model.base import Base
 from v2l.model.generate import END, next_logits
 from v2l.model.prompt import question_prompt
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
+from v2l.train.config import Recipe
 from v2l.train.joined import adapters, context_features
 from v2l.train.network import Network
 from v2l.train.objective import Objective, divergence, rows, target_ids

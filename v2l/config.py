@@ -11,16 +11,6 @@ ADAPTER_SUFFIX = ".v2lora"
 INTERNALIZE = "Internalize this video for later captioning."
 """The text of the user message while a video is internalized (METHOD section 3)."""
 
-CAPTION_PROMPTS = (
-    "Describe the video in detail.",
-    "Describe what happens in this video.",
-    "What happens in this video?",
-    "Give a short summary of the video.",
-    "Write a caption for this video.",
-)
-"""What a teacher is asked of plain videos, each video one of them: a hypernetwork that knows one wording learns it."""
-
-
 @dataclass(frozen=True)
 class Sampling:
     """Which frames of a video are looked at, and how large (METHOD section 2)."""
@@ -138,65 +128,6 @@ class HypernetConfig:
     @property
     def adapter_scale(self) -> float:
         return 2 * self.rank**1.5 if self.scale is None else self.scale
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a hypernetwork is trained: as published (METHOD section 8), where that says."""
-
-    steps: int = 60_000
-    """Updates of the weights."""
-    epochs: float | None = None
-    """Passes over the clips instead of steps."""
-    batch_size: int = 8
-    """Clips at once, on each process."""
-    accumulate: int = 1
-    """Batches whose gradients make one step."""
-    optimizer: str = "adamw"
-    lr: float = 1e-4
-    muon_lr: float = 0.02
-    """Of the matrices, where the optimizer is muon; `lr` is then that of the rest."""
-    weight_decay: float = 0.01
-    warmup: float = 0.03
-    """Share of the steps over which the rate rises; then it falls as a cosine."""
-    clip: float = 1.0
-    """Norm that gradients are clipped to."""
-    kl: float = 0.0
-    """Weight of the divergence from the base with the video in its prompt, beside the cross-entropy."""
-    self_distill: bool = False
-    """No targets: the base's own answers with the video in its prompt, and its distributions over them."""
-    parts: int = 1
-    """A clip is cut into up to so many segments whose adapters are joined before the loss."""
-    seed: int = 0
-    every: int = 500
-    """Steps from one validation and checkpoint to the next."""
-    workers: int = 4
-    """Threads that decode videos ahead."""
-    checkpointing: bool = False
-    """Compute the decoder's activations again in the backward pass instead of keeping them."""
-
-    @property
-    def taught(self) -> bool:
-        """Whether the base with the video in its prompt has a say."""
-        return self.self_distill or self.kl > 0
-
-
-OPTIMIZERS = ("adamw", "muon")
-
-
-@dataclass(frozen=True)
-class FineTuning:
-    """How a LoRA is fine-tuned on one clip: what an adapter of the hypernetwork is compared with."""
-
-    lr: float = 1e-2
-    """On tiny, of 3e-3, 1e-2, 3e-2 and 1e-1, it and 3e-2 answered all that was taught first, after 40 steps."""
-    scale: float = 2.0
-    """What B^T A x is multiplied with: twice the rank as lora_alpha, as is usual."""
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    """Norm that gradients are clipped to."""
-    seed: int = 0
-    """Of A."""
 
 
 @dataclass(frozen=True)

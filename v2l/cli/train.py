@@ -13,8 +13,9 @@ from v2l.cli.console import Console, report, write_json, write_path
 from v2l.cli.export import export
 from v2l.cli.options import argument, option
 from v2l.cli.train_targets import targets
-from v2l.config import DEFAULT_MODEL, OPTIMIZERS, HypernetConfig, Recipe
+from v2l.config import DEFAULT_MODEL, HypernetConfig
 from v2l.errors import UsageError, VideoError
+from v2l.train.config import OPTIMIZERS, Recipe
 
 if TYPE_CHECKING:
     from v2l.manifest import Item

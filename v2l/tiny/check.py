@@ -27,9 +27,8 @@ from v2l.model.prompt import cut_tiles, normalize
 from v2l.model.text import LayerAdapter
 from v2l.score.text import token_f1
 from v2l.tiny import WEIGHTS
-from v2l.tiny.adapt import Frames, adapters
 from v2l.tiny.clips import write_video
-from v2l.tiny.data import PREFIX, Encoder, Sampled, drawn, pack, split
+from v2l.tiny.data import PREFIX, Encoder, Frames, Sampled, adapters, drawn, pack, split
 from v2l.tiny.model import END, PAD, TILE, load_hypernetwork
 from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
 from v2l.tiny.world import FPS, Clip, held_out_clips, held_out_film, sample_times

@@ -1,4 +1,4 @@
-"""Batches: clips and their turns as packed token sequences, frames and masks.
+"""Batches: clips and their turns as packed token sequences, frames and masks; the adapters of a batch of clips.
 
 One sequence holds a clip's video once, then each turn as a block that sees the video and itself and whose positions
 restart right after the video: for every turn the same as being asked alone, at a fraction of the cost.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import context_prompt
+from v2l.model.text import LayerAdapter
 from v2l.tiny.model import PAD, PIECES, SEQ_LEN, TILE
 from v2l.tiny.questions import Turn, ask
 from v2l.tiny.render import render
@@ -34,7 +36,9 @@ from v2l.tiny.world import (
     frame_states,
     training_clip,
 )
-from v2l.train.joined import padded
+from v2l.train.joined import adapters as joined_adapters
+from v2l.train.joined import context_features, padded
+from v2l.train.network import Network
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
 WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
@@ -234,6 +238,31 @@ def drawn(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str, 
         return frames
     tiles = frames.unflatten(3, (grid, TILE)).unflatten(2, (grid, TILE)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
     return torch.cat([tiles, F.avg_pool2d(frames, grid)[:, None]], 1).flatten(0, 1)
+
+
+Frames = Callable[[Sequence[Sampled], int, torch.dtype, str, int], Tensor]
+"""Where pixels come from: `drawn`, or decoded video files."""
+Places = Callable[[Sequence[list[int]]], Sequence[list[int]]]
+"""Prompts -> other positions for their tokens than 0, 1, 2 and so on."""
+
+
+def adapters(
+    network: Network, hyper: Hypernetwork, encoder: Encoder, segments: Sequence[Sampled], parts: int, seed: int,
+    frames: Frames = drawn, grid: int = 1, places: Places | None = None, keep: list[Tensor] | None = None,
+) -> list[LayerAdapter]:
+    """Adapters of clips, each of `parts` consecutive segments joined with the bias once: for each layer
+    A [clips, (parts+1) r, d_in] and B [clips, (parts+1) r, d_out], in the base's dtype.
+
+    A frame is `grid` by `grid` tiles. `keep` receives the latents [layers, segments, r, latent].
+    """
+    dtype, device = network.text.dtype, network.text.device
+    ids = encoder.videos([times for _, times in segments], [clip.duration for clip, _ in segments], True, grid)
+    positions = padded(places(ids)).to(device) if places else None
+    with torch.no_grad():
+        pixels = frames(segments, seed, dtype, str(device), grid)
+        seen = torch.cat([network.vision(some) for some in pixels.split(512)])
+    features, mask = context_features(network, ids, seen.flatten(0, 1), positions)
+    return joined_adapters(hyper, features, mask, [parts] * (len(segments) // parts), keep, dtype)
 
 
 SLOTS = 4

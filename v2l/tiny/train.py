@@ -29,7 +29,6 @@ from transformers import SmolVLMForConditionalGeneration
 
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.text import TextStack, rotate
-from v2l.tiny.adapt import adapters
 from v2l.tiny.check import film_questions, mean, questions, score
 from v2l.tiny.data import (
     BLIND_SHARE,
@@ -39,6 +38,7 @@ from v2l.tiny.data import (
     Encoder,
     Packed,
     Sampled,
+    adapters,
     draw_segments,
     draw_turns,
     drawn,

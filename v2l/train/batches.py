@@ -18,10 +18,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from v2l.config import INTERNALIZE, SHORTEST_SEGMENT, Recipe, Sampling
+from v2l.config import INTERNALIZE, SHORTEST_SEGMENT, Sampling
 from v2l.errors import VideoError
 from v2l.manifest import Item
 from v2l.model.prompt import context_prompt, cut_tiles, tile_grid
+from v2l.train.config import Recipe
 from v2l.train.processes import Processes
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import windows

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from v2l.config import FineTuning
 from v2l.errors import UsageError
 from v2l.manifest import Turn
 from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter, TextStack
+from v2l.train.config import FineTuning
 from v2l.train.objective import Rows, cross_entropy, rows, target_ids
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import hashlib
 import json
 from collections.abc import Sequence
 
-from v2l.config import Recipe
 from v2l.errors import UsageError
 from v2l.manifest import Item
+from v2l.train.config import Recipe
 
 
 def sort_out(items: Sequence[Item], recipe: Recipe) -> tuple[list[Item], list[Item]]:

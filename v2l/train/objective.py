@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from v2l.config import Decoding, Recipe
+from v2l.config import Decoding
 from v2l.errors import ModelError
 from v2l.manifest import Item
 from v2l.model.base import Base
@@ -23,6 +23,7 @@ from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter
 from v2l.train.batches import Example, Watched
+from v2l.train.config import Recipe
 from v2l.train.joined import adapters, context_features, padded
 from v2l.train.network import Network
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2l.config import Recipe
 from v2l.errors import UsageError
+from v2l.train.config import Recipe
 
 Named = Iterable[tuple[str, nn.Parameter]]
 Rate = Callable[[int], float]

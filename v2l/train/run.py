@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from v2l.config import DEFAULT_MODEL, HypernetConfig, Recipe, Sampling
+from v2l.config import DEFAULT_MODEL, HypernetConfig, Sampling
 from v2l.errors import ModelError, OutputError, UsageError, VideoError, is_memory
 from v2l.manifest import Item
 from v2l.model.base import Base, choose_device, choose_dtype
@@ -26,6 +26,7 @@ from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
 from v2l.system.progress import Progress
 from v2l.train.batches import Clips, Watcher
+from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
 from v2l.train.loop import STATE, Fit, Plan, Told, journal
 from v2l.train.objective import Objective

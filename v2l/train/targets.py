@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from v2l.config import CAPTION_PROMPTS, Decoding, Sampling
+from v2l.config import Decoding, Sampling
 from v2l.errors import ModelError, OutputError, UsageError
 from v2l.manifest import TURN_KEYS, Item, Turn, document_of, documents, line_of, parse_item, read_lines, video_path
 from v2l.system.files import replacing
+from v2l.train.config import CAPTION_PROMPTS
 from v2l.video.clip import find_videos, open_clip
 
 if TYPE_CHECKING:
