@@ -23,7 +23,7 @@ from v2l.model import batch
 from v2l.model.batch import ask_batch
 from v2l.model.generate import Answer
 from v2l.model.text import LayerAdapter
-from v2l.tiny.questions import KINDS, ask
+from v2l.tiny.questions import KINDS, ask_about
 from v2l.tiny.world import held_out_clips
 from v2l.video.clip import open_clip
 
@@ -52,7 +52,7 @@ def bound(engine: Engine, adapters: list[Adapter]) -> list[Bound]:
 def rows(bound: list[Bound]) -> list[tuple[Bound | None, str]]:
     """Questions of every kind, to every adapter and to none, in no order."""
     rng = random.Random(1)
-    turns = [turn for clip, _ in CLIPS for kind in KINDS if (turn := ask(rng, clip, kind))]
+    turns = [turn for clip, _ in CLIPS for kind in KINDS if (turn := ask_about(rng, clip, kind))]
     rows = [(rng.choice([*bound, None]), turn.question) for turn in turns]
     rng.shuffle(rows)
     return rows

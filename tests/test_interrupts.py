@@ -21,7 +21,7 @@ from v2l.errors import ModelError
 from v2l.system.files import replacing
 from v2l.system.interrupts import Terminated, at_the_end, behind
 from v2l.train.config import Recipe
-from v2l.train.loop import Fit, Plan, Told
+from v2l.train.loop import Fit, Schedule
 from v2l.train.optim import cosine, optimizers
 
 
@@ -171,8 +171,8 @@ class Task:
 
 def fit(folder: Path, then: dict[int, Callable[[], object]], notes: list[str] | None = None) -> Fit:
     task, recipe = Task(then), Recipe(steps=9)
-    return Fit(task, optimizers(task.model.named_parameters(), recipe), Plan(9, 50, cosine(9, 0.1)), folder, {},
-               told=Told(note=(notes if notes is not None else []).append))
+    return Fit(task, optimizers(task.model.named_parameters(), recipe), Schedule(9, 50, cosine(9, 0.1)), folder, {},
+               note=(notes if notes is not None else []).append)
 
 
 def test_a_training_is_saved_before_it_is_interrupted(tmp_path: Path) -> None:

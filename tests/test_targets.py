@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli import MODEL, REFERENCE, ROOT, documents, refused, run
+from support.cli import MODEL, REFERENCE, ROOT, documents, environment, refused, run
 
 from v2l.config import Decoding
 from v2l.engine import Engine
@@ -134,6 +136,27 @@ def test_a_run_that_was_ended_goes_on(here: Path, watched: list[str], monkeypatc
     assert "Going on: 1 of 3 lines are written." in result.stderr
     assert watched == ["short.mp4", "clip.mp4"]
     assert Path("out.jsonl").read_bytes() == Path("whole.jsonl").read_bytes() and not part.exists()
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from v2l.train.targets import Targets
+with Targets(Path("out.jsonl"), [], {}):
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_runs_do_not_write_one_manifest(here: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", HOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          env=environment()) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        text = refused("train", "targets", "m.jsonl", "-o", "out.jsonl", "-q", *TEACHER, status=2)
+        assert text == "Another run is writing out.jsonl.part; wait for its end, or name another file with -o."
+        other.communicate()
+    run("train", "targets", "m.jsonl", "-o", "out.jsonl", *TEACHER)
+    assert len(made()) == 4 and {path.name for path in here.glob("*out.jsonl*")} == {"out.jsonl"}
 
 
 def test_clips_that_cannot_be_read_are_named_and_left_out(here: Path, watched: list[str]) -> None:

@@ -16,23 +16,32 @@ from v2l.manifest import read_manifest
 from v2l.model.base import Base
 from v2l.model.prompt import context_prompt, cut_tiles, normalize, question_prompt
 from v2l.tiny import BASE, WEIGHTS
-from v2l.tiny.check import film_questions, mean, questions, score
+from v2l.tiny.check import film_questions, percentage, questions, score_answers
 from v2l.tiny.clips import examples, write_video
-from v2l.tiny.data import PARTS, PREFIX, Encoder, draw_segments, drawn, pack, random_cuts, spread
+from v2l.tiny.data import (
+    PARTS,
+    PREFIX,
+    PromptEncoder,
+    draw_segments,
+    pack_turns,
+    random_frame_cuts,
+    render_clips,
+    spread_positions,
+)
 from v2l.tiny.model import TILE, base_config, build_tokenizer, load_hypernetwork, network
-from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, Turn, ask, detailed_caption, region_caption
+from v2l.tiny.questions import KINDS, NOTHING, SHORT_KINDS, QAPair, ask_about, detailed_caption, region_caption
 from v2l.tiny.render import render
-from v2l.tiny.suite import BENCHMARKS, facts, write_long_suite, write_suite
+from v2l.tiny.suite import BENCHMARK_KINDS, facts, write_long_suite, write_suite
 from v2l.tiny.wordings import WAYS
 from v2l.tiny.world import (
     COLOR_NAMES,
+    DIRECTIONS,
     MOTIONS,
     NUMBERS,
     PAIR,
     SHAPES,
     SLIDE,
     SOLO,
-    STEPS,
     frame_states,
     held_out_clips,
     held_out_film,
@@ -85,7 +94,7 @@ def test_a_clip_shows_what_its_events_say(sampled):
         if event.kind == SOLO:
             change = np.subtract(seen[-1][0], seen[0][0])
             size = {"grows": 1, "shrinks": -1}.get(event.action, 0)
-            assert tuple(np.sign(change) * (np.abs(change) > 1e-9)) == (*STEPS.get(event.action, (0, 0)), size)
+            assert tuple(np.sign(change) * (np.abs(change) > 1e-9)) == (*DIRECTIONS.get(event.action, (0, 0)), size)
         elif event.kind == PAIR:
             (x0, y0, r0), (x1, y1, r1) = seen[0]
             assert seen[0] == seen[-1]
@@ -138,7 +147,7 @@ def test_answers_follow_from_the_events():
         names = [t.name for t in clip.things]
         shows = [[t.name for t in e.things] or ["slide"] for e in clip.events]
         for kind in KINDS:
-            turn = ask(rng, clip, kind)
+            turn = ask_about(rng, clip, kind)
             if turn is None:
                 continue
             said = turn.question.rstrip("?.")
@@ -203,18 +212,18 @@ def test_any_text_encodes_and_comes_back():
 @pytest.mark.parametrize("grid", [1, 2])
 def test_packed_turns_equal_the_prompts_through_transformers(grid):
     tokenizer = build_tokenizer()
-    encoder = Encoder(tokenizer)
+    encoder = PromptEncoder(tokenizer)
     torch.manual_seed(0)
     base = SmolVLMForConditionalGeneration(base_config(tokenizer.get_vocab_size())).eval()
     ours = network(base)
     sampled = next(held_out_clips(1))
     clip, times = sampled
-    turns = [Turn("first", "What appears first?", "the red star"), Turn("count", "how many objects", "two")]
+    turns = [QAPair("first", "What appears first?", "the red star"), QAPair("count", "how many objects", "two")]
     ids = encoder.videos([times], [clip.duration], False, grid)
-    pixels = drawn([sampled], 0, torch.float32, "cpu", grid)
+    pixels = render_clips([sampled], 0, torch.float32, "cpu", grid)
     with torch.no_grad():
         for blind in (False, True):
-            packed = pack(encoder, ids, [turns], [blind], torch.float32, "cpu")
+            packed = pack_turns(encoder, ids, [turns], [blind], torch.float32, "cpu")
             x = ours.embed(packed.ids, ours.vision(pixels).flatten(0, 1))
             got = ours.text.logits(ours.text.hidden(x, packed.positions, packed.mask).flatten(0, 1)[packed.target])
             at = 0
@@ -234,16 +243,16 @@ def test_tiles_are_those_of_the_product():
     clip, times = next(held_out_clips(1, seed=2))
     frame = render(frame_states(clip, times[:1]), 2 * TILE, seed=5)[0].permute(1, 2, 0).numpy()
     theirs = torch.from_numpy(normalize(cut_tiles(np.ascontiguousarray(frame), 2 * TILE, TILE)))
-    ours = drawn([(clip, times[:1])], 5, torch.float32, "cpu", 2)
+    ours = render_clips([(clip, times[:1])], 5, torch.float32, "cpu", 2)
     torch.testing.assert_close(ours[:4], theirs[:4], rtol=0, atol=1e-6)
     assert (ours[4] - theirs[4]).abs().mean() < 0.05  # a mean of four against LANCZOS
 
 
 def test_spread_positions_ascend_and_frames_stay_whole():
-    encoder = Encoder(build_tokenizer())
+    encoder = PromptEncoder(build_tokenizer())
     ids = encoder.videos([[0.0, 1.0, 2.0]], [3.0], True)
     for seed in range(20):
-        places = spread(random.Random(seed), ids, encoder.opens)[0]
+        places = spread_positions(random.Random(seed), ids, encoder.opens)[0]
         steps = np.diff(places)
         assert len(places) == len(ids[0]) and (steps >= 1).all() and 100 <= places[-1] <= 16_000 + len(places)
         assert {i for i in range(1, len(ids[0])) if steps[i - 1] > 1} <= {
@@ -263,7 +272,7 @@ def test_segments_to_join_cover_their_clips():
             assert times == sorted(times) and times[-1] <= clip.duration
             assert parts == 1 or all(2 <= len(times) <= 12 for _, times in mine)
     assert seen == set(PARTS)
-    assert all(len(random_cuts(rng, 20, parts)) == parts - 1 for parts in (2, 3) for _ in range(50))
+    assert all(len(random_frame_cuts(rng, 20, parts)) == parts - 1 for parts in (2, 3) for _ in range(50))
 
 
 def test_questions_to_one_scene_and_to_the_film_are_the_same():
@@ -279,12 +288,12 @@ def test_questions_to_one_scene_and_to_the_film_are_the_same():
 
 def test_the_suite_is_files_and_questions(tmp_path: Path):
     manifest = read_manifest(write_suite(tmp_path, 3))
-    assert sorted(kind for kinds in BENCHMARKS.values() for kind in kinds) == sorted(KINDS)
-    assert {item.benchmark for item in manifest} <= set(BENCHMARKS)
+    assert sorted(kind for kinds in BENCHMARK_KINDS.values() for kind in kinds) == sorted(KINDS)
+    assert {item.benchmark for item in manifest} <= set(BENCHMARK_KINDS)
     assert {item.video.name for item in manifest} == {f"clip-00{i}.mp4" for i in range(3)}
     for item in manifest:
         (turn,) = item.turns
-        assert turn.kind in BENCHMARKS[item.benchmark] and facts(turn.targets[0], turn.targets[0]) == 1
+        assert turn.kind in BENCHMARK_KINDS[item.benchmark] and facts(turn.targets[0], turn.targets[0]) == 1
         assert len(open_clip(item.video, Sampling()).indices) == 12
 
 
@@ -325,8 +334,8 @@ def test_shipped_weights_answer_held_out_clips():
     items = questions(32, seed=7)
     reached = {}
     for mode in ("floor", "direct", "adapter"):
-        right = score(Network.of(base), hyper, Encoder(base.tokenizer), items, mode)
-        reached[mode] = mean(ok for kind in SHORT_KINDS for ok in right[kind])
+        right = score_answers(Network.of(base), hyper, PromptEncoder(base.tokenizer), items, mode)
+        reached[mode] = percentage(ok for kind in SHORT_KINDS for ok in right[kind])
     assert reached["floor"] < 50 and reached["direct"] >= 90 and reached["adapter"] >= 87, reached
     assert sum(f.stat().st_size for f in WEIGHTS.rglob("*") if f.is_file()) <= 25e6
     ids = AutoTokenizer.from_pretrained(BASE)(question_prompt("What happened?"), add_special_tokens=False).input_ids

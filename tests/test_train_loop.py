@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import random
-import socket
 import subprocess
 import sys
 import time
@@ -24,10 +23,10 @@ from torch import Tensor, nn
 from v2l.config import SHORTEST_SEGMENT
 from v2l.errors import ModelError, UsageError, VideoError
 from v2l.manifest import Item, Turn
-from v2l.train.batches import drawn, held_out, in_threads, random_cuts
+from v2l.train.batches import in_threads, random_cuts, step_draws, validation_draws
 from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
-from v2l.train.loop import Fit, Fitted, Plan, Told
+from v2l.train.loop import Fit, Fitted, Schedule
 from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
 
@@ -67,9 +66,9 @@ class Line:
 
 def fit(task: Line, folder: Path, recipe: Recipe | None = None, steps: int = 12, **settings: Any) -> Fit:
     recipe = recipe or Recipe(lr=0.05, muon_lr=0.05)
-    plan = Plan(steps, 4, cosine(steps, 0.2), recipe.clip)
+    schedule = Schedule(steps, 4, cosine(steps, 0.2), recipe.clip)
     identity = {"lr": recipe.lr, "clips": "0123456789abcdef0123456789abcdef"}
-    return Fit(task, optimizers(task.model.named_parameters(), recipe), plan, folder,
+    return Fit(task, optimizers(task.model.named_parameters(), recipe), schedule, folder,
                settings.pop("identity", identity), **settings)
 
 
@@ -95,7 +94,7 @@ def test_a_run_that_was_ended_goes_on_to_the_very_same_numbers(tmp_path: Path, o
         file.write("12,0.1")
     notes: list[str] = []
     again = Line()
-    last = fit(again, tmp_path / "again", recipe, told=Told(note=notes.append)).run()
+    last = fit(again, tmp_path / "again", recipe, note=notes.append).run()
     assert notes[0] == "Going on after step 8 of 12."
     assert losses(tmp_path / "again") == rows
     assert replace(last, seconds=0) == replace(done, seconds=0)
@@ -189,7 +188,7 @@ def test_steps_without_anything_change_nothing_and_too_many_end_it(tmp_path: Pat
     plain = task.losses
     task.losses = lambda step: iter(()) if step in (2, 6, 7) else plain(step)  # type: ignore[method-assign]
     run = fit(task, tmp_path)
-    run.plan = replace(run.plan, patience=2)
+    run.schedule = replace(run.schedule, patience=2)
     with pytest.raises(VideoError, match="None of the videos"):
         run.run()
     rows = losses(tmp_path)
@@ -243,21 +242,13 @@ processes.leave()
 
 
 def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
-    folder = tmp_path / "two"
-    code = WORKER.format(tests=str(Path(__file__).parent), folder=str(folder))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    started = [subprocess.Popen([sys.executable, "-c", code], text=True, stdout=subprocess.PIPE, env=environment(
-        RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port))
-        for rank in range(2)]
-    try:
-        first, second = [process.communicate(timeout=600)[0] for process in started]
-    finally:
-        for process in started:  # one that failed leaves the other waiting
-            process.kill()
-            process.wait()
-    assert [process.returncode for process in started] == [0, 0] and first == second
+    folder, script = tmp_path / "two", tmp_path / "worker.py"
+    script.write_text(WORKER.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*torchrun, script], text=True, stdout=subprocess.PIPE, env=environment(OMP_NUM_THREADS="1"),
+                          check=True, timeout=280)
+    first, second = done.stdout.splitlines()
+    assert first == second
     alone = Line(parts=2, size=3)
     fit(alone, tmp_path / "one").run()
     mine, theirs = losses(tmp_path / "one"), losses(folder)
@@ -311,19 +302,19 @@ def items(count: int, split: str = "train", target: str = "yes") -> list[Item]:
 
 def test_the_order_is_a_function_of_seed_and_step() -> None:
     clips, recipe = items(10), Recipe(batch_size=3, accumulate=2, seed=5)
-    steps = [drawn(clips, recipe, Processes(), step) for step in range(10)]
-    assert drawn(clips, recipe, Processes(), 7) == steps[7]
+    steps = [step_draws(clips, recipe, Processes(), step) for step in range(10)]
+    assert step_draws(clips, recipe, Processes(), 7) == steps[7]
     flat = [draw for step in steps for draw in step]
     epochs = [[draw.item.id for draw in flat[i : i + 10]] for i in range(0, 60, 10)]
     assert all(sorted(epoch) == sorted(item.id for item in clips) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 6 and len({draw.seed for draw in flat}) == 60
-    assert [d.item for d in drawn(clips, replace(recipe, seed=6), Processes(), 0)] != [d.item for d in steps[0]]
+    assert [d.item for d in step_draws(clips, replace(recipe, seed=6), Processes(), 0)] != [d.item for d in steps[0]]
     # Two processes with half the batch see what one sees.
     wide = replace(recipe, batch_size=6)
-    alone = drawn(clips, wide, Processes(), 2)
-    left, right = (drawn(clips, recipe, Processes(rank, 2), 2) for rank in range(2))
+    alone = step_draws(clips, wide, Processes(), 2)
+    left, right = (step_draws(clips, recipe, Processes(rank, 2), 2) for rank in range(2))
     assert alone == [*left[:3], *right[:3], *left[3:], *right[3:]]
-    shares = [held_out(clips, recipe, Processes(rank, 2)) for rank in range(2)]
+    shares = [validation_draws(clips, recipe, Processes(rank, 2)) for rank in range(2)]
     assert sorted(d.item.id for share in shares for d in share) == sorted(item.id for item in clips)
 
 

@@ -21,7 +21,7 @@ from v2l.model.generate import END, next_logits
 from v2l.model.prompt import question_prompt
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
 from v2l.train.config import Recipe
-from v2l.train.joined import adapters, context_features
+from v2l.train.joined import context_features, joined_adapters
 from v2l.train.network import Network
 from v2l.train.objective import Objective, divergence, rows, target_ids
 from v2l.video.clip import open_clip
@@ -170,9 +170,9 @@ def test_bfloat16_is_near(engine: Engine) -> None:
     prompts = [engine.base.encode(segment.prompt(engine.base.image_seq_len)) for segment in segments]
     with torch.no_grad():
         tokens = exact.see(segments[0])
-        expected = adapters(engine.hypernetwork, *context_features(exact.network, prompts, tokens), [1])
+        expected = joined_adapters(engine.hypernetwork, *context_features(exact.network, prompts, tokens), [1])
         half = context_features(network(torch.bfloat16), prompts, tokens.bfloat16())
-        found = adapters(engine.hypernetwork, *half, [1])
+        found = joined_adapters(engine.hypernetwork, *half, [1])
     for pair, other in zip(found, expected, strict=True):
         for x, y in ((pair.A, other.A), (pair.B, other.B)):
             assert x.dtype == torch.float32 and 0 < float((x - y).norm() / y.norm()) < 0.1

@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ import pytest
 from support.cli import MODEL, REFERENCE, documents, environment, refused, run
 from test_cli import imported
 
+from v2l.config import HypernetConfig, Sampling
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.tiny.clips import scene, solo, write_video
+from v2l.train.config import Recipe
+from v2l.train.run import merged
 
 VIDEOS = REFERENCE / "videos"
 SIZES = ("--rank", 2, "--latent", 16, "--queries", 2, "--blocks", 1)
@@ -160,6 +164,14 @@ def test_nothing_to_train_on(here: Path) -> None:
 def test_wrong_usage_is_told_in_words(here: Path, words: tuple[str, ...], sentence: str) -> None:
     result = run("train", "run", "clips.jsonl", "-o", "out", *words, status=2)
     assert sentence in " ".join(result.stderr.split()).replace("│ ", "") and not Path("out").exists()
+
+
+def test_no_setting_hides_behind_anothers_name() -> None:
+    """Else a run with another value of it would go on as if nothing had changed."""
+    with pytest.raises(ValueError, match="Two settings are named seed; rename one."):
+        merged({"lr": 1, "seed": 1}, {"seed": 2})
+    settings = merged(asdict(Recipe()), Sampling().recorded(), asdict(HypernetConfig(2, 8, 12, 8)))
+    assert settings["lr"] == Recipe.lr and settings["frames"] == Sampling.frames and settings["rank"] == 16
 
 
 def test_help_and_what_is_refused_import_nothing_heavy(here: Path) -> None:

@@ -19,11 +19,11 @@ from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.tiny.check import questions
 from v2l.tiny.clips import write_video
-from v2l.tiny.questions import SHORT_KINDS, Turn
+from v2l.tiny.questions import SHORT_KINDS, QAPair
 from v2l.video.clip import open_clip
 
 RANKS = (4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 160)
-Case = tuple[Adapter, list[Turn]]
+Case = tuple[Adapter, list[QAPair]]
 
 
 def parts(engine: Engine, video: Path, count: int) -> Adapter:
@@ -59,7 +59,7 @@ def compare(engine: Engine, name: str, cases: list[Case]) -> None:
 def main(clips: int) -> None:
     engine = Engine("tiny", offline=True)
     with tempfile.TemporaryDirectory() as folder:
-        videos: list[tuple[Path, list[Turn]]] = []
+        videos: list[tuple[Path, list[QAPair]]] = []
         for i, ((clip, _), turns) in enumerate(questions(clips)):
             videos.append((Path(folder) / f"{i}.mp4", [turn for turn in turns if turn.kind in SHORT_KINDS]))
             write_video(clip, videos[-1][0])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from v2l.tiny.questions import NOTHING, ask
-from v2l.tiny.world import Clip, held_out_film, sample_times
+from v2l.tiny.questions import NOTHING, ask_about
+from v2l.tiny.world import WorldClip, held_out_film, sample_times
 
 SECONDS = 12
 GROUPS = {
@@ -40,7 +40,7 @@ class Asked:
     """The one that holds the answer, if it is one."""
 
 
-def long_clip(rng: random.Random, segments: int) -> Clip:
+def long_clip(rng: random.Random, segments: int) -> WorldClip:
     """A clip of `segments` times 12 s, one or two events in each, one after the other."""
     return held_out_film(rng, segments, SECONDS)
 
@@ -50,14 +50,14 @@ def times_of(segment: int) -> list[float]:
     return [SECONDS * segment + time for time in sample_times(SECONDS, SECONDS)]
 
 
-def asked(rng: random.Random, clip: Clip) -> list[Asked]:
+def asked(rng: random.Random, clip: WorldClip) -> list[Asked]:
     """A question of every kind of every group that the clip allows."""
     out = []
     for group, kinds in KINDS.items():
         for kind in kinds:
-            turn = ask(rng, clip, kind)
+            turn = ask_about(rng, clip, kind)
             while turn is not None and kind == "exists" and (turn.answer == "no") != (group == "absent"):
-                turn = ask(rng, clip, kind)
+                turn = ask_about(rng, clip, kind)
             if turn is None or (group == "absent" and turn.answer == NOTHING and turn.about >= 0):
                 continue
             one = turn.about >= 0 and group != "border"

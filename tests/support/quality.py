@@ -16,7 +16,7 @@ from v2l.bench.record import open_record
 from v2l.engine import Engine
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.tiny.clips import write_video
-from v2l.tiny.questions import ask
+from v2l.tiny.questions import ask_about
 from v2l.tiny.world import held_out_clips
 
 CLIPS = 5
@@ -30,7 +30,7 @@ def draw(folder: Path) -> Path:
     for number, (clip, _) in enumerate(held_out_clips(CLIPS, seed=3)):
         write_video(clip, folder / f"{number}.mp4", size=64)
         rng = random.Random(number)
-        turns = {kind: turn for kind in ("motion", *KINDS) if (turn := ask(rng, clip, kind))}
+        turns = {kind: turn for kind in ("motion", *KINDS) if (turn := ask_about(rng, clip, kind))}
         items += [Item(f"{number}-{kind}", folder / f"{number}.mp4", (Turn(turn.question, (turn.answer,), kind),),
                        split="test", benchmark=KINDS[kind]) for kind, turn in turns.items()]
     write_manifest(folder / "clips.jsonl", items)

@@ -12,11 +12,12 @@ from v2l.adapter.file import Adapter, single
 from v2l.config import INTERNALIZE
 from v2l.engine import Engine, Seen
 from v2l.tiny.render import render
-from v2l.tiny.world import FPS, Clip, frame_states
+from v2l.tiny.world import FPS, WorldClip, frame_states
 
 
 def watched(
-    engine: Engine, clip: Clip, times: Sequence[float], start: float, end: float, name: str = "clip.mp4", seed: int = 0
+    engine: Engine, clip: WorldClip, times: Sequence[float], start: float, end: float, name: str = "clip.mp4",
+    seed: int = 0,
 ) -> Adapter:
     """What `engine.ingest` would make of the seconds `start` to `end` of a clip, looked at `times`."""
     tiles = render(frame_states(clip, times), engine.base.tile, seed).permute(0, 2, 3, 1).numpy()

@@ -97,7 +97,7 @@ def run_training(
     \b
       v2l train run clips.jsonl --model 500m --output mine
       v2l train run clips.jsonl --model 500m --output mine --parts 8 --kl 1
-      accelerate launch -m v2l train run clips.jsonl --model 500m --output mine
+      torchrun --nproc-per-node 4 -m v2l train run clips.jsonl --model 500m --output mine
     """
     if steps is not None and epochs is not None:
         raise UsageError("--steps and --epochs exclude each other.")
@@ -130,12 +130,11 @@ def run_training(
         report(error)
 
     with console.working("Loading"):
-        from v2l.train.loop import Told
         from v2l.train.run import train
 
         trained = train(items, output, recipe, model=model, init=init, sizes=sizes, device=device, dtype=dtype.value,
                         sampling=options.given(frames=frames, fps=fps, resolution=resolution), offline=offline,
-                        processes=processes, progress=console.progress, told=Told(console.progress, console.note),
+                        processes=processes, progress=console.progress, note=console.note,
                         skipped=skipped, force=force)
     if processes.main:
         _tell(console, trained, json)

@@ -18,7 +18,7 @@ from v2l.errors import UsageError
 if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.manifest import Item
-    from v2l.train.targets import Answered, Targets
+    from v2l.train.targets import ClipTargets, Targets
 
 SUFFIX = ".jsonl"
 
@@ -58,9 +58,9 @@ def targets(
     from v2l.train.targets import Targets, teacher
 
     looking, decoding = engine.sampling(**sampling, resolution=resolution), Decoding(max_new_tokens)
-    plan = Targets(output, mine, teacher(engine, looking, decoding), force)
-    run.write(engine, plan, looking, decoding)
-    run.end(plan, json)
+    with Targets(output, mine, teacher(engine, looking, decoding), force) as wanted:
+        run.write(engine, wanted, looking, decoding)
+        run.end(wanted, json)
 
 
 def _check_output(output: Path, sources: list[str]) -> None:
@@ -116,7 +116,7 @@ class _Run:
                 self.console.aside()
                 self.tell(answered)
 
-    def tell(self, answered: Answered) -> None:
+    def tell(self, answered: ClipTargets) -> None:
         self.texts += answered.texts
         self.cut += answered.cut
         for warning in answered.warnings:

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,10 +29,10 @@ from v2l.model.text import LayerAdapter
 from v2l.score.text import token_f1
 from v2l.tiny import WEIGHTS
 from v2l.tiny.clips import write_video
-from v2l.tiny.data import PREFIX, Encoder, Frames, Sampled, adapters, drawn, pack, split
+from v2l.tiny.data import PREFIX, Frames, PromptEncoder, Sampled, clip_adapters, pack_turns, render_clips, split
 from v2l.tiny.model import END, PAD, TILE, load_hypernetwork
-from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, Turn, ask
-from v2l.tiny.world import FPS, Clip, held_out_clips, held_out_film, sample_times
+from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, QAPair, ask_about
+from v2l.tiny.world import FPS, WorldClip, held_out_clips, held_out_film, sample_times
 from v2l.train.joined import padded
 from v2l.train.network import Network
 
@@ -39,28 +40,28 @@ MODES = ("floor", "direct", "adapter")
 SCENES = (2, 4, 8, 16)
 WHOLE_FILM = {"order joined": ("first", "last", "after", "before"), "number joined": ("count",)}
 """Kinds of questions that no scene alone answers."""
-Asked = tuple[Sampled, list[Turn]]  # a clip, the times of its frames, and what is asked about it
+ClipQuestions = tuple[Sampled, list[QAPair]]  # a clip, the times of its frames, and what is asked about it
 
 
-def questions(count: int, seed: int = 0) -> list[Asked]:
+def questions(count: int, seed: int = 0) -> list[ClipQuestions]:
     """Held-out clips, each with one question of every kind it allows."""
-    out: list[Asked] = []
+    out: list[ClipQuestions] = []
     for index, (clip, times) in enumerate(held_out_clips(count, seed)):
         rng = random.Random(f"questions {seed} {index}")
-        out.append(((clip, times), [turn for kind in KINDS if (turn := ask(rng, clip, kind)) is not None]))
+        out.append(((clip, times), [turn for kind in KINDS if (turn := ask_about(rng, clip, kind)) is not None]))
     return out
 
 
-def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[Asked], list[Asked]]:
+def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[ClipQuestions], list[ClipQuestions]]:
     """Held-out films of so many scenes of 12 frames, and the same questions of each asked of the one scene that they
     are about (of the first, where they are about nothing there is)."""
     rng = random.Random(f"films {scenes} {seed}")
-    films: list[Asked] = []
-    parts: list[Asked] = []
+    films: list[ClipQuestions] = []
+    parts: list[ClipQuestions] = []
     for _ in range(count):
         clip = held_out_film(rng, scenes)
         times = sample_times(clip.duration, 12 * scenes)
-        turns = [turn for kind in ONE_PART for _ in range(2) if (turn := ask(rng, clip, kind)) is not None]
+        turns = [turn for kind in ONE_PART for _ in range(2) if (turn := ask_about(rng, clip, kind)) is not None]
         films.append(((clip, times), turns))
         about = [0 if turn.about < 0 else int(clip.events[turn.about].start) // 12 for turn in turns]
         for scene in range(scenes):
@@ -73,8 +74,8 @@ def film_questions(scenes: int, count: int, seed: int = 0) -> tuple[list[Asked],
 Condition = tuple[list[list[int]], Tensor | None, list[LayerAdapter] | None]
 
 
-def condition(network: Network, hyper: Hypernetwork | None, encoder: Encoder, clips: Sequence[Sampled], mode: str,
-              seed: int, frames: Frames = drawn) -> Condition:
+def condition(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, clips: Sequence[Sampled], mode: str,
+              seed: int, frames: Frames = render_clips) -> Condition:
     """What a mode puts before or under the questions: prompt ids, image tokens, adapters. `joined-4` joins the adapters
     of 4 equal segments."""
     if mode == "direct":
@@ -90,12 +91,12 @@ def condition(network: Network, hyper: Hypernetwork | None, encoder: Encoder, cl
     for clip in clips:
         n = len(clip[1])
         segments += split(clip, [round(n * i / parts) for i in range(1, parts)])
-    return prefix, None, adapters(network, hyper, encoder, segments, parts, seed, frames)
+    return prefix, None, clip_adapters(network, hyper, encoder, segments, parts, seed, frames)
 
 
 @torch.no_grad()
-def score(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, list[Turn]]],
-          mode: str, batch: int = 32, frames: Frames = drawn) -> dict[str, list[bool]]:
+def score_answers(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[ClipQuestions],
+                  mode: str, batch: int = 32, frames: Frames = render_clips) -> dict[str, list[bool]]:
     """Whether each answer would be exactly right, by kind.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
@@ -108,7 +109,7 @@ def score(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items:
         turns = [asked for _, asked in chunk]
         clips = [clip for clip, _ in chunk]
         ids, image, adapter = condition(network, hyper, encoder, clips, mode, start, frames)
-        packed = pack(encoder, ids, turns, [False] * len(chunk), text.dtype, str(text.device))
+        packed = pack_turns(encoder, ids, turns, [False] * len(chunk), text.dtype, str(text.device))
         hidden = text.hidden(network.embed(packed.ids, image), packed.positions, packed.mask, adapter)
         ok = (text.logits(hidden.flatten(0, 1)[packed.target]).argmax(-1) == packed.labels).tolist()
         at = 0
@@ -122,8 +123,8 @@ def score(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items:
 
 
 @torch.no_grad()
-def generate(network: Network, hyper: Hypernetwork | None, encoder: Encoder, items: Sequence[tuple[Sampled, str]],
-             mode: str, limit: int = 80, batch: int = 32, frames: Frames = drawn) -> list[str]:
+def generate(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[tuple[Sampled, str]],
+             mode: str, limit: int = 80, batch: int = 32, frames: Frames = render_clips) -> list[str]:
     """Greedy answers, one question a clip, the whole sequence run again for each token."""
     text, out = network.text, []
     for start in range(0, len(items), batch):
@@ -151,7 +152,7 @@ def decoded(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str
 
 
 @lru_cache(maxsize=4096)
-def _decoded(clip: Clip, times: tuple[float, ...], grid: int) -> Tensor:
+def _decoded(clip: WorldClip, times: tuple[float, ...], grid: int) -> Tensor:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_video(clip, path)
@@ -163,12 +164,12 @@ def _decoded(clip: Clip, times: tuple[float, ...], grid: int) -> Tensor:
     return torch.from_numpy(normalize(np.concatenate(tiles)))
 
 
-def mean(values: Iterable[bool | float]) -> float:
+def percentage(values: Iterable[bool | float]) -> float:
     values = list(values)
     return 100 * sum(values) / max(1, len(values))
 
 
-def table(scores: dict[str, dict[str, float]], corner: str = "kind") -> str:
+def _markdown(scores: dict[str, dict[str, float]], corner: str = "kind") -> str:
     columns = list(scores)
     lines = [f"| {corner} | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for row in dict.fromkeys(row for column in columns for row in scores[column]):
@@ -177,14 +178,14 @@ def table(scores: dict[str, dict[str, float]], corner: str = "kind") -> str:
     return "\n".join(lines)
 
 
-def by_kind(network: Network, hyper: Hypernetwork, encoder: Encoder, items: Sequence[Asked], seed: int = 0,
-            frames: Frames = drawn) -> dict[str, dict[str, float]]:
+def by_kind(network: Network, hyper: Hypernetwork, encoder: PromptEncoder, items: Sequence[ClipQuestions],
+            frames: Frames = render_clips) -> dict[str, dict[str, float]]:
     """Percentages by mode, then by kind."""
     result = {}
     for mode in MODES:
-        right = score(network, hyper, encoder, items, mode, frames=frames)
-        result[mode] = {"short questions": mean(ok for kind in SHORT_KINDS for ok in right[kind])}
-        result[mode] |= {kind: mean(right[kind]) for kind in KINDS}
+        right = score_answers(network, hyper, encoder, items, mode, frames=frames)
+        result[mode] = {"short questions": percentage(ok for kind in SHORT_KINDS for ok in right[kind])}
+        result[mode] |= {kind: percentage(right[kind]) for kind in KINDS}
         overlap = []
         for kind in CAPTION_KINDS:
             captions = [(clip, turn) for clip, asked in items for turn in asked if turn.kind == kind]
@@ -193,11 +194,11 @@ def by_kind(network: Network, hyper: Hypernetwork, encoder: Encoder, items: Sequ
             said = generate(network, hyper, encoder, asked, mode, frames=frames)
             overlap += [token_f1(answer, turn.answer) for answer, (_, turn) in zip(said, wrong, strict=True)]
             overlap += [1.0] * (len(captions) - len(wrong))
-        result[mode]["caption token F1"] = mean(overlap)
+        result[mode]["caption token F1"] = percentage(overlap)
     return result
 
 
-def by_scenes(network: Network, hyper: Hypernetwork, encoder: Encoder, films: int, seed: int = 0,
+def by_scenes(network: Network, hyper: Hypernetwork, encoder: PromptEncoder, films: int, seed: int = 0,
               ) -> dict[str, dict[str, float]]:
     """Percentages right of questions about one scene of a film: asked of that scene's adapter, of all scenes' joined,
     and what the second keeps of the first; and of order and number, which only the whole film tells."""
@@ -207,15 +208,15 @@ def by_scenes(network: Network, hyper: Hypernetwork, encoder: Encoder, films: in
         whole, parts = film_questions(scenes, films, seed)
         for kinds in WHOLE_FILM.values():
             for (clip, _), turns in whole:
-                turns += [turn for kind in kinds if (turn := ask(rng, clip, kind))]
-        alone = score(network, hyper, encoder, parts, "adapter", batch=4)
-        joined = score(network, hyper, encoder, whole, f"joined-{scenes}", batch=4)
+                turns += [turn for kind in kinds if (turn := ask_about(rng, clip, kind))]
+        alone = score_answers(network, hyper, encoder, parts, "adapter", batch=4)
+        joined = score_answers(network, hyper, encoder, whole, f"joined-{scenes}", batch=4)
         for name, right in (("alone", alone), ("joined", joined)):
-            out[name][row] = mean(ok for kind in ONE_PART for ok in right[kind])
+            out[name][row] = percentage(ok for kind in ONE_PART for ok in right[kind])
         out["kept"][row] = 100 * out["joined"][row] / out["alone"][row]
         for name, kinds in WHOLE_FILM.items():
             if oks := [ok for kind in kinds for ok in joined[kind]]:
-                out[name][row] = mean(oks)
+                out[name][row] = percentage(oks)
     return out
 
 
@@ -231,18 +232,19 @@ def main() -> None:
     options = parser.parse_args()
     dtype = torch.bfloat16 if options.bfloat16 else torch.float32
     base = Base(options.weights / "base", torch.device(options.device), dtype)
-    network, encoder = Network.of(base), Encoder(base.tokenizer)
+    network, encoder = Network.of(base), PromptEncoder(base.tokenizer)
     hyper = load_hypernetwork(options.weights, options.device)
-    frames = decoded if options.files else drawn
+    frames = decoded if options.files else render_clips
     items = questions(options.clips, options.seed)
-    result = {"questions": sum(len(asked) for _, asked in items),
-              "kinds": by_kind(network, hyper, encoder, items, options.seed, frames),
-              "scenes": by_scenes(network, hyper, encoder, max(1, options.clips // 12), options.seed)}
+    result: dict[str, Any] = {
+        "questions": sum(len(asked) for _, asked in items),
+        "kinds": by_kind(network, hyper, encoder, items, frames),
+        "scenes": by_scenes(network, hyper, encoder, max(1, options.clips // 12), options.seed)}
     if options.json:
         print(json.dumps(result, indent=2))
     else:
-        print(f"{result['questions']} questions about {options.clips} clips\n\n{table(result['kinds'])}\n\n"
-              f"Films of several scenes of 12 frames, an adapter of each\n\n{table(result['scenes'], 'scenes')}")
+        print(f"{result['questions']} questions about {options.clips} clips\n\n{_markdown(result['kinds'])}\n\n"
+              f"Films of several scenes of 12 frames, an adapter of each\n\n{_markdown(result['scenes'], 'scenes')}")
 
 
 if __name__ == "__main__":

@@ -12,12 +12,12 @@ import numpy as np
 
 from v2l.tiny.questions import events_caption
 from v2l.tiny.render import render
-from v2l.tiny.world import FPS, Clip, Event, Thing, frame_states, pair_paths, path_of
+from v2l.tiny.world import FPS, Event, Thing, WorldClip, frame_states, pair_paths, path_of
 
 SIZE = 192
 
 
-def write_video(clip: Clip, path: Path, size: int = SIZE, preset: str = "slow") -> None:
+def write_video(clip: WorldClip, path: Path, size: int = SIZE, preset: str = "slow") -> None:
     """The clip as H.264 in yuv420p, `FPS` frames a second, `size` pixels square: the same bytes every time from one
     build of the encoder."""
     times = [i / FPS for i in range(round(clip.duration * FPS))]
@@ -39,7 +39,7 @@ def solo(color: str, shape: str, motion: str, seconds: float, background: str = 
     return (motion, seconds, background, (color, shape))
 
 
-def scene(background: str, *acts: tuple[Any, ...], seed: int = 1) -> Clip:
+def scene(background: str, *acts: tuple[Any, ...], seed: int = 1) -> WorldClip:
     """A clip from (action, seconds, background or "" for the clip's, (colour, shape), ...) acts in sequence."""
     rng = random.Random(f"scene {seed}")
     events, start = [], 0.0
@@ -48,10 +48,10 @@ def scene(background: str, *acts: tuple[Any, ...], seed: int = 1) -> Clip:
         things = tuple(Thing(color, shape, path) for (color, shape), path in zip(objects, paths, strict=True))
         events.append(Event(things, action, ground or background, start, start + seconds))
         start += seconds
-    return Clip(tuple(events), start)
+    return WorldClip(tuple(events), start)
 
 
-def examples() -> dict[str, Clip]:
+def examples() -> dict[str, WorldClip]:
     """The clips under examples/; each shows at least one held-out triple."""
     return {
         "one-shape": scene("white", solo("purple", "square", "moves left", 6)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import context_prompt
 from v2l.model.text import LayerAdapter
 from v2l.tiny.model import PAD, PIECES, SEQ_LEN, TILE
-from v2l.tiny.questions import Turn, ask
+from v2l.tiny.questions import QAPair, ask_about
 from v2l.tiny.render import render
 from v2l.tiny.world import (
     ACTIONS,
@@ -31,45 +32,44 @@ from v2l.tiny.world import (
     COLOR_NAMES,
     SHAPES,
     SOLO,
-    Clip,
     Event,
+    WorldClip,
     frame_states,
     training_clip,
 )
-from v2l.train.joined import adapters as joined_adapters
-from v2l.train.joined import context_features, padded
+from v2l.train.joined import context_features, joined_adapters, padded
 from v2l.train.network import Network
 
 # How often each kind is asked: what is learned last, finding an object by its motion or its place in time, most.
-WEIGHTS = {"background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
-           "slide": 0.8, "first": 0.4, "last": 0.6, "after": 2.4, "before": 2.4, "count": 1.4, "absent": 1.8,
-           "region": 0.8}
+KIND_WEIGHTS = {
+    "background": 0.6, "color": 0.8, "shape": 0.8, "exists": 2.2, "motion": 1.8, "mover": 1.2, "relation": 2.0,
+    "slide": 0.8, "first": 0.4, "last": 0.6, "after": 2.4, "before": 2.4, "count": 1.4, "absent": 1.8, "region": 0.8}
 # Of a long film mostly what one part of it tells: order and number are asked for less.
-FILM_WEIGHTS = WEIGHTS | {"first": 0.2, "last": 0.2, "after": 0.8, "before": 0.8, "count": 0.4, "region": 1.5}
+FILM_WEIGHTS = KIND_WEIGHTS | {"first": 0.2, "last": 0.2, "after": 0.8, "before": 0.8, "count": 0.4, "region": 1.5}
 LONG_CAPTIONS = ("events", "detailed", "dense", "objects", "objects")
 TURNS, CAPTION_SHARE, BLIND_SHARE = 10, 0.6, 0.03
 PARTS = {1: 0.38, 2: 0.13, 3: 0.08, 4: 0.13, 6: 0.07, 8: 0.11, 12: 0.04, 16: 0.06}  # segments to join, and how often
-FRAMES = 288  # of a step, where the hypernetwork trains
+FRAMES_A_STEP = 288  # of a step, where the hypernetwork trains
 REACH = 16_000  # positions, of videos whose frames are spread
-Sampled = tuple[Clip, Sequence[float]]  # a clip and the times of its frames
+Sampled = tuple[WorldClip, Sequence[float]]  # a clip and the times of its frames
 PREFIX = 2  # "<|im_start|>User:", all that a question without a video shares with one after a video
 
 
-def draw_turns(rng: random.Random, clip: Clip, count: int = TURNS) -> list[Turn]:
+def draw_turns(rng: random.Random, clip: WorldClip, count: int = TURNS) -> list[QAPair]:
     """`count` short questions, some as a hasty user types them, and sometimes a caption."""
-    turns: list[Turn] = []
-    weights = WEIGHTS if len(clip.events) <= 4 else FILM_WEIGHTS
+    turns: list[QAPair] = []
+    weights = KIND_WEIGHTS if len(clip.events) <= 4 else FILM_WEIGHTS
     kinds = rng.choices(list(weights), list(weights.values()), k=3 * count)
     while len(turns) < count:
-        turn = ask(rng, clip, kinds.pop() if kinds else "exists")
+        turn = ask_about(rng, clip, kinds.pop() if kinds else "exists")
         if turn is not None:
             turns.append(turn)
-    if rng.random() < CAPTION_SHARE and (turn := ask(rng, clip, rng.choice(LONG_CAPTIONS))) is not None:
+    if rng.random() < CAPTION_SHARE and (turn := ask_about(rng, clip, rng.choice(LONG_CAPTIONS))) is not None:
         turns.append(turn)
     return [_hasty(rng, turn) for turn in turns]
 
 
-def _hasty(rng: random.Random, turn: Turn) -> Turn:
+def _hasty(rng: random.Random, turn: QAPair) -> QAPair:
     question = turn.question
     if rng.random() < 0.2:
         question = question.lower()
@@ -85,7 +85,7 @@ def split(sampled: Sampled, cuts: Sequence[int]) -> list[Sampled]:
     return [(clip, times[a:b]) for a, b in pairwise(edges)]
 
 
-def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
+def random_frame_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
     """Where to cut a clip's samples into `parts` segments of 2 to 12 frames."""
     while True:
         cuts = sorted(rng.sample(range(2, frames - 1), parts - 1))
@@ -93,7 +93,7 @@ def random_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
             return cuts
 
 
-def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sampled], int, int]:
+def draw_segments(rng: random.Random, share: float) -> tuple[list[WorldClip], list[Sampled], int, int]:
     """A step's clips for the hypernetwork, their segments one clip after the other, how many segments each clip has and
     how many tiles a frame's side. `share` of the training is done: it begins with few and short segments."""
     weights = [weight if parts == 1 or share > 0.1 else 0.0 for parts, weight in PARTS.items()]
@@ -110,19 +110,19 @@ def draw_segments(rng: random.Random, share: float) -> tuple[list[Clip], list[Sa
             sizes = [int(10 ** rng.uniform(1.1, 2.3 if roll < 0.3 else 3.01))]
     elif parts < 4 and rng.random() < 0.5:  # one clip cut anywhere, in the middle of what happens too
         sizes = [sum(sizes)]
-        cuts = random_cuts(rng, sizes[0], parts)
+        cuts = random_frame_cuts(rng, sizes[0], parts)
     frames = sum(sizes) * (1 if grid == 1 else grid**2 + 1)
-    count = max(1, min(24, round(FRAMES / frames)))
+    count = max(1, min(24, round(FRAMES_A_STEP / frames)))
     sampled = [training_clip(rng, sizes) for _ in range(count)]
     return [clip for clip, _ in sampled], [part for one in sampled for part in split(one, cuts)], parts, grid
 
 
-class Encoder:
+class PromptEncoder:
     """Strings to token ids, the turns that come often cached."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
-        self.gap = tokenizer.token_to_id("\n\n")
+        self.gap: Any = tokenizer.token_to_id("\n\n")
         self.close = tokenizer.token_to_id("<fake_token_around_image>")
         self.opens = {tokenizer.token_to_id(piece) for piece in PIECES if piece.startswith("\nFrame from")}
         self.turn = lru_cache(maxsize=200_000)(self._turn)
@@ -173,8 +173,8 @@ def mask_of(blk: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.where(allow, 0.0, -1e9).to(dtype)[:, None]
 
 
-def pack(
-    encoder: Encoder, videos: Sequence[list[int]], turns: Sequence[Sequence[Turn]], blind: Sequence[bool],
+def pack_turns(
+    encoder: PromptEncoder, videos: Sequence[list[int]], turns: Sequence[Sequence[QAPair]], blind: Sequence[bool],
     dtype: torch.dtype, device: str, places: Sequence[list[int]] | None = None,
 ) -> Packed:
     """Videos' ids (only the prefix for a question without a video) and their turns -> one sequence a clip.
@@ -208,7 +208,7 @@ def pack(
                   put(labels), put(caption), put(np.asarray(pointers, np.int64).reshape(-1, 3)))
 
 
-def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int]) -> list[list[int]]:
+def spread_positions(rng: random.Random, videos: Sequence[list[int]], opens: set[int]) -> list[list[int]]:
     """Positions of videos' tokens with random gaps before frames, up to about `REACH` in all.
 
     A clip of a dozen frames then looks to the decoder as one frame out of each part of a very long video does. `opens`
@@ -229,7 +229,7 @@ def spread(rng: random.Random, videos: Sequence[list[int]], opens: set[int]) -> 
     return out
 
 
-def drawn(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str, grid: int = 1) -> Tensor:
+def render_clips(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device: str, grid: int = 1) -> Tensor:
     """Pixel values [n, 3, 64, 64] in -1..1 of all clips' frames, one clip after the other; with a `grid` each frame's
     tiles row by row and the whole frame after them."""
     states = np.concatenate([frame_states(clip, times) for clip, times in clips])
@@ -246,9 +246,9 @@ Places = Callable[[Sequence[list[int]]], Sequence[list[int]]]
 """Prompts -> other positions for their tokens than 0, 1, 2 and so on."""
 
 
-def adapters(
-    network: Network, hyper: Hypernetwork, encoder: Encoder, segments: Sequence[Sampled], parts: int, seed: int,
-    frames: Frames = drawn, grid: int = 1, places: Places | None = None, keep: list[Tensor] | None = None,
+def clip_adapters(
+    network: Network, hyper: Hypernetwork, encoder: PromptEncoder, segments: Sequence[Sampled], parts: int, seed: int,
+    frames: Frames = render_clips, grid: int = 1, places: Places | None = None, keep: list[Tensor] | None = None,
 ) -> list[LayerAdapter]:
     """Adapters of clips, each of `parts` consecutive segments joined with the bias once: for each layer
     A [clips, (parts+1) r, d_in] and B [clips, (parts+1) r, d_out], in the base's dtype.

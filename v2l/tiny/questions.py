@@ -19,14 +19,14 @@ from v2l.tiny.world import (
     SLIDE,
     SOLO,
     WORDS,
-    Clip,
     Event,
     Thing,
+    WorldClip,
 )
 
 
 @dataclass(frozen=True)
-class Turn:
+class QAPair:
     kind: str
     question: str
     answer: str
@@ -60,13 +60,13 @@ def shown(event: Event) -> str:
     return " and ".join(f"the {thing.name}" for thing in event.things) or "the slide"
 
 
-def events_caption(clip: Clip) -> str:
+def events_caption(clip: WorldClip) -> str:
     """`A red circle moves left, then a slide says hello.`"""
     text = ", then ".join(phrase(event) for event in clip.events)
     return f"{text[0].upper()}{text[1:]}."
 
 
-def detailed_caption(clip: Clip) -> str:
+def detailed_caption(clip: WorldClip) -> str:
     """`On a black background, a red circle moves left, then on a pink background, a green star grows.`"""
     parts, ground = [], ""
     for event in clip.events:
@@ -77,12 +77,12 @@ def detailed_caption(clip: Clip) -> str:
     return f"{text[0].upper()}{text[1:]}."
 
 
-def dense_caption(clip: Clip) -> str:
+def dense_caption(clip: WorldClip) -> str:
     """`First, a red circle moves left; second, a slide says hello.`"""
     return "; ".join(f"{n}, {phrase(event)}" for n, event in zip(ORDINALS, clip.events, strict=False)) + "."
 
 
-def objects_caption(clip: Clip) -> str:
+def objects_caption(clip: WorldClip) -> str:
     """`A red circle, a green star.`"""
     text = ", ".join(article(thing.name) for thing in clip.things)
     return f"{text[0].upper()}{text[1:]}."
@@ -98,7 +98,7 @@ def region_caption(event: Event, thing: Thing) -> str:
     return f"{text[0].upper()}{text[1:]}"
 
 
-def _names(clip: Clip, thing: Thing) -> list[str]:
+def _names(clip: WorldClip, thing: Thing) -> list[str]:
     """Every way to name a thing that is true of no other of the clip; its full name comes up as often as the rest."""
     others = [t for t in clip.things if t is not thing]
     short = []
@@ -109,14 +109,14 @@ def _names(clip: Clip, thing: Thing) -> list[str]:
     return [thing.name] * max(2, len(short)) + short
 
 
-def _refer(rng: random.Random, clip: Clip, event: Event) -> str:
+def _refer(rng: random.Random, clip: WorldClip, event: Event) -> str:
     """A way to name what an event shows."""
     if event.kind == SLIDE:
         return "the slide"
     return f"the {rng.choice(_names(clip, rng.choice(event.things)))}"
 
 
-def _stranger(rng: random.Random, clip: Clip) -> str:
+def _stranger(rng: random.Random, clip: WorldClip) -> str:
     """An object that is not in the clip; mostly one that shares its colour or its shape with one that is."""
     things = clip.things
     present = {thing.name for thing in things}
@@ -141,74 +141,74 @@ def _word(rng: random.Random, kind: str, **names: str) -> str:
 # --- one function a kind: a random question, or None where the clip has none -----------------------------------------
 
 
-def _event(rng: random.Random, clip: Clip, *kinds: str) -> int | None:
+def _event(rng: random.Random, clip: WorldClip, *kinds: str) -> int | None:
     found = [i for i, event in enumerate(clip.events) if event.kind in kinds]
     return rng.choice(found) if found else None
 
 
-def _background(rng: random.Random, clip: Clip) -> Turn | None:
+def _background(rng: random.Random, clip: WorldClip) -> QAPair | None:
     if len({event.background for event in clip.events}) == 1 and rng.random() < 0.7:
-        return Turn("background", _word(rng, "background"), clip.events[0].background)
+        return QAPair("background", _word(rng, "background"), clip.events[0].background)
     at = _event(rng, clip, SOLO, PAIR)
     assert at is not None
     event = clip.events[at]
-    return Turn("background", _word(rng, "behind", x=_refer(rng, clip, event)), event.background, at)
+    return QAPair("background", _word(rng, "behind", x=_refer(rng, clip, event)), event.background, at)
 
 
-def _unique(rng: random.Random, clip: Clip, trait: Callable[[Thing], str]) -> tuple[int, Thing] | None:
+def _unique(rng: random.Random, clip: WorldClip, trait: Callable[[Thing], str]) -> tuple[int, Thing] | None:
     """A thing that no other of the clip shares a trait with, and its event."""
     traits = [trait(thing) for thing in clip.things]
     found = [(i, t) for i, event in enumerate(clip.events) for t in event.things if traits.count(trait(t)) == 1]
     return rng.choice(found) if found else None
 
 
-def _color(rng: random.Random, clip: Clip) -> Turn | None:
+def _color(rng: random.Random, clip: WorldClip) -> QAPair | None:
     if (found := _unique(rng, clip, lambda t: t.shape)) is None:
         return None
-    return Turn("color", _word(rng, "color", s=found[1].shape), found[1].color, found[0])
+    return QAPair("color", _word(rng, "color", s=found[1].shape), found[1].color, found[0])
 
 
-def _shape(rng: random.Random, clip: Clip) -> Turn | None:
+def _shape(rng: random.Random, clip: WorldClip) -> QAPair | None:
     if (found := _unique(rng, clip, lambda t: t.color)) is None:
         return None
-    return Turn("shape", _word(rng, "shape", c=found[1].color), found[1].shape, found[0])
+    return QAPair("shape", _word(rng, "shape", c=found[1].color), found[1].shape, found[0])
 
 
-def _exists(rng: random.Random, clip: Clip) -> Turn | None:
+def _exists(rng: random.Random, clip: WorldClip) -> QAPair | None:
     if rng.random() < 0.08:
         at = _event(rng, clip, SLIDE)
         question = _word(rng, "exists", a="a slide")
-        return Turn("exists", question, "no") if at is None else Turn("exists", question, "yes", at)
+        return QAPair("exists", question, "no") if at is None else QAPair("exists", question, "yes", at)
     if rng.random() < 0.5:
-        return Turn("exists", _word(rng, "exists", a=article(_stranger(rng, clip))), "no")
+        return QAPair("exists", _word(rng, "exists", a=article(_stranger(rng, clip))), "no")
     at = _event(rng, clip, SOLO, PAIR)
     assert at is not None
     thing = rng.choice(clip.events[at].things)
-    return Turn("exists", _word(rng, "exists", a=article(thing.name)), "yes", at)
+    return QAPair("exists", _word(rng, "exists", a=article(thing.name)), "yes", at)
 
 
 def _action(event: Event) -> str:
     return event.action if event.kind == SOLO else MOTIONS[0]
 
 
-def _motion(rng: random.Random, clip: Clip) -> Turn | None:
+def _motion(rng: random.Random, clip: WorldClip) -> QAPair | None:
     at = _event(rng, clip, SOLO, PAIR) if rng.random() < 0.2 else _event(rng, clip, SOLO)
     if at is None:
         return None
     event = clip.events[at]
-    return Turn("motion", _word(rng, "motion", x=_refer(rng, clip, event)), _action(event), at)
+    return QAPair("motion", _word(rng, "motion", x=_refer(rng, clip, event)), _action(event), at)
 
 
-def _mover(rng: random.Random, clip: Clip) -> Turn | None:
+def _mover(rng: random.Random, clip: WorldClip) -> QAPair | None:
     does = [(_action(e), i, t) for i, e in enumerate(clip.events) for t in e.things]
     unique = [(m, i, t) for m, i, t in does if sum(m == other for other, _, _ in does) == 1]
     if not unique:
         return None
     motion, at, thing = rng.choice(unique)
-    return Turn("mover", rng.choice(MOVERS[motion]), f"the {thing.name}", at)
+    return QAPair("mover", rng.choice(MOVERS[motion]), f"the {thing.name}", at)
 
 
-def _relation(rng: random.Random, clip: Clip) -> Turn | None:
+def _relation(rng: random.Random, clip: WorldClip) -> QAPair | None:
     at = _event(rng, clip, PAIR)
     if at is None:
         return None
@@ -216,26 +216,26 @@ def _relation(rng: random.Random, clip: Clip) -> Turn | None:
     ways, turned = WAYS[event.action], rng.random() < 0.5
     mine, other = event.things if turned else event.things[::-1]  # asked about `mine`: where it is, or what is where
     if rng.random() < 0.3:
-        return Turn("relation", _word(rng, "where", x=f"the {rng.choice(_names(clip, mine))}"),
+        return QAPair("relation", _word(rng, "where", x=f"the {rng.choice(_names(clip, mine))}"),
                     f"{ways[not turned][0]} the {other.name}", at)
     way = rng.choice(ways[turned])
-    return Turn("relation", _word(rng, "relation", w=way, x=f"the {rng.choice(_names(clip, mine))}"),
+    return QAPair("relation", _word(rng, "relation", w=way, x=f"the {rng.choice(_names(clip, mine))}"),
                 f"the {other.name}", at)
 
 
-def _slide(rng: random.Random, clip: Clip) -> Turn | None:
+def _slide(rng: random.Random, clip: WorldClip) -> QAPair | None:
     found = [i for i, event in enumerate(clip.events) if event.kind == SLIDE]
     if len(found) != 1:
         return None
-    return Turn("slide", _word(rng, "slide"), clip.events[found[0]].action, found[0])
+    return QAPair("slide", _word(rng, "slide"), clip.events[found[0]].action, found[0])
 
 
-def _ends(kind: str, at: int) -> Callable[[random.Random, Clip], Turn | None]:
-    return lambda rng, clip: Turn(kind, _word(rng, kind), shown(clip.events[at]), at % len(clip.events))
+def _ends(kind: str, at: int) -> Callable[[random.Random, WorldClip], QAPair | None]:
+    return lambda rng, clip: QAPair(kind, _word(rng, kind), shown(clip.events[at]), at % len(clip.events))
 
 
-def _beside(kind: str) -> Callable[[random.Random, Clip], Turn | None]:
-    def turn(rng: random.Random, clip: Clip) -> Turn | None:
+def _beside(kind: str) -> Callable[[random.Random, WorldClip], QAPair | None]:
+    def turn(rng: random.Random, clip: WorldClip) -> QAPair | None:
         if len(clip.events) == 1:
             return None
         at = rng.randrange(len(clip.events) - 1)
@@ -243,56 +243,57 @@ def _beside(kind: str) -> Callable[[random.Random, Clip], Turn | None]:
         if one.kind == SLIDE and sum(event.kind == SLIDE for event in clip.events) > 1:
             return None
         # The later event's frames tell both.
-        return Turn(kind, _word(rng, kind, x=_refer(rng, clip, one)), shown(other), at + 1)
+        return QAPair(kind, _word(rng, kind, x=_refer(rng, clip, one)), shown(other), at + 1)
 
     return turn
 
 
-def _count(rng: random.Random, clip: Clip) -> Turn | None:
+def _count(rng: random.Random, clip: WorldClip) -> QAPair | None:
     count = len(clip.things)
-    return Turn("count", _word(rng, "count"), NUMBERS[count]) if count < len(NUMBERS) else None
+    return QAPair("count", _word(rng, "count"), NUMBERS[count]) if count < len(NUMBERS) else None
 
 
-def _absent(rng: random.Random, clip: Clip) -> Turn | None:
+def _absent(rng: random.Random, clip: WorldClip) -> QAPair | None:
     """A question about what is not there."""
     roll = rng.random()
     things = clip.things
     if roll < 0.15 and (colors := [c for c in COLOR_NAMES if all(t.color != c for t in things)]):
         color = rng.choice(colors)
-        return Turn("absent", _word(rng, "shape", c=color), f"there is no {color} object")
+        return QAPair("absent", _word(rng, "shape", c=color), f"there is no {color} object")
     if roll < 0.3 and (shapes := [s for s in SHAPES if all(t.shape != s for t in things)]):
         shape = rng.choice(shapes)
-        return Turn("absent", _word(rng, "color", s=shape), f"there is no {shape}")
+        return QAPair("absent", _word(rng, "color", s=shape), f"there is no {shape}")
     if roll < 0.4:
         done = {_action(event) for event in clip.events if event.things}
         if left := [motion for motion in MOTIONS if motion not in done]:
-            return Turn("absent", rng.choice(MOVERS[rng.choice(left)]), NOTHING)
+            return QAPair("absent", rng.choice(MOVERS[rng.choice(left)]), NOTHING)
     if roll < 0.5 and all(event.kind != SLIDE for event in clip.events):
-        return Turn("absent", _word(rng, "slide"), "there is no slide")
+        return QAPair("absent", _word(rng, "slide"), "there is no slide")
     if roll < 0.6:
         at = _event(rng, clip, SOLO)
         if at is not None:
             way = rng.choice(WAYS[rng.choice(RELATIONS)][rng.random() < 0.5])
-            return Turn("absent", _word(rng, "relation", w=way, x=f"the {clip.events[at].things[0].name}"), NOTHING, at)
+            name = f"the {clip.events[at].things[0].name}"
+            return QAPair("absent", _word(rng, "relation", w=way, x=name), NOTHING, at)
     name = _stranger(rng, clip)
     kind = rng.choice(("motion", "motion", "behind", "after", "before", "region", "where", "relation"))
     way = rng.choice(WAYS[rng.choice(RELATIONS)][rng.random() < 0.5])
-    return Turn("absent", _word(rng, kind, x=f"the {name}", w=way), f"there is no {name}")
+    return QAPair("absent", _word(rng, kind, x=f"the {name}", w=way), f"there is no {name}")
 
 
-def _whole(kind: str, text: Callable[[Clip], str]) -> Callable[[random.Random, Clip], Turn | None]:
-    return lambda rng, clip: Turn(kind, _word(rng, kind), text(clip)) if len(clip.events) <= len(ORDINALS) else None
+def _whole(kind: str, text: Callable[[WorldClip], str]) -> Callable[[random.Random, WorldClip], QAPair | None]:
+    return lambda rng, clip: QAPair(kind, _word(rng, kind), text(clip)) if len(clip.events) <= len(ORDINALS) else None
 
 
-def _region(rng: random.Random, clip: Clip) -> Turn | None:
+def _region(rng: random.Random, clip: WorldClip) -> QAPair | None:
     at = _event(rng, clip, SOLO, PAIR)
     assert at is not None
     thing = rng.choice(clip.events[at].things)
-    return Turn("region", _word(rng, "region", x=f"the {rng.choice(_names(clip, thing))}"),
+    return QAPair("region", _word(rng, "region", x=f"the {rng.choice(_names(clip, thing))}"),
                 region_caption(clip.events[at], thing), at)
 
 
-_ASKERS: dict[str, Callable[[random.Random, Clip], Turn | None]] = {
+_ASKERS: dict[str, Callable[[random.Random, WorldClip], QAPair | None]] = {
     "background": _background, "color": _color, "shape": _shape, "exists": _exists, "motion": _motion,
     "mover": _mover, "relation": _relation, "slide": _slide, "first": _ends("first", 0), "last": _ends("last", -1),
     "after": _beside("after"), "before": _beside("before"), "count": _count, "absent": _absent,
@@ -301,7 +302,7 @@ _ASKERS: dict[str, Callable[[random.Random, Clip], Turn | None]] = {
 }
 
 
-def ask(rng: random.Random, clip: Clip, kind: str) -> Turn | None:
+def ask_about(rng: random.Random, clip: WorldClip, kind: str) -> QAPair | None:
     """A random question of this kind, or None where the clip has none (nothing comes after its only object)."""
     return _ASKERS[kind](rng, clip)
 

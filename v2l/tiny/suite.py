@@ -12,7 +12,7 @@ from pathlib import Path
 from v2l.manifest import Item, Turn, write_manifest
 from v2l.score.text import common_subsequence
 from v2l.tiny.clips import write_video
-from v2l.tiny.questions import CAPTION_KINDS, ask
+from v2l.tiny.questions import CAPTION_KINDS, ask_about
 from v2l.tiny.wordings import WAYS
 from v2l.tiny.world import (
     ACTIONS,
@@ -24,7 +24,7 @@ from v2l.tiny.world import (
     held_out_clip,
 )
 
-BENCHMARKS = {
+BENCHMARK_KINDS = {
     "events": ("events",),  # ActivityNet Captions
     "dense": ("dense",),  # PLM-RDCap
     "region": ("region",),  # PLM-RCap
@@ -40,7 +40,7 @@ SECONDS = 12
 """Of a clip, at a frame a second as many frames."""
 LONG_SECONDS = 103
 """Of a clip with 1,024 pictures and a few."""
-_KIND_OF = {kind: name for name, kinds in BENCHMARKS.items() for kind in kinds}
+_KIND_OF = {kind: name for name, kinds in BENCHMARK_KINDS.items() for kind in kinds}
 _TERMS = (
     *ACTIONS, *(way for ways in WAYS.values() for both in ways for way in both), "there is no", "nothing", "yes", "no",
     "slide", *COLOR_NAMES, *BACKGROUND_NAMES, *SHAPES, *NUMBERS)
@@ -68,7 +68,7 @@ def _write(folder: Path, clips: int, rng: random.Random, name: str, seconds: int
         video = folder / f"{name}-{number:03}.mp4"
         write_video(clip, video, preset="veryfast")
         for kind in _KIND_OF:
-            if (turn := ask(rng, clip, kind)) is not None:
+            if (turn := ask_about(rng, clip, kind)) is not None:
                 items.append(Item(f"{video.stem} {kind}", video, (Turn(turn.question, (turn.answer,), kind),),
                                   split="test", benchmark=_KIND_OF[kind],
                                   task="caption" if kind in CAPTION_KINDS else "qa"))

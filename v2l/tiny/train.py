@@ -29,23 +29,23 @@ from transformers import SmolVLMForConditionalGeneration
 
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.text import TextStack, rotate
-from v2l.tiny.check import film_questions, mean, questions, score
+from v2l.tiny.check import film_questions, percentage, questions, score_answers
 from v2l.tiny.data import (
     BLIND_SHARE,
     PREFIX,
     SLOTS,
     TURNS,
-    Encoder,
     Packed,
+    PromptEncoder,
     Sampled,
-    adapters,
+    clip_adapters,
     draw_segments,
     draw_turns,
-    drawn,
     frame_labels,
-    pack,
+    pack_turns,
+    render_clips,
     segment_labels,
-    spread,
+    spread_positions,
 )
 from v2l.tiny.model import base_config, build_tokenizer, hypernet_config, network, save_base
 from v2l.tiny.questions import KINDS, ONE_PART, SHORT_KINDS
@@ -60,7 +60,7 @@ from v2l.tiny.world import (
     frame_states,
     training_clip,
 )
-from v2l.train.loop import STATE, Fit, Plan, Told
+from v2l.train.loop import STATE, Fit, Schedule
 from v2l.train.optim import muon
 from v2l.train.run import save_hypernetwork
 
@@ -123,7 +123,7 @@ class Trainer:
         self.out, self.device = out, device
         torch.manual_seed(0)
         self.tokenizer = build_tokenizer()
-        self.encoder = Encoder(self.tokenizer)
+        self.encoder = PromptEncoder(self.tokenizer)
         self.base = SmolVLMForConditionalGeneration(base_config(self.tokenizer.get_vocab_size())).to(device)
         self.hyper = Hypernetwork(hypernet_config(self.base.config)).to(device)
         vision, text = self.base.config.vision_config.hidden_size, self.base.config.text_config.hidden_size
@@ -143,7 +143,7 @@ class Trainer:
         for _ in range(192):
             clip, times = training_clip(rng, rng.randint(4, 12))
             clips.append((clip, [rng.uniform(times[0], times[-1])]))
-        patches = self.network.vision.vision_model(drawn(clips, step, DTYPE, self.device))
+        patches = self.network.vision.vision_model(render_clips(clips, step, DTYPE, self.device))
         tokens = self.network.vision.connector(patches)
         state = torch.from_numpy(np.concatenate([frame_states(*sampled) for sampled in clips])).to(self.device)
         labels = torch.from_numpy(frame_labels(clips)).to(self.device)
@@ -189,9 +189,9 @@ class Trainer:
         blind = [rng.random() < BLIND_SHARE for _ in clips]
         ids = self.encoder.videos([t for _, t in clips], [c.duration for c, _ in clips], False, grid)
         far = share > 0.2 and rng.random() < 0.2
-        places = spread(rng, ids, self.encoder.opens) if far else None
-        packed = pack(self.encoder, ids, turns, blind, DTYPE, self.device, places)
-        text, pixels = self.network.text, drawn(clips, step, DTYPE, self.device, grid)
+        places = spread_positions(rng, ids, self.encoder.opens) if far else None
+        packed = pack_turns(self.encoder, ids, turns, blind, DTYPE, self.device, places)
+        text, pixels = self.network.text, render_clips(clips, step, DTYPE, self.device, grid)
         keep: list[Tensor] = []
         x = self.network.embed(packed.ids, self.network.vision(pixels).flatten(0, 1))
         hidden = text.hidden(x, packed.positions, packed.mask, keep=keep)
@@ -219,11 +219,11 @@ class Trainer:
         clips, segments, parts, grid = draw_segments(rng, share)
         turns = [draw_turns(rng, clip, TURNS + 2 * parts if len(clips) > 2 else 48) for clip in clips]
         prefix = self.encoder.videos([[0.0]], [1.0])[0][:PREFIX]
-        packed = pack(self.encoder, [prefix] * len(clips), turns, [False] * len(clips), DTYPE, self.device)
+        packed = pack_turns(self.encoder, [prefix] * len(clips), turns, [False] * len(clips), DTYPE, self.device)
         text = self.network.text
-        far = (lambda ids: spread(rng, ids, self.encoder.opens)) if rng.random() < 0.15 else None
+        far = (lambda ids: spread_positions(rng, ids, self.encoder.opens)) if rng.random() < 0.15 else None
         keep: list[Tensor] = []
-        layers = adapters(self.network, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far,
+        layers = clip_adapters(self.network, self.hyper, self.encoder, segments, parts, step, grid=grid, places=far,
                           keep=keep)
         hidden = text.hidden(self.network.embed(packed.ids), packed.positions, packed.mask, layers)
         loss = answer_loss(text, hidden, packed, CAPTION_WEIGHT if share < WHOLE_CAPTIONS else 1.0)
@@ -255,14 +255,15 @@ class Trainer:
             return {}
         hyper, mode = (self.hyper, "adapter") if stage == "hypernet" else (None, "direct")
         self.low.refresh()
-        right = score(self.network, hyper, self.encoder, questions(clips, seed=1), mode)
-        out = {"short": mean(ok for kind in SHORT_KINDS for ok in right[kind])} | {k: mean(right[k]) for k in KINDS}
+        right = score_answers(self.network, hyper, self.encoder, questions(clips, seed=1), mode)
+        out = {"short": percentage(ok for kind in SHORT_KINDS for ok in right[kind])}
+        out |= {kind: percentage(right[kind]) for kind in KINDS}
         if stage == "hypernet":
             for scenes in (2, 8):
                 films, pieces = film_questions(scenes, clips // (2 * scenes), seed=1)
                 for name, items, how in (("joined", films, f"joined-{scenes}"), ("alone", pieces, "adapter")):
-                    right = score(self.network, hyper, self.encoder, items, how, batch=8)
-                    out[f"{name}-{scenes}"] = mean(ok for kind in ONE_PART for ok in right[kind])
+                    right = score_answers(self.network, hyper, self.encoder, items, how, batch=8)
+                    out[f"{name}-{scenes}"] = percentage(ok for kind in ONE_PART for ok in right[kind])
         return out
 
     def state(self) -> dict[str, Any]:
@@ -273,12 +274,13 @@ class Trainer:
         self.aids.load_state_dict(state["aids"])
         self.hyper.load_state_dict(state["hyper"])
 
-    def run(self, name: str, stop: Callable[[], bool], told: Told) -> bool:
+    def run(self, name: str, stop: Callable[[], bool], note: Callable[[str], None]) -> bool:
         """Trains one stage to its end (True) or until it is stopped (False)."""
         stage = STAGES[name]
-        plan = Plan(steps=stage.steps, every=CHECK_EVERY, rate=stage.rate)
+        schedule = Schedule(steps=stage.steps, every=CHECK_EVERY, rate=stage.rate)
         optimizers = muon(self.trained(name), stage.muon, stage.adam, 0.01, APART)
-        fit = Fit(Part(self, name), optimizers, plan, self.out / name, {"stage": name, **asdict(stage)}, told=told)
+        identity = {"stage": name, **asdict(stage)}
+        fit = Fit(StageTask(self, name), optimizers, schedule, self.out / name, identity, note=note)
         return fit.run(stop).step >= stage.steps
 
     def export(self, folder: Path) -> None:
@@ -286,7 +288,7 @@ class Trainer:
         save_hypernetwork(self.hyper, folder, DTYPE)
 
 
-class Part:
+class StageTask:
     """A stage as the training loop sees it."""
 
     def __init__(self, trainer: Trainer, stage: str) -> None:
@@ -356,7 +358,7 @@ def main() -> None:
         for option, value in ((-3, 32 << 20), (-1, -1), (-2, 256 << 20)):  # mmap threshold, trim threshold, top pad
             libc.mallopt(option, value)
     deadline = time.monotonic() + 60 * options.minutes
-    told = Told(note=lambda text: print(text, file=sys.stderr, flush=True))
+    note = lambda text: print(text, file=sys.stderr, flush=True)
     trainer = Trainer(options.out, options.device)
     for name in STAGES:
         done = options.out / name / STATE
@@ -364,7 +366,7 @@ def main() -> None:
             if done.exists() and list(STAGES).index(name) < list(STAGES).index(options.stage):
                 trainer.restore(torch.load(done, map_location=options.device, weights_only=True)["task"])
             continue
-        if not trainer.run(name, lambda: time.monotonic() > deadline, told):
+        if not trainer.run(name, lambda: time.monotonic() > deadline, note):
             break
 
 

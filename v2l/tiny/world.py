@@ -19,7 +19,7 @@ from itertools import pairwise, product
 
 import numpy as np
 
-COLORS = {
+THING_COLORS = {
     "red": (222, 40, 42),
     "green": (38, 168, 62),
     "blue": (44, 86, 230),
@@ -42,10 +42,10 @@ BACKGROUNDS = {
     "pink": (246, 174, 200),
 }
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-COLOR_NAMES, BACKGROUND_NAMES = tuple(COLORS), tuple(BACKGROUNDS)
+COLOR_NAMES, BACKGROUND_NAMES = tuple(THING_COLORS), tuple(BACKGROUNDS)
 OBJECTS = tuple(product(COLOR_NAMES, SHAPES))
 ACTIONS = (*MOTIONS, *RELATIONS, *WORDS)
-STEPS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "moves down": (0, 1)}
+DIRECTIONS = {"moves left": (-1, 0), "moves right": (1, 0), "moves up": (0, -1), "moves down": (0, 1)}
 SOLO, PAIR, SLIDE = "solo", "pair", "slide"
 
 FPS = 10
@@ -113,7 +113,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Clip:
+class WorldClip:
     events: tuple[Event, ...]
     duration: float
     look: Look = Look()
@@ -151,7 +151,7 @@ def path_of(rng: random.Random, motion: str) -> Path:
         return (point, point)
     length = rng.uniform(0.38, high - low)  # far enough that two samples of an event show it
     a, across = rng.uniform(low, high - length), rng.uniform(low, high)
-    dx, dy = STEPS[motion]
+    dx, dy = DIRECTIONS[motion]
     near, far = (a, a + length) if dx + dy > 0 else (a + length, a)
     if dx:
         return ((near, across, radius), (far, across, radius))
@@ -240,7 +240,7 @@ def event_count(rng: random.Random, frames: int, most: int = 4) -> int:
     return rng.choices((1, 2, 3, 4)[:most], (0.15, 0.35, 0.38, 0.12)[:most])[0]
 
 
-def training_clip(rng: random.Random, frames: int | Sequence[int]) -> tuple[Clip, list[float]]:
+def training_clip(rng: random.Random, frames: int | Sequence[int]) -> tuple[WorldClip, list[float]]:
     """A training clip and its sample times; several numbers of frames make as many scenes one after the other.
 
     Samples are `stride` seconds apart from any phase and, often, far into a longer video, so that segments of long
@@ -267,7 +267,7 @@ def training_clip(rng: random.Random, frames: int | Sequence[int]) -> tuple[Clip
     duration = times[-1] + rng.random() * stride
     if offset or rng.random() < 0.1:
         duration += rng.choice((0.0, rng.uniform(0, 60)))
-    return Clip(draw_events(rng, bounds, scenes=scene_of), duration, draw_look(rng)), times
+    return WorldClip(draw_events(rng, bounds, scenes=scene_of), duration, draw_look(rng)), times
 
 
 def sample_times(duration: float, frames: int) -> list[float]:
@@ -275,17 +275,17 @@ def sample_times(duration: float, frames: int) -> list[float]:
     return [int(i) / FPS for i in np.linspace(0, round(duration * FPS) - 1, frames)]
 
 
-def held_out_clip(rng: random.Random, seconds: float, events: int, frames: int) -> Clip:
+def held_out_clip(rng: random.Random, seconds: float, events: int, frames: int) -> WorldClip:
     """A test clip of so many seconds and events, each seen in two of `frames` samples at least; it shows a triple that
     training never did."""
     bounds, done = [0.0], 0
     for part in split_frames(rng, frames, events):
         done += part
         bounds.append(seconds * done / frames)
-    return Clip(draw_events(rng, bounds, held_out=True), seconds, draw_look(rng))
+    return WorldClip(draw_events(rng, bounds, held_out=True), seconds, draw_look(rng))
 
 
-def held_out_clips(count: int, seed: int = 0) -> Iterator[tuple[Clip, list[float]]]:
+def held_out_clips(count: int, seed: int = 0) -> Iterator[tuple[WorldClip, list[float]]]:
     """Test clips of 4 to 12 seconds sampled at 1 fps; each shows a triple that training never did."""
     rng = random.Random(f"held-out {seed}")
     for _ in range(count):
@@ -293,14 +293,14 @@ def held_out_clips(count: int, seed: int = 0) -> Iterator[tuple[Clip, list[float
         yield held_out_clip(rng, float(n), event_count(rng, n), n), sample_times(n, n)
 
 
-def held_out_film(rng: random.Random, scenes: int, seconds: int = 12) -> Clip:
+def held_out_film(rng: random.Random, scenes: int, seconds: int = 12) -> WorldClip:
     """A long test clip: so many scenes of `seconds`, each of one or two events."""
     bounds, scene_of = [0.0], []
     for scene in range(scenes):
         for part in split_frames(rng, seconds, rng.choice((1, 2))):
             bounds.append(bounds[-1] + part)
             scene_of.append(scene)
-    return Clip(draw_events(rng, bounds, True, scene_of), float(scenes * seconds), draw_look(rng))
+    return WorldClip(draw_events(rng, bounds, True, scene_of), float(scenes * seconds), draw_look(rng))
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ def held_out_film(rng: random.Random, scenes: int, seconds: int = 12) -> Clip:
 GROUND, THING, STATE_SIZE = 8, 7, 22
 
 
-def frame_states(clip: Clip, times: Sequence[float]) -> np.ndarray:
+def frame_states(clip: WorldClip, times: Sequence[float]) -> np.ndarray:
     """What `v2l.tiny.render.render` needs to draw the clip at `times`: float32 [len(times), STATE_SIZE]."""
     rows = np.zeros((len(times), STATE_SIZE), np.float32)
     rows[:, [GROUND, GROUND + THING]] = -1
@@ -323,7 +323,7 @@ def frame_states(clip: Clip, times: Sequence[float]) -> np.ndarray:
         for slot, (thing, place) in enumerate(zip(event.things, event.at(time), strict=True)):
             at = GROUND + slot * THING
             row[at] = SHAPES.index(thing.shape)
-            row[at + 1 : at + 4] = np.add(COLORS[thing.color], look.tint[:3])
+            row[at + 1 : at + 4] = np.add(THING_COLORS[thing.color], look.tint[:3])
             row[at + 4 : at + THING] = place
         if event.kind == SLIDE:
             row[GROUND] = len(SHAPES) + WORDS.index(event.action)

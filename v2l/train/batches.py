@@ -33,7 +33,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, eq=False)
-class Watched:
+class SegmentTiles:
     """The frames of a clip or a segment as the base is to see them."""
 
     tiles: np.ndarray
@@ -55,11 +55,11 @@ class Example:
     """A clip, seen."""
 
     item: Item
-    segments: Sequence[Watched]
+    segments: Sequence[SegmentTiles]
     """In time order; one where it is not cut."""
     targets: Sequence[str]
     """For each turn; empty where the base is to say them."""
-    whole: Watched | None
+    whole: SegmentTiles | None
     """The clip in one piece, for the base that has it in its prompt."""
 
 
@@ -78,7 +78,7 @@ def _order(seed: int, epoch: int, count: int) -> list[int]:
     return found
 
 
-def drawn(items: Sequence[Item], recipe: Recipe, processes: Processes, step: int) -> list[Draw]:
+def step_draws(items: Sequence[Item], recipe: Recipe, processes: Processes, step: int) -> list[Draw]:
     """The clips of a step for this process, `accumulate` batches one after the other. Each clip comes once an epoch;
     together, the processes see what one with their batches side by side would."""
     found, batch = [], recipe.batch_size
@@ -91,7 +91,7 @@ def drawn(items: Sequence[Item], recipe: Recipe, processes: Processes, step: int
     return found
 
 
-def held_out(items: Sequence[Item], recipe: Recipe, processes: Processes) -> list[Draw]:
+def validation_draws(items: Sequence[Item], recipe: Recipe, processes: Processes) -> list[Draw]:
     """This process's share of the clips to validate on, cut the same way every time."""
     return [Draw(item, f"validation {recipe.seed} {i}") for i, item in enumerate(items)
             if i % processes.count == processes.rank]
@@ -116,7 +116,7 @@ class Watcher:
             whole = segments[0] if len(segments) == 1 else self._watch([clip])[0]
         return Example(item, segments, targets, whole)
 
-    def _watch(self, clips: Sequence[Clip]) -> list[Watched]:
+    def _watch(self, clips: Sequence[Clip]) -> list[SegmentTiles]:
         """Clips of one file, in time order, in one pass over it."""
         info, resolution = clips[0].info, self.sampling.resolution
         grid = tile_grid(info.width, info.height, resolution, self.tile)
@@ -125,7 +125,7 @@ class Watcher:
             for clip in clips:
                 frames = list(replace(clip, decoder=decoder).frames())
                 tiles = np.concatenate([cut_tiles(frame.image, resolution, self.tile) for frame in frames])
-                found.append(Watched(tiles, [frame.timestamp for frame in frames], grid, info.end))
+                found.append(SegmentTiles(tiles, [frame.timestamp for frame in frames], grid, info.end))
         return found
 
 
@@ -169,7 +169,7 @@ class Clips:
         """The batches of a step; fastest for one step after the other. A batch may be empty."""
         if self._coming is None or step != self._step:
             self.close()
-            self._coming = self._made(draw for ahead in count(step) for draw in drawn(
+            self._coming = self._made(draw for ahead in count(step) for draw in step_draws(
                 self.items, self.recipe, self.processes, ahead))
         self._step = step + 1
         for _ in range(self.recipe.accumulate):
@@ -177,7 +177,7 @@ class Clips:
 
     def validation(self) -> Iterator[list[Example]]:
         """All clips held out, in batches."""
-        draws = held_out(self.held, self.recipe, self.processes)
+        draws = validation_draws(self.held, self.recipe, self.processes)
         with closing(self._made(draws)) as coming:
             for first in range(0, len(draws), self.recipe.batch_size):
                 rest = min(self.recipe.batch_size, len(draws) - first)

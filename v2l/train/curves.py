@@ -19,7 +19,7 @@ DRAWN = 160
 
 
 @dataclass(frozen=True)
-class Row:
+class StepLosses:
     """One step. None where there is nothing to tell: no validation, or no clip that could be decoded."""
 
     step: int
@@ -37,7 +37,7 @@ class Row:
     """Trained so far, over all runs."""
 
 
-NAMES = tuple(field.name for field in fields(Row))
+NAMES = tuple(field.name for field in fields(StepLosses))
 
 
 class Curves:
@@ -49,7 +49,7 @@ class Curves:
         with replacing(self.csv) as file:
             file.write(_csv([NAMES, *map(_values, self.rows)]))
 
-    def _read(self) -> list[Row]:
+    def _read(self) -> list[StepLosses]:
         if not self.csv.is_file():
             return []
         rows = []
@@ -57,11 +57,11 @@ class Curves:
             for line in csv.DictReader(file):
                 with suppress(ValueError, TypeError):  # the last line may be torn
                     number = lambda name, line=line: float(line[name]) if line[name] else None
-                    rows.append(Row(int(line["step"]), number("loss"), number("val_loss"), float(line["lr"]),
+                    rows.append(StepLosses(int(line["step"]), number("loss"), number("val_loss"), float(line["lr"]),
                                     number("grad_norm"), int(line["tokens"]), float(line["seconds"])))
         return rows
 
-    def add(self, row: Row) -> None:
+    def add(self, row: StepLosses) -> None:
         """Raises OutputError."""
         self.rows.append(row)
         try:
@@ -100,7 +100,7 @@ def _means(values: Sequence[tuple[int, float | None]]) -> list[Point]:
     return [Point(part[-1][0], sum(value for _, value in part) / len(part)) for part in bins]
 
 
-def _values(row: Row) -> tuple[object, ...]:
+def _values(row: StepLosses) -> tuple[object, ...]:
     return tuple("" if value is None else value for value in asdict(row).values())
 
 

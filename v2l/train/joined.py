@@ -35,7 +35,7 @@ def context_features(
     return torch.stack([*keep, last]), real
 
 
-def adapters(
+def joined_adapters(
     hyper: Hypernetwork, features: Tensor, mask: Tensor, parts: Sequence[int], keep: list[Tensor] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> list[LayerAdapter]:

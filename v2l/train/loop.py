@@ -6,7 +6,6 @@ must be a function of the step. Then a run that was killed and started again tak
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -17,10 +16,12 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor
 
-from v2l.errors import ModelError, OutputError, UsageError, VideoError
+from v2l.errors import ModelError, UsageError, VideoError
+from v2l.system.appended import Appended
 from v2l.system.files import create_folder, replacing
 from v2l.system.interrupts import at_the_end
-from v2l.train.curves import Curves, Row
+from v2l.system.progress import Progress, silent
+from v2l.train.curves import Curves, StepLosses
 from v2l.train.optim import Optimizers, Rate
 from v2l.train.processes import Processes
 
@@ -29,7 +30,7 @@ SAVE_AFTER = 600.0
 """Seconds of training that a kill may cost at most, where validations are further apart."""
 
 
-class Task(Protocol):
+class Trainable(Protocol):
     """What is trained."""
 
     def losses(self, step: int) -> Iterable[tuple[Tensor, float]]:
@@ -53,7 +54,7 @@ class Task(Protocol):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Schedule:
     """How long, how fast, how often."""
 
     steps: int
@@ -79,25 +80,20 @@ class Fitted:
     best_loss: float | None = None
 
 
-@dataclass(frozen=True)
-class Told:
-    """Who hears of it: `progress` (what, steps done, steps), `note` a sentence now and then."""
-
-    progress: Callable[[str, int, int | None], None] = lambda what, done, total: None
-    note: Callable[[str], None] = lambda text: None
-
-
 class Fit:
     """A task's training in a folder: `training.pt` to go on from, losses.csv, losses.html, journal.jsonl.
 
     `identity` names what must be as it was for a run to go on; values are numbers, texts or None.
-    Raises UsageError, naming what changed, where it is not; `force` begins anew instead.
+    Raises UsageError, naming what changed, where it is not; `force` begins anew instead. `progress` counts steps,
+    `note` is given a sentence now and then.
     """
 
-    def __init__(self, task: Task, optimizers: Optimizers, plan: Plan, folder: Path, identity: Mapping[str, Any], *,
-                 processes: Processes | None = None, told: Told | None = None, force: bool = False) -> None:
-        self.task, self.optimizers, self.plan, self.folder = task, optimizers, plan, folder
-        self.identity, self.processes, self.told = dict(identity), processes or Processes(), told or Told()
+    def __init__(self, task: Trainable, optimizers: Optimizers, schedule: Schedule, folder: Path,
+                 identity: Mapping[str, Any], *, processes: Processes | None = None, progress: Progress = silent,
+                 note: Callable[[str], None] = lambda text: None, force: bool = False) -> None:
+        self.task, self.optimizers, self.schedule, self.folder = task, optimizers, schedule, folder
+        self.identity, self.processes, self.progress, self.note = (
+            dict(identity), processes or Processes(), progress, note)
         self.now = Fitted()
         create_folder(folder)
         if force and self.processes.main:
@@ -116,25 +112,25 @@ class Fit:
             journal(self.folder, {"event": "start", "step": self.now.step, **self.identity})
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Fitted:
-        """To the end of the plan, or until `stop` says so after a step. Ctrl-C, or being told to end, waits for the end
-        of a step, too, and for all to be saved."""
+        """Trains to the end of the schedule, or until `stop` says so after a step. An interrupt, too, waits for the end
+        of a step and for all to be saved."""
         if self.now.step:
-            self.told.note(f"Going on after step {self.now.step:,} of {self.plan.steps:,}.")
+            self.note(f"Going on after step {self.now.step:,} of {self.schedule.steps:,}.")
         with at_the_end(self._tell_waiting) as interrupted:
             self._run(lambda: stop() or interrupted())
         return self.now
 
     def _run(self, stop: Callable[[], bool]) -> None:
         device, started, before = self.optimizers.parameters[0].device, time.monotonic(), self.now.seconds
-        while self.now.step < self.plan.steps:
+        while self.now.step < self.schedule.steps:
             loss, norm, weight = self._step(device)
             self.now = replace(self.now, step=self.now.step + 1, loss=loss, seconds=before + time.monotonic() - started)
-            due = self.now.step == self.plan.steps or self.now.step % self.plan.every == 0
+            due = self.now.step == self.schedule.steps or self.now.step % self.schedule.every == 0
             val_loss = self._validate() if due else None
             stopped = any(self.processes.gather(stop()))  # together, or some would wait for the others for ever
             if self.processes.main:
-                lr = self.optimizers.highest[0][0] * self.plan.rate(self.now.step - 1)
-                self.curves.add(Row(self.now.step, loss, val_loss, lr, norm, int(weight), self.now.seconds))
+                lr = self.optimizers.highest[0][0] * self.schedule.rate(self.now.step - 1)
+                self.curves.add(StepLosses(self.now.step, loss, val_loss, lr, norm, int(weight), self.now.seconds))
                 if due or stopped or self.now.seconds - self._written > SAVE_AFTER:
                     self._save()
             self._tell(due)
@@ -142,7 +138,7 @@ class Fit:
                 break
 
     def _tell_waiting(self) -> None:
-        self.told.note(f"After step {self.now.step + 1:,} all is saved and the run ends; interrupt it again to end it "
+        self.note(f"After step {self.now.step + 1:,} all is saved and the run ends; interrupt it again to end it "
                        "at once and lose what was not saved.")
 
     # A step.
@@ -161,11 +157,11 @@ class Fit:
         self._empty = 0
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, 1 / weight)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.plan.clip))
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.schedule.clip))
         if not (math.isfinite(total) and math.isfinite(norm)):
             raise ModelError(f"The loss at step {self.now.step + 1} is not finite; begin anew with a smaller --lr, or "
                              "with --dtype float32.")
-        self.optimizers.step(self.plan.rate(self.now.step))
+        self.optimizers.step(self.schedule.rate(self.now.step))
         return total / weight, norm, weight
 
     def _gradients(self) -> list[Tensor]:
@@ -179,7 +175,7 @@ class Fit:
 
     def _nothing(self) -> tuple[None, None, float]:
         self._empty += 1
-        if self._empty >= self.plan.patience:
+        if self._empty >= self.schedule.patience:
             raise VideoError("None of the videos could be decoded, so there is nothing to train on.")
         for p in self.optimizers.parameters:
             p.grad = None
@@ -236,22 +232,19 @@ class Fit:
             torch.cuda.set_rng_state(saved["random_cuda"])
 
     def _tell(self, due: bool) -> None:
-        now, steps = self.now, self.plan.steps
+        now, steps = self.now, self.schedule.steps
         loss = "no clip" if now.loss is None else f"loss {now.loss:.3f}"
         validation = "" if now.val_loss is None else f", validation {now.val_loss:.3f}"
-        self.told.progress(f"{loss}{validation}", now.step, steps)
+        self.progress(f"{loss}{validation}", now.step, steps)
         if due:
-            self.told.note(f"Step {now.step:,} of {steps:,}: {loss}{validation}, {now.seconds / 60:.1f} min")
+            self.note(f"Step {now.step:,} of {steps:,}: {loss}{validation}, {now.seconds / 60:.1f} min")
 
 
 def journal(folder: Path, entry: Mapping[str, Any]) -> None:
-    """Adds a line to the journal in a folder. Raises OutputError."""
-    path = folder / JOURNAL
-    try:
-        with path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dict(entry)) + "\n")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written ({error.strerror}).") from error
+    """Adds a line to the journal in a folder. Raises UsageError where a file of that name is something else, and
+    OutputError."""
+    with Appended(folder / JOURNAL, "the journal of a training", "name another folder, or take it out") as entries:
+        entries.add(dict(entry))
 
 
 def _short(value: object) -> str:

@@ -22,12 +22,12 @@ from v2l.model.generate import END, Reply
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter
-from v2l.train.batches import Example, Watched
+from v2l.train.batches import Example, SegmentTiles
 from v2l.train.config import Recipe
-from v2l.train.joined import adapters, context_features, padded
+from v2l.train.joined import context_features, joined_adapters, padded
 from v2l.train.network import Network
 
-TILES_AT_ONCE = 64
+_TILES_AT_ONCE = 64
 """Tiles that go through the vision tower together."""
 
 
@@ -104,10 +104,10 @@ class Objective:
         return loss, len(packed.labels)
 
     @torch.no_grad()
-    def see(self, watched: Watched) -> Tensor:
+    def see(self, watched: SegmentTiles) -> Tensor:
         """Its image tokens [tiles * image_seq_len, h]."""
         found = []
-        for tiles in torch.from_numpy(watched.tiles).split(TILES_AT_ONCE):
+        for tiles in torch.from_numpy(watched.tiles).split(_TILES_AT_ONCE):
             pixels = tiles.to(self.base.device).permute(0, 3, 1, 2).float()
             found.append(self.network.vision(((pixels / 255 - 0.5) / 0.5).to(self.base.dtype)))
         image_tokens = torch.cat(found)
@@ -116,10 +116,11 @@ class Objective:
                              f"processor configuration promises {self.base.image_seq_len}.")
         return image_tokens.flatten(0, 1)
 
-    def pairs(self, segments: Sequence[Watched], seen: Sequence[Tensor], parts: Sequence[int]) -> list[LayerAdapter]:
+    def pairs(self, segments: Sequence[SegmentTiles], seen: Sequence[Tensor], parts: Sequence[int]
+              ) -> list[LayerAdapter]:
         """The adapters of clips that have so many segments each."""
         prompts = [self.base.encode(segment.prompt(self.base.image_seq_len)) for segment in segments]
-        return adapters(self.hyper, *context_features(self.network, prompts, torch.cat(list(seen))), parts)
+        return joined_adapters(self.hyper, *context_features(self.network, prompts, torch.cat(list(seen))), parts)
 
     def logits(self, packed: Rows, pairs: Sequence[LayerAdapter], clips: Sequence[int]) -> Tensor:
         """Of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -24,11 +25,11 @@ from v2l.model.text import TextConfig
 from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
-from v2l.system.progress import Progress
+from v2l.system.progress import Progress, silent
 from v2l.train.batches import Clips, Watcher
 from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
-from v2l.train.loop import STATE, Fit, Plan, Told, journal
+from v2l.train.loop import STATE, Fit, Schedule, journal
 from v2l.train.objective import Objective
 from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
@@ -147,15 +148,16 @@ def train(
     offline: bool = False,
     force: bool = False,
     processes: Processes | None = None,
-    progress: Progress | None = None,
-    told: Told | None = None,
+    progress: Progress = silent,
+    note: Callable[[str], None] = lambda text: None,
     skipped: Callable[[Item, VideoError], None] = lambda item, error: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Trained:
     """Trains on the items of split train, or goes on with the training that `output` holds; `force` begins anew.
 
     `init` is a hypernetwork to begin with; `sizes` changes fields of a new one's HypernetConfig, `sampling` those of
-    the model's Sampling. `skipped` hears of each video that cannot be decoded; `stop` ends the run after a step.
+    the model's Sampling. `progress` counts what is fetched and the steps, `note` is given a sentence now and then,
+    `skipped` each video that cannot be decoded; `stop` ends the run after a step.
     Raises UsageError for items or settings that cannot be, VideoError if no video can be decoded, ModelError.
     """
     recipe, processes = recipe or Recipe(), processes or Processes()
@@ -183,10 +185,11 @@ def train(
             identity = {"weights of the base": base.fingerprint, "first weights": first, "clips": digest(items),
                         "clips to validate on": digest(held), "processes": processes.count,
                         "dtype": str(kind).removeprefix("torch."), **_settings(recipe, looked, hyper.config)}
-            plan = Plan(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
-                        patience=_steps(1, recipe, len(items), processes) + 1)
+            schedule = Schedule(recipe.steps, recipe.every, cosine(recipe.steps, recipe.warmup), recipe.clip,
+                                patience=_steps(1, recipe, len(items), processes) + 1)
             fit = Fit(HypernetTask(base, hyper, clips, recipe, output), optimizers(hyper.named_parameters(), recipe),
-                      plan, output, identity, processes=processes, told=told, force=force)
+                      schedule, output, identity, processes=processes, progress=progress, note=note,
+                      force=force)
             now = fit.run(stop)
             bad = _everywhere(clips, processes, output)
     except Exception as error:
@@ -220,7 +223,7 @@ def _check_output(output: Path, force: bool) -> None:
 
 
 def _hypernetwork(files: ModelFiles, text: TextConfig, init: str | None, sizes: Mapping[str, Any], seed: int,
-                  offline: bool, progress: Progress | None) -> tuple[Hypernetwork, str | None]:
+                  offline: bool, progress: Progress) -> tuple[Hypernetwork, str | None]:
     """The one to begin with, and what names its weights."""
     if init is None:
         torch.manual_seed(seed)
@@ -244,8 +247,16 @@ def _steps(epochs: float, recipe: Recipe, clips: int, processes: Processes) -> i
 def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
     """What may not change from one call to the next, under its own name."""
     free = {"epochs", "every", "workers", "checkpointing", "start", "end"}
-    every = {**asdict(recipe), **sampling.recorded(), **asdict(config)}
-    return {name: value for name, value in every.items() if name not in free}
+    settings = merged(asdict(recipe), sampling.recorded(), asdict(config))
+    return {name: value for name, value in settings.items() if name not in free}
+
+
+def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of several kinds, each under its own name. ValueError where two have the same name: a change of the
+    first would pass unnoticed."""
+    if twice := [name for name, count in Counter(name for each in settings for name in each).items() if count > 1]:
+        raise ValueError(f"Two settings are named {twice[0]}; rename one.")
+    return {name: value for each in settings for name, value in each.items()}
 
 
 def _everywhere(clips: Clips, processes: Processes, output: Path) -> list[Skipped]:

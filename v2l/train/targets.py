@@ -13,7 +13,8 @@ from zlib import crc32
 
 from v2l.config import Decoding, Sampling
 from v2l.errors import ModelError, OutputError, UsageError
-from v2l.manifest import TURN_KEYS, Item, Turn, document_of, documents, line_of, parse_item, read_lines, video_path
+from v2l.manifest import TURN_KEYS, Item, Turn, document_of, line_of, parse_item, read_lines, video_path
+from v2l.system.appended import Appended
 from v2l.system.files import replacing
 from v2l.train.config import CAPTION_PROMPTS
 from v2l.video.clip import find_videos, open_clip
@@ -64,7 +65,7 @@ class _Line:
         wrote = dict(zip((TURN_KEYS[turn][1] for turn in self.wanted), texts, strict=True))
         return {**self.document, **wrote, "teacher": {**teacher, "wrote": list(wrote)}}
 
-    def found(self, item: Item, document: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str] | None:
+    def texts_in(self, item: Item, document: Mapping[str, Any], teacher: Mapping[str, Any]) -> list[str] | None:
         """The texts that a line written before has of its wanted turns; None unless this teacher was asked the same."""
         by = document.get("teacher")
         if not isinstance(by, dict) or not isinstance(by.get("wrote"), list):
@@ -78,27 +79,46 @@ class _Line:
 
 class Targets:
     """The manifest that is made: `path` once it is whole; until then its lines gather in `path` + `.part`, from which a
-    run that was killed goes on.
+    run that was killed goes on. Until `close` no other process can write it: use it as a context manager.
 
     `lines` are as `read_lines` gives them. The teacher writes turns without targets, with `force` all of them; a
-    finished `path` is then made again. UsageError where `path` holds lines of something else.
+    finished `path` is then made again. UsageError where `path` holds lines of something else, or another run writes it.
     """
 
     def __init__(self, path: Path, lines: Iterable[tuple[Item, dict[str, Any]]], teacher: Mapping[str, Any],
                  force: bool = False) -> None:
         self.path, self.part, self.teacher, self.force = path, path.with_name(path.name + ".part"), teacher, force
         self.lines = [self._line(*line) for line in lines]
+        self._written = Appended(self.part, "what an earlier run of `v2l train targets` wrote",
+                                 "name another file with -o")
+        try:
+            self._resume()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Targets:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes write the manifest."""
+        self._written.close()
+
+    def _resume(self) -> None:
         self.ready: dict[str, dict[str, Any]] = {line.item.id: line.document for line in self.lines if not line.wanted}
         """Finished lines, by their id."""
         self.given = len(self.ready)
         """Lines that the teacher has nothing to do with."""
-        before = [*self._finished(), *self._gathered()]
+        before = [*self._finished(), *self._unfinished()]
         wanted = {line.item.id: line for line in self.lines if line.wanted}
         for item, document in before:
             line = wanted.get(item.id)
-            texts = line.found(item, document, teacher) if line else None
+            texts = line.texts_in(item, document, self.teacher) if line else None
             if line and texts:
-                self.ready[item.id] = line.filled(texts, teacher)
+                self.ready[item.id] = line.filled(texts, self.teacher)
         self.resumed = len(self.ready) - self.given
         """Lines that an earlier run wrote."""
 
@@ -113,26 +133,16 @@ class Targets:
         """What `path` holds, where that is not to be made again."""
         if self.force or not self.path.exists():
             return []
-        found, ids = read_lines(self.path), {line.item.id for line in self.lines}
-        if strange := [item.id for item, _ in found if item.id not in ids]:
+        entries, ids = read_lines(self.path), {line.item.id for line in self.lines}
+        if strange := [item.id for item, _ in entries if item.id not in ids]:
             raise UsageError(f"{self.path} holds lines of another manifest or part, such as {strange[0]}; take them "
                              "out, name another file with -o, or replace it with --force.")
-        return found
+        return entries
 
-    def _gathered(self) -> Iterator[tuple[Item, dict[str, Any]]]:
-        """What an earlier run wrote before it was ended; the line it was ended in is taken off."""
-        if not self.part.exists():
-            return
-        try:
-            with self.part.open("r+b") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
-        except OSError as error:
-            raise self._unwritable(error) from error
-        for number, document in documents(self.part):
-            yield parse_item(document, self.path.parent, f"{self.part}, line {number}"), document
-
-    def _unwritable(self, error: OSError) -> OutputError:
-        return OutputError(f"Cannot write {self.part}: {error.strerror or error}; choose another place.")
+    def _unfinished(self) -> list[tuple[Item, dict[str, Any]]]:
+        """What an earlier run wrote before it was ended."""
+        return [(parse_item(document, self.path.parent, f"{self.part}, line {number}"), document)
+                for number, document in enumerate(self._written.documents, 1)]
 
     def clips(self) -> list[list[_Line]]:
         """The lines that are still to be written, those about one clip together."""
@@ -145,11 +155,7 @@ class Targets:
     def add(self, line: _Line, texts: Sequence[str]) -> None:
         """Keeps what the teacher wrote. Raises OutputError."""
         document = line.filled(texts, self.teacher)
-        try:
-            with self.part.open("ab") as file:
-                file.write(line_of(document))
-        except OSError as error:
-            raise self._unwritable(error) from error
+        self._written.add(document)
         self.ready[line.item.id] = document
 
     def finish(self) -> bool:
@@ -168,7 +174,7 @@ class Targets:
 
 
 @dataclass(frozen=True)
-class Answered:
+class ClipTargets:
     """What became of a clip."""
 
     video: Path
@@ -180,7 +186,7 @@ class Answered:
     warnings: Sequence[str] = ()
 
 
-def write_targets(engine: Engine, targets: Targets, sampling: Sampling, decoding: Decoding) -> Iterator[Answered]:
+def write_targets(engine: Engine, targets: Targets, sampling: Sampling, decoding: Decoding) -> Iterator[ClipTargets]:
     """Has the teacher write what is missing, clip by clip; each is seen once, whatever is asked of it. A clip that
     cannot be read stops no other. Call `targets.finish()` at the end."""
     for lines in targets.clips():
@@ -191,11 +197,11 @@ def write_targets(engine: Engine, targets: Targets, sampling: Sampling, decoding
             raise  # what befalls every clip
         except Exception as error:
             traceback.clear_frames(error.__traceback__)  # the tensors in them must be gone before the next clip
-            yield Answered(item.video, errors=[error])
+            yield ClipTargets(item.video, errors=[error])
 
 
 def _answer(engine: Engine, targets: Targets, lines: Sequence[_Line], sampling: Sampling, decoding: Decoding
-            ) -> Answered:
+            ) -> ClipTargets:
     clip = open_clip(lines[0].item.video, sampling)
     prompts = list(dict.fromkeys(prompt for line in lines for prompt in line.prompts))
     answers = _ask(engine, engine.see(clip, sampling), prompts, decoding)
@@ -208,7 +214,7 @@ def _answer(engine: Engine, targets: Targets, lines: Sequence[_Line], sampling: 
             errors.append(ModelError(f"{line.item.id}: the teacher answers {line.prompts[texts.index('')]!r} "
                                      "with nothing; write that target yourself."))
     cut = sum(len(answer.ids) == decoding.max_new_tokens for answer in answers.values())
-    return Answered(clip.info.path, len(answers), cut, errors, clip.warnings)
+    return ClipTargets(clip.info.path, len(answers), cut, errors, clip.warnings)
 
 
 def _ask(engine: Engine, seen: Seen, prompts: Sequence[str], decoding: Decoding) -> dict[str, Answer]:
