@@ -72,8 +72,8 @@ def commands(line: str) -> Iterator[list[str]]:
 def after_python(words: list[str]) -> list[str]:
     """The words from what `python` runs on: `-m MODULE ...` or a file."""
     names = [Path(word).name for word in words]
-    if names[:2] == ["accelerate", "launch"]:
-        return words[2:]
+    if names[0] == "torchrun":
+        return words[words.index("-m"):]
     return words[1:] if re.fullmatch(r"python3?", names[0]) else []
 
 
@@ -82,7 +82,7 @@ def shown_in(page: str) -> list[tuple[list[str], bool]]:
     lines = [line for block in blocks(page, "sh") for line in block.splitlines()]
     lines += [line for line, _ in steps(page)]
     spoken = [code.replace("\n", " ") for code in re.findall(r"`([^`]+)`", prose(page))]
-    spoken = [code for code in spoken if re.match(r"(v2l|python|python3|accelerate|find|bash) ", code)]
+    spoken = [code for code in spoken if re.match(r"(v2l|python|python3|torchrun|find|bash) ", code)]
     return [(words, lines is found) for found in (lines, spoken) for line in found for words in commands(line)]
 
 

@@ -1,4 +1,5 @@
-"""The processes that train together: what `accelerate launch` (or torchrun) tells each of itself, and what they share.
+"""The processes that train together: what `torchrun` (or `accelerate launch`) tells each
+of itself, and what they share.
 
 Each holds all weights and takes its own clips; gradients are summed before a step, so that all take the same one.
 """
