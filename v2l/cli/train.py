@@ -10,8 +10,8 @@ import typer
 
 from v2l.cli import options
 from v2l.cli.console import Console, report, write_json, write_path
-from v2l.cli.export import export
 from v2l.cli.options import argument, option
+from v2l.cli.outputs import check_writable
 from v2l.cli.train_targets import targets
 from v2l.config import DEFAULT_MODEL, HypernetConfig
 from v2l.errors import UsageError, VideoError
@@ -20,6 +20,9 @@ from v2l.train.config import OPTIMIZERS, Recipe
 if TYPE_CHECKING:
     from v2l.manifest import Item
     from v2l.train.run import Trained
+
+_RELEASED = ".pt"
+"""Ending of released checkpoints."""
 
 train = typer.Typer(rich_markup_mode=None)
 
@@ -44,55 +47,59 @@ def _optimizer(value: str) -> str:
 
 
 def _count(help: str, default: int) -> Any:
+    """An option for a number above 0."""
     return option("N", help, f"{default:,}", callback=options.positive)
 
 
 @train.command("run", cls=options.Command)
 def run_training(
     manifests: Annotated[list[Path], argument("MANIFEST...")],
-    output: Annotated[Path, option("DIR", "The folder to train in; a run that was ended goes on there.", "",
+    output: Annotated[Path, option("DIR", "Folder to train in; an interrupted run resumes there.", "",
                                    "-o", "--output")],
     model: options.Model = DEFAULT_MODEL,
-    init: Annotated[str | None, option("FILE", "Hypernetwork to begin with: as for --checkpoint.", "a new one")] = None,
-    steps: Annotated[int | None, _count("Updates of the weights.", Recipe.steps)] = None,
-    epochs: Annotated[float | None, option("N", "Passes over the clips, instead of steps.",
+    init: Annotated[str | None, option("FILE", "Hypernetwork to start from, named as for --checkpoint.",
+                                         "a new one")] = None,
+    steps: Annotated[int | None, _count("Optimizer steps.", Recipe.steps)] = None,
+    epochs: Annotated[float | None, option("N", "Passes over all clips, instead of --steps.",
                                            callback=options.positive)] = None,
-    batch_size: Annotated[int | None, _count("Clips at once, on each GPU.", Recipe.batch_size)] = None,
-    accumulate: Annotated[int | None, _count("Batches to one step.", Recipe.accumulate)] = None,
+    batch_size: Annotated[int | None, _count("Clips in a batch, on each GPU.", Recipe.batch_size)] = None,
+    accumulate: Annotated[int | None, _count("Batches whose gradients are summed for one step.",
+                                                Recipe.accumulate)] = None,
     optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, callback=_optimizer)]
     = Recipe.optimizer,
-    lr: Annotated[float | None, option("RATE", "Highest learning rate.", f"{Recipe.lr:g}",
+    lr: Annotated[float | None, option("RATE", "Peak learning rate.", f"{Recipe.lr:g}",
                                        callback=options.positive)] = None,
-    muon_lr: Annotated[float | None, option("RATE", "The same of the matrices under muon.", f"{Recipe.muon_lr:g}",
-                                            callback=options.positive)] = None,
-    kl: Annotated[float, option("WEIGHT", "Add the divergence from the base with the video in its prompt.", "0",
-                                callback=options.not_negative)] = Recipe.kl,
+    muon_lr: Annotated[float | None, option("RATE", "Peak learning rate of the matrices, with muon.",
+                                            f"{Recipe.muon_lr:g}", callback=options.positive)] = None,
+    kl: Annotated[float, option("WEIGHT", "Weight of the KL divergence from the base with the video in its prompt.",
+                                f"{Recipe.kl:g}", callback=options.not_negative)] = Recipe.kl,
     self_distill: Annotated[bool, typer.Option(
-        "--self-distill", help="Learn the base's own answers with the video in its prompt; targets are not read.")]
+        "--self-distill", help="Learn what the base itself answers with the video in its prompt, without targets.")]
     = False,
-    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments, such as 8, and join them.",
+    parts: Annotated[int | None, _count("Cut each clip at random into 1 to N segments and join their adapters.",
                                         Recipe.parts)] = None,
     rank: Annotated[int | None, _count("Rank of a segment's adapter.", HypernetConfig.rank)] = None,
     latent: Annotated[int | None, _count("Width of the hypernetwork.", HypernetConfig.latent_size)] = None,
-    queries: Annotated[int | None, _count("Its latent queries.", HypernetConfig.num_queries)] = None,
-    blocks: Annotated[int | None, _count("Its encoder blocks.", HypernetConfig.num_blocks)] = None,
-    every: Annotated[int | None, _count("Validate and save after so many steps.", Recipe.every)] = None,
-    seed: Annotated[int, option("N", "Of the first weights, the order and the cuts.", f"{Recipe.seed}")] = Recipe.seed,
+    queries: Annotated[int | None, _count("Latent queries of the hypernetwork.", HypernetConfig.num_queries)] = None,
+    blocks: Annotated[int | None, _count("Encoder blocks of the hypernetwork.", HypernetConfig.num_blocks)] = None,
+    every: Annotated[int | None, _count("Validate and save a checkpoint every N steps.", Recipe.every)] = None,
+    seed: Annotated[int, option("N", "Seed of the initial weights, the order of clips and the cuts.",
+                                f"{Recipe.seed}")] = Recipe.seed,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
-    workers: Annotated[int | None, _count("Threads that decode videos ahead.", Recipe.workers)] = None,
+    workers: Annotated[int | None, _count("Threads that decode videos ahead of training.", Recipe.workers)] = None,
     checkpointing: Annotated[bool, typer.Option(
-        "--checkpointing", help="Need less memory: compute the decoder twice.")] = False,
+        "--checkpointing", help="Recompute activations in the backward pass: less memory, slower steps.")] = False,
     device: options.Device = None,
     dtype: Annotated[options.Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here")]
     = options.Dtype.auto,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Begin anew, whatever is in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Start over, whatever DIR holds.")] = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Train a hypernetwork on the clips of manifests.
 
-    The base stays as it is. Lines of split val choose the best weights, those of test are left alone. In DIR then lie
-    hypernetwork.safetensors, the best, last/ with the newest, losses.csv, losses.html and journal.jsonl. The same
-    command goes on with a run that was ended, to the same numbers. A video that cannot be decoded is named and skipped.
+    The base stays frozen. Clips of split val choose the best weights; those of test are not used. DIR receives
+    hypernetwork.safetensors (the best weights), last/ (the newest), losses.csv, losses.html and journal.jsonl. After an
+    interrupt the same command resumes, with the same losses. A video that cannot be decoded is named and skipped.
 
     \b
       v2l train run clips.jsonl --model 500m --output mine
@@ -116,7 +123,7 @@ def run_training(
     recipe = replace(Recipe(optimizer=optimizer, kl=kl, self_distill=self_distill, seed=seed,
                             checkpointing=checkpointing),
                      **options.given(steps=steps, epochs=epochs, batch_size=batch_size, accumulate=accumulate, lr=lr,
-                               muon_lr=muon_lr, parts=parts, every=every, workers=workers))
+                                     muon_lr=muon_lr, parts=parts, every=every, workers=workers))
     from v2l.train.items import sort_out
     from v2l.train.processes import Processes
 
@@ -137,10 +144,10 @@ def run_training(
                         processes=processes, progress=console.progress, note=console.note,
                         skipped=skipped, force=force)
     if processes.main:
-        _tell(console, trained, json)
+        _print_result(console, trained, json)
 
 
-def _tell(console: Console, trained: Trained, json: bool) -> None:
+def _print_result(console: Console, trained: Trained, json: bool) -> None:
     if trained.skipped:
         count, clips = len(trained.skipped), trained.clips + trained.validation_clips
         were, them = ("was", "it") if count == 1 else ("were", "them")
@@ -152,5 +159,35 @@ def _tell(console: Console, trained: Trained, json: bool) -> None:
         write_path(trained.weights)
 
 
-for command in (targets, export):
-    train.command(command.__name__, cls=options.Command)(command)
+train.command(cls=options.Command)(targets)
+
+
+@train.command(cls=options.Command)
+def export(
+    checkpoint: Annotated[str, argument("CHECKPOINT")],
+    output: Annotated[Path, option("FILE", "The .pt file to write.", "", "-o", "--output")],
+    base: Annotated[str | None, option("NAME", "How the released code names the base.", "as it was trained")] = None,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
+) -> None:
+    """Write a hypernetwork in the layout of the released checkpoints.
+
+    The released code reads FILE, and so does ingest. CHECKPOINT is named as for ingest --checkpoint.
+
+    \b
+      v2l train export mine/hypernetwork.safetensors -o mine.pt
+    """
+    if output.suffix.lower() != _RELEASED:
+        raise UsageError(f"{output} does not end in {_RELEASED}, by which released checkpoints are known; "
+                         "name the output so.")
+    check_writable(output)
+    console = Console(quiet)
+    with console.working("Loading"):
+        from v2l.store.export import export_released
+        from v2l.store.resolve import find_hypernetwork
+
+        files = find_hypernetwork(DEFAULT_MODEL, checkpoint, offline=offline, progress=console.progress)
+        named = export_released(files, output, base)
+    if json:
+        write_json({"output": str(output), "checkpoint": files.name, "base": named, "size": output.stat().st_size})
+    else:
+        write_path(output)

@@ -12,36 +12,39 @@ from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import Shard, check_writable, expand
-from v2l.config import DEFAULT_MODEL, Decoding
+from v2l.config import DEFAULT_MODEL, Decoding, Sampling
 from v2l.errors import UsageError
+from v2l.train.config import CAPTION_PROMPTS
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
     from v2l.manifest import Item
     from v2l.train.targets import ClipTargets, Targets
 
-SUFFIX = ".jsonl"
+_MANIFEST = ".jsonl"
 
 
 def targets(
     sources: Annotated[list[str], argument("MANIFEST|VIDEO...")],
     output: Annotated[Path, option("FILE", "The manifest to write.", "", "-o", "--output")],
-    prompt: Annotated[str | None, option("TEXT", "Ask this of plain videos.", "one of five of its kind")] = None,
+    prompt: Annotated[str | None, option("TEXT", "What to ask of plain videos.",
+                                           f"one of {len(CAPTION_PROMPTS)} wordings")] = None,
     shard: options.OnlyShard = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace targets that are there, and a finished FILE.")]
+    force: Annotated[bool, typer.Option("--force", "-f", help="Write every target anew, and replace a finished FILE.")]
     = False,
     model: options.Model = DEFAULT_MODEL, frames: options.MaxFrames = None, fps: options.Fps = None,
     resolution: options.Resolution = None,
-    max_new_tokens: Annotated[int, option("N", "Longest text, in tokens.", "128", callback=options.positive)]
+    max_new_tokens: Annotated[int, option("N", "Longest text, in tokens.", f"{Decoding.max_new_tokens}",
+                                           callback=options.positive)]
     = Decoding.max_new_tokens,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Have a model write captions and answers to learn from.
 
-    It has the video in its prompt and answers every prompt of the manifest that has no target yet; plain videos, and
-    those of folders, it is asked to describe. A run that was ended goes on where it was. Parts are put together with
-    cat.
+    With the video in its prompt, the model answers every prompt of the manifest that has no target yet; plain videos,
+    and those in folders, it is asked to describe. After an interrupt the same command resumes. cat joins the files of
+    --shard.
 
     \b
       v2l train targets clips.jsonl -o targets.jsonl --model 2.2b
@@ -64,15 +67,15 @@ def targets(
 
 
 def _check_output(output: Path, sources: list[str]) -> None:
-    if output.suffix.lower() != SUFFIX:
-        raise UsageError(f"{output} does not end in {SUFFIX}, by which manifests are known; name the output so.")
+    if output.suffix.lower() != _MANIFEST:
+        raise UsageError(f"{output} does not end in {_MANIFEST}, by which manifests are known; name the output so.")
     if any(Path(source).resolve() == output.resolve() for source in sources if source != "-"):
         raise UsageError(f"{output} would replace the manifest that is read; name another file with -o.")
     check_writable(output)
 
 
 def _lines(sources: list[str], output: Path, prompt: str | None) -> list[tuple[Item, dict[str, Any]]]:
-    manifests = [source for source in sources if source.lower().endswith(SUFFIX)]
+    manifests = [source for source in sources if source.lower().endswith(_MANIFEST)]
     if manifests and len(sources) > 1:
         raise UsageError(f"{manifests[0]} is a manifest; give it alone.")
     if manifests:
@@ -89,12 +92,12 @@ def _lines(sources: list[str], output: Path, prompt: str | None) -> list[tuple[I
 
 
 def _clip_name(item: Item, document: dict[str, Any]) -> str:
-    """By which a line falls to a part: all about one clip to the same, on every machine."""
+    """The name by which a line falls to a part: all lines about one clip to the same part, on every machine."""
     return f"{document['video_path']} {item.start} {item.end}"
 
 
 class _Run:
-    """What is told of many clips, and how it ends."""
+    """The messages, counts and failures of a run over many clips."""
 
     def __init__(self, console: Console, part: Shard | None, lines: int, of: int) -> None:
         self.console, self.failures, self.started = console, Failures(), time.perf_counter()
@@ -104,38 +107,38 @@ class _Run:
         elif not of:
             console.warn("No videos were named.")
 
-    def write(self, engine: Engine, plan: Targets, *how: Any) -> None:
+    def write(self, engine: Engine, wanted: Targets, sampling: Sampling, decoding: Decoding) -> None:
         from v2l.train.targets import write_targets
 
-        clips = plan.clips()
-        if plan.resumed and clips:
-            self.console.note(f"Going on: {plan.resumed} of {len(plan.lines) - plan.given} lines are written.")
+        clips = wanted.clips()
+        if wanted.resumed and clips:
+            self.console.note(f"Going on: {wanted.resumed} of {len(wanted.lines) - wanted.given} lines are written.")
         with self.console.working("Loading", of=len(clips)):
-            for answered in write_targets(engine, plan, *how):
-                self.console.finished(worked=not answered.errors)
+            for result in write_targets(engine, wanted, sampling, decoding):
+                self.console.finished(worked=not result.errors)
                 self.console.aside()
-                self.tell(answered)
+                self._report(result)
 
-    def tell(self, answered: ClipTargets) -> None:
-        self.texts += answered.texts
-        self.cut += answered.cut
-        for warning in answered.warnings:
+    def _report(self, result: ClipTargets) -> None:
+        self.texts += result.texts
+        self.cut += result.cut
+        for warning in result.warnings:
             self.console.warn(warning)
-        for error in answered.errors:
-            self.failures.add(error, answered.video)
+        for error in result.errors:
+            self.failures.add(error, result.video)
 
-    def end(self, plan: Targets, json: bool) -> None:
-        """Puts the output in its place. Raises typer.Exit if something failed."""
-        done, missing = len(plan.ready), len(plan.lines) - len(plan.ready)
-        if plan.finish():
+    def end(self, wanted: Targets, json: bool) -> None:
+        """Writes the output. Raises typer.Exit if something failed."""
+        done, missing = len(wanted.ready), len(wanted.lines) - len(wanted.ready)
+        if wanted.finish():
             seconds = time.perf_counter() - self.started
-            self.console.note(f"{done} of {len(plan.lines)} lines, {self.texts} texts written, {seconds:.1f} s")
+            self.console.note(f"{done} of {len(wanted.lines)} lines, {self.texts} texts written, {seconds:.1f} s")
             if self.cut:
                 self.console.warn(f"{self.cut} of the texts were cut off; a larger --max-new-tokens lets them end.")
             if json:
-                write_json({"output": str(plan.path), "lines": done, "left_out": missing, "given": plan.given,
-                            "resumed": plan.resumed, "texts": self.texts, "cut": self.cut,
+                write_json({"output": str(wanted.path), "lines": done, "left_out": missing, "given": wanted.given,
+                            "resumed": wanted.resumed, "texts": self.texts, "cut": self.cut,
                             "seconds": round(seconds, 3)})
             else:
-                write_path(plan.path)
+                write_path(wanted.path)
         self.failures.exit()
