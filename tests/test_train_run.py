@@ -168,7 +168,7 @@ def test_wrong_usage_is_told_in_words(here: Path, words: tuple[str, ...], senten
 
 def test_no_setting_hides_behind_anothers_name() -> None:
     """Else a run with another value of it would go on as if nothing had changed."""
-    with pytest.raises(ValueError, match="Two settings are named seed; rename one."):
+    with pytest.raises(ValueError, match=r"Two settings are named seed; rename one\."):
         merged({"lr": 1, "seed": 1}, {"seed": 2})
     settings = merged(asdict(Recipe()), Sampling().recorded(), asdict(HypernetConfig(2, 8, 12, 8)))
     assert settings["lr"] == Recipe.lr and settings["frames"] == Sampling.frames and settings["rank"] == 16

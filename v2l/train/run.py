@@ -246,7 +246,7 @@ def _steps(epochs: float, recipe: Recipe, clips: int, processes: Processes) -> i
 
 def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
     """What may not change from one call to the next, under its own name."""
-    free = {"epochs", "every", "workers", "checkpointing", "start", "end"}
+    free = {"epochs", "every", "workers", "checkpointing"}
     settings = merged(asdict(recipe), sampling.recorded(), asdict(config))
     return {name: value for name, value in settings.items() if name not in free}
 
