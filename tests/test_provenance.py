@@ -16,7 +16,7 @@ from v2l.adapter.provenance import Provenance
 MADE_WITH = Provenance(
     base="f" * 64, hypernetwork="a" * 64, sampling={"frames": 12, "fps": 1.0, "skip": 1.0, "resolution": 384},
     prompt="Internalize this.", compute="float32", dtype="float32")
-SPANS, VIDEO = [(0.0, 10.0)], str(source()["sha256"])
+SPANS, VIDEO = [(0.0, 10.0)], source()
 
 
 def test_what_was_made_alike_differs_in_nothing() -> None:

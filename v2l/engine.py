@@ -194,7 +194,7 @@ class Engine:
     def _adapter(
         self, clip: Clip, times: list[float], context: Tensor, sampling: Sampling, adapter_dtype: str
     ) -> Adapter:
-        """Uses the context up."""
+        """The adapter of a clip from its context, which is used up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         made_with = self.provenance(sampling, adapter_dtype)
         A, B = self.internalize(context)
@@ -251,7 +251,7 @@ class Engine:
         return bind(adapter, self.device)
 
     def check_question(self, question: str) -> None:
-        """Raises UsageError for a question that is longer than the base can read, as do all that take one."""
+        """UsageError for a question that is longer than the base can read; all methods that take one check it so."""
         limit = self.base.text_config.max_positions
         if 4 * len(question) + 100 <= limit:  # no character takes more tokens; the rest of the prompt has a few
             return

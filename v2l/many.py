@@ -40,7 +40,7 @@ class Settings:
     sampling: Sampling
     adapter_dtype: str = "auto"
     force: bool = False
-    """Make again what is up to date, and replace what was joined."""
+    """Make what is up to date again, and replace what was joined."""
     segments: SegmentSpec | None = None
     keep_segments: bool = False
 
@@ -54,7 +54,7 @@ class Ingested:
     size: int
     """Bytes of the file."""
     seconds: float
-    """Elapsed."""
+    """Time it took, or to see that it was up to date."""
     skipped: bool
     """The file was there before, and up to date."""
     resumed: int = 0

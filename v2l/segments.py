@@ -115,15 +115,15 @@ def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force:
 
 
 def is_current(
-    adapter: Adapter | Label, clip: Clip, windows: Sequence[Sampling], made_with: Provenance
+    adapter: Adapter | Label, clip: Clip, parts: Sequence[Sampling], made_with: Provenance
 ) -> bool:
-    """Whether these windows of the clip's file, watched and joined, would give this adapter again."""
-    spans = [clip.span(window) for window in windows]
+    """Whether these parts of the clip's file, watched and joined, would give this adapter again."""
+    spans = [clip.span(part) for part in parts]
     return not made_with.differences(adapter, spans, clip.info.source)
 
 
 def refuse_composed(output: Path, record: Record, segmented: bool = False) -> None:
-    """OutputError for an adapter that took more than watching one video, with `segmented` in several segments."""
+    """OutputError for an adapter that took more than watching one video; `segmented`: watching it in segments."""
     sources, segments = len(record["sources"]), len(record["segments"])
     if "compressed" in record:
         what = f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
@@ -233,7 +233,7 @@ class _Run:
         return cuts
 
     def _name(self, window: Sampling) -> str:
-        """Sorts by time: 00h12m00s-00h13m00s.v2lora."""
+        """File name of a segment, such as 00h12m00s-00h13m00s.v2lora; names sort by time."""
         return "-".join(file_time_text(at) for at in self.clip.span(window)) + ADAPTER_SUFFIX
 
     def _is_made(self, window: Sampling) -> bool:
@@ -245,7 +245,7 @@ class _Run:
         return False
 
     def watch(self, parts: Sequence[Sampling]) -> int:
-        """Makes the segments that are not there yet; how many that were."""
+        """Watches the segments that no run before made, and returns how many those were."""
         clips = [self.clip.window(window) for window in parts]
         if sum(120 + 20 * len(clip.indices) for clip in clips) > MAX_HEADER:  # about what they take
             raise UsageError(f"{len(clips)} segments record more than one file can hold; cut longer ones, or take "

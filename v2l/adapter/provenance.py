@@ -56,4 +56,5 @@ class Provenance:
 
 
 def _nameless(source: Record) -> Record:
+    """The record of a video without its name, which may change while the file stays the same."""
     return {key: value for key, value in source.items() if key != "name"}
