@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from support.cli import documents, environment, refused, run
-from support.quality import CLIPS, KINDS, answers, draw, f1, holm, session, words
+from support.quality import CLIPS, KINDS, answers, draw, f1, holm, made_up, session, words
 
 from v2l.bench.benchmarks import registry
 from v2l.bench.config import ARMS
@@ -23,7 +23,7 @@ from v2l.bench.quality.bench import run_quality
 from v2l.bench.quality.plan import EvalClip, EvalSet, EvalSetting, Question, collect, items_of_split
 from v2l.bench.quality.results import comparison_table
 from v2l.bench.quality.run import Answers
-from v2l.bench.quality.score import Judging, Scored, score_answers
+from v2l.bench.quality.score import Judging, score_answers
 from v2l.bench.quality.words import about_texts
 from v2l.bench.record import open_record
 from v2l.cli import options
@@ -207,14 +207,6 @@ def test_verdicts_are_computed_from_corrected_tests() -> None:
         assert row.verdict == expected
     assert {row.name: row.verdict for row in found.rows} == {
         "same": "equivalent", "better": "better", "worse": "inferior", "near": "equivalent", "noisy": "inconclusive"}
-
-
-def made_up(benchmark: str, number: int, shift: float, noise: float) -> list[Any]:
-    question = Question(f"{benchmark}/{number}/1", benchmark, "", "What?", ("this",))
-    wobble = noise * (-1) ** number
-    given = SavedAnswer(question.id, "What?", "", 1, 0, 1, 0.1)
-    return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, value)
-            for arm, value in (("direct", 0.5), ("adapter", 0.5 + shift + wobble))]
 
 
 def test_clips_of_one_video_are_resampled_together() -> None:

@@ -12,13 +12,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 from support.cli import run
-from support.quality import draw, session
+from support.quality import draw, made_up, session
 
+from v2l.bench.benchmarks.registry import PUBLIC_BENCHMARKS
 from v2l.bench.quality.bench import QualityRun, SweepOptions, TuningOptions, run_quality
 from v2l.bench.quality.page import quality_page
 from v2l.bench.quality.plan import EvalSet, EvalSetting, collect
+from v2l.bench.quality.results import comparison_table
 from v2l.bench.quality.score import Judging
-from v2l.bench.quality.table import quality_text
+from v2l.bench.quality.table import comparison_grid, quality_text
 from v2l.engine import Engine
 from v2l.errors import ModelError
 from v2l.manifest import read_manifest
@@ -150,6 +152,13 @@ def test_text_fits_the_terminal_and_tells_the_same(found: QualityRun, width: int
     assert "500 frames at 64 px: too short" in flat
 
 
+def test_a_table_with_published_figures_fits_100_columns() -> None:
+    scored = [entry for name in PUBLIC_BENCHMARKS for n in range(9) for entry in made_up(name, n, 0.0, 0.5)]
+    grid = comparison_grid(comparison_table(scored, "token_f1", 0.05, lambda question: question.benchmark, 0, "2.2b"))
+    assert grid.fits(100) and "ActivityNet Captions" in grid.text(100)
+    assert all(figure in grid.text(100) and figure in grid.html() for figure in ("0.263", "0.256"))
+
+
 # -- the page ------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +187,7 @@ def test_the_page_is_whole_and_harmless(found: QualityRun, asked: EvalSet, tmp_p
 
 def test_a_page_says_which_videos_are_gone(found: QualityRun, asked: EvalSet) -> None:
     gone = replace(asked, clips=tuple(replace(w, video=Path("/gone") / w.video.name) for w in asked.clips))
-    text = quality_page(replace(found, quality=replace(found.quality, asked=gone)))
+    text = quality_page(replace(found, quality=replace(found.quality, eval_set=gone)))
     assert text.count("No frames: ") == len(asked.clips) and "<img" not in text
 
 

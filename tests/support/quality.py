@@ -9,9 +9,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from v2l.bench.quality.answers import AnswerStore
-from v2l.bench.quality.plan import EvalSetting
+from v2l.bench.quality.answers import AnswerStore, SavedAnswer
+from v2l.bench.quality.plan import EvalSetting, Question
 from v2l.bench.quality.run import Session
+from v2l.bench.quality.score import Scored
 from v2l.bench.record import open_record
 from v2l.engine import Engine
 from v2l.manifest import Item, Turn, write_manifest
@@ -56,6 +57,16 @@ def answers(journal: Path) -> dict[str, dict[str, str]]:
         if document["kind"] == "answers":
             found.setdefault(document["arm"], {}).update({a["question"]: a["text"] for a in document["answers"]})
     return found
+
+
+def made_up(benchmark: str, number: int, shift: float, noise: float) -> list[Scored]:
+    """Two answers to one question and their scores: 0.5 with the video in the prompt, about `shift` more from the
+    adapter."""
+    question = Question(f"{benchmark}/{number}/1", benchmark, "", "What?", ("this",))
+    wobble = noise * (-1) ** number
+    given = SavedAnswer(question.id, "What?", "", 1, 0, 1, 0.1)
+    return [Scored(question, f"{benchmark} {number}", arm, given, value, 0.0, 0.0, 0.0, value)
+            for arm, value in (("direct", 0.5), ("adapter", 0.5 + shift + wobble))]
 
 
 def words(text: str) -> list[str]:

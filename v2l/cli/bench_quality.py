@@ -47,7 +47,8 @@ def measure_quality(
     benchmark: Annotated[list[str] | None, option(
         "NAME=FOLDER", "Ask a public benchmark's questions, from your copy of it; repeatable.")] = None,
     suite: Annotated[str | None, option(
-        "NAME", f"Ask about clips that are drawn for it: {', '.join(SUITES)}.", callback=_suite)] = None,
+        "NAME", f"Ask about clips that v2l draws itself, with known answers: {', '.join(SUITES)}.",
+        callback=_suite)] = None,
     split: Annotated[str | None, option("NAME", "Ask only lines of this split.", "test, else val, else all")] = None,
     clips: Annotated[int | None, option(
         "N", "Take about N clips of each benchmark, with all their questions.",
@@ -88,7 +89,8 @@ def measure_quality(
                                           f"{Comparing.tuned_clips}", callback=options.positive)]
     = Comparing.tuned_clips,
     report: Annotated[Path | None, option("FILE", "Write a page with plots, as HTML.")] = None,
-    resume: Annotated[Path | None, option("FILE", "Keep the answers in it, and ask none again that it holds.")] = None,
+    resume: Annotated[Path | None, option("FILE", "Keep the answers in FILE, and do not ask again what it holds.")]
+    = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -96,12 +98,13 @@ def measure_quality(
 ) -> None:
     """Compare the answers of adapters with those of the video in the prompt.
 
-    Asks the questions of manifests, of public benchmarks or of the embedded suite in four ways, the "arms": adapter,
-    from the video's adapter; direct, with the video in the prompt; budget, with so few frames of it that the prompt
-    keeps within --budget-tokens; none, without the video. Every answer is scored against the references: exact match,
-    token F1 (words in common), ROUGE-L, the grade of a judge where there is one, and whether it is degenerate (a loop,
-    or nothing). Tells with what certainty the adapter is as good as direct: the columns of the paper's Tables 1 and 4.
-    With --resume, answers are kept, and scored again without asking.
+    Asks the questions of manifests (JSON lines with id, video_path, prompt and target_text), of public benchmarks or of
+    the embedded suite in four ways, the "arms": adapter, from the video's adapter; direct, with the video in the
+    prompt; budget, with so few frames of it that the prompt keeps within --budget-tokens; none, without the video.
+    Every answer is scored against the references: exact match, token F1 (words in common), ROUGE-L, the grade of a
+    judge where there is one, and whether it is degenerate (a loop, or nothing). Tells with what certainty the adapter
+    is as good as direct: the columns of the paper's Tables 1 and 4. With --resume, answers are kept, and scored again
+    without asking.
 
     \b
       v2l bench quality --suite tiny
@@ -109,7 +112,7 @@ def measure_quality(
       v2l bench quality --benchmark vdc=/data/vdc --model 2.2b --judge Qwen/Qwen2.5-7B-Instruct
     """
     if not (manifests or benchmark or suite):
-        raise UsageError("Name a MANIFEST, a --benchmark NAME=FOLDER or --suite tiny.")
+        raise UsageError(f"Name a MANIFEST, a --benchmark NAME=FOLDER or --suite {SUITES[0]}.")
     named = [_named(word) for word in benchmark or ()]
     if report is not None:
         check_writable(report)
@@ -126,7 +129,7 @@ def measure_quality(
 
     only_suite, sweeps = not (manifests or benchmark), bool(sweep or sweep_frames or sweep_resolutions)
     with (open_record(resume) as file,
-          _suite_clips(console, suite, clips or Comparing.suite_clips, sweep_clips if sweeps and only_suite else 0,
+          _suite_clips(console, suite, clips or Comparing.suite_clips, sweep_clips if sweeps and only_suite else None,
                        seed) as (manifest, long, about)):
         sources = Sources()
         for path in manifests or ():
@@ -174,7 +177,7 @@ def _named(word: str) -> tuple[str, Path]:
 
 
 @contextmanager
-def _suite_clips(console: Console, suite: str | None, clips: int, long_clips: int,
+def _suite_clips(console: Console, suite: str | None, clips: int, long_clips: int | None,
                  seed: int) -> Iterator[tuple[Path | None, Path | None, str]]:
     """A suite's manifest, that of its long clips for a sweep, and what decides them, in words; nothing where none is
     wanted."""

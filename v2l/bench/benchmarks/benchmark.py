@@ -34,10 +34,10 @@ class Benchmark:
     splits: tuple[str, ...]
     """Splits that have public references, the one loaded first."""
     about: str
-    """What to get, and from where."""
+    """Files to get, and their source, as the end of a sentence."""
     read: Callable[[Path], Iterator[Entry]]
     """Reader of the annotation file. Raises UsageError."""
     instruction: str = ""
-    """What is put after every prompt."""
+    """Text after every prompt, such as how long an answer may be."""
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
     """Figures of the paper by (released preset, metric) (METHOD section 8)."""

@@ -44,12 +44,12 @@ class FolderFiles:
 
     def file(self, name: str) -> Path | None:
         """The file of that name, wherever it lies; copies of one count once. Raises UsageError where several differ."""
-        found = sorted(self._named.get(name, []), key=lambda path: (len(path.parts), path))
-        differing = [path for path in found[1:] if not _alike(path, found[0])]
+        copies = sorted(self._named.get(name, []), key=lambda path: (len(path.parts), path))
+        differing = [path for path in copies[1:] if not _alike(path, copies[0])]
         if differing:
-            raise UsageError(f"{found[0]} and {differing[0]} have the same name and differ; give the file itself "
+            raise UsageError(f"{copies[0]} and {differing[0]} have the same name and differ; give the file itself "
                              "in place of the folder.")
-        return found[0] if found else None
+        return copies[0] if copies else None
 
     def video(self, name: str) -> Path | None:
         """The video an annotation calls `name`: whatever its ending and folder; of several, the one that shares most
@@ -62,8 +62,8 @@ class FolderFiles:
             pairs = zip(reversed(folders), reversed(path.parent.parts), strict=False)
             return next((i for i, (a, b) in enumerate(pairs) if a != b), len(folders)), path.name == last
 
-        found = self._videos.get(stem, [])
-        likest = [path for path in found if likeness(path) == max(map(likeness, found))]
+        candidates = self._videos.get(stem, [])
+        likest = [path for path in candidates if likeness(path) == max(map(likeness, candidates))]
         if len(likest) > 1:
             raise UsageError(f"{last} may be {likest[0]} or {likest[1]}; keep one of them below {self.folder}.")
         return likest[0] if likest else None

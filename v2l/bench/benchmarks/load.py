@@ -52,8 +52,8 @@ def load_benchmark(name: str, folder: str | Path, *, split: str | None = None, c
     if not present:
         raise UsageError(f"None of the videos that {annotations} names, such as {entries[0].videos[0]}, is among the "
                          f"{files.videos} below {files.folder}; put them there.")
-    found = {id(entry) for entry, _ in present}
-    missing = tuple(dict.fromkeys(entry.videos[0] for entry in entries if id(entry) not in found))
+    kept = {id(entry) for entry, _ in present}
+    missing = tuple(dict.fromkeys(entry.videos[0] for entry in entries if id(entry) not in kept))
     return Loaded(_items(benchmark, _drawn(present, clips, seed), split), annotations, len(entries),
                   len(entries) - len(present), missing)
 
@@ -69,9 +69,9 @@ def _annotations(benchmark: Benchmark, folder: Path, split: str | None) -> tuple
     files, splits = FolderFiles(folder), benchmark.splits if split is None else (split,)
     for each in splits:
         names = [name.format(split=each) for name in benchmark.files]
-        found = next(filter(None, map(files.file, names)), None)
-        if found:
-            return found, each, files
+        annotations = next(filter(None, map(files.file, names)), None)
+        if annotations:
+            return annotations, each, files
     for each in splits:  # what the Hub has in place of them
         for name in benchmark.files:
             parquet = files.file(Path(name.format(split=each)).stem + ".parquet")

@@ -47,7 +47,7 @@ class Annotation:
         return self._text(key, self.values[key])
 
     def optional(self, key: str) -> str:
-        """As `text`; empty where there is none, or a blank one."""
+        """A text as of `text`; empty where there is none, or a blank one."""
         return "" if _blank(self.values.get(key)) else self.text(key)
 
     def texts(self, key: str) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Respondent:
-    """Who answers, as far as it decides the answers: what a setting came to with the model at hand."""
+    """The model that answers, with all that decides its answers: what a setting comes to once a model is at hand."""
 
     model: str
     fingerprint: str
@@ -39,7 +39,7 @@ class Respondent:
     budget_tokens: int
 
     def sampling_of(self, clip: EvalClip, **changes: Any) -> Sampling:
-        """How a clip is looked at."""
+        """Sampling of a clip: this model's, in the clip's window."""
         return replace(Sampling(**self.sampling), start=clip.start, end=clip.end, **changes)
 
 
@@ -61,7 +61,7 @@ class ClipTask:
     """Ids of the questions that an adapter is fine-tuned on."""
 
     def conditions(self, arm: str) -> dict[str, Any]:
-        """What decides an arm's answers beside the model."""
+        """Conditions that decide an arm's answers beside the model."""
         if arm == "none":
             return {}
         values = sampling_values(self.sampling)
@@ -85,7 +85,7 @@ class SavedAnswer:
 
 
 def saved_answer(question: Question, answer: Answer, seconds: float) -> SavedAnswer:
-    """What is kept of an answer of the model."""
+    """An answer of the model as it is kept."""
     return SavedAnswer(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
                        len(answer.ids), seconds)
 
@@ -127,8 +127,8 @@ class AnswerStore:
         """Documents by who answered."""
         self._judged: dict[str, float | None] = {}
         self.respondent: Respondent | None = None
-        """Who answers: at first who answered last under this setting. Only its answers are found, and what is added is
-        its."""
+        """Model that answers, at first the one that answered last under this setting. Only its answers are found, and
+        what is added is its."""
         self._announced: Respondent | None = None
         """Whose run, of this setting's, the file names last with its id."""
         self._read(file.documents)
@@ -217,5 +217,5 @@ def _source(clip: EvalClip) -> dict[str, Any]:
 
 
 def _same_source(known: dict[str, Any], now: dict[str, Any]) -> bool:
-    """Whether it is the same file; one that is not at hand is taken to be the one of the same name."""
+    """Whether two sources are one file; one that is not at hand is taken to be that of the same name."""
     return known == now or (now["size"] is None and known | {"size": None} == now)

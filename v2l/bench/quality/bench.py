@@ -25,7 +25,7 @@ class SweepOptions:
     """Longest edges in pixels; None: those of the published sweep, smaller in proportion to the base's tiles."""
     clips: int = Comparing.sweep_clips
     budget_s: float = SWEEP_MINUTES * 60
-    asked: EvalSet | None = None
+    eval_set: EvalSet | None = None
     """Clips and questions of the sweep; None: those of the run."""
 
 
@@ -54,25 +54,25 @@ class QualityRun:
         }
 
 
-def run_quality(session: Session, asked: EvalSet, *, judging: Judging | None = None, margins: Margins = MARGINS,
+def run_quality(session: Session, eval_set: EvalSet, *, judging: Judging | None = None, margins: Margins = MARGINS,
                 seed: int = Comparing.seed, sweeping: SweepOptions | None = None,
                 tuning: TuningOptions | None = None) -> QualityRun:
     """Asks, scores and compares. Raises VideoError where no clip can be decoded, V2LError where the model cannot be
     used."""
-    def scored(answers: Answers, of: EvalSet = asked) -> list[Scored]:
+    def scored(answers: Answers, of: EvalSet = eval_set) -> list[Scored]:
         return score_answers(of, answers, judging, session.store, session.progress)
 
-    answers = session.answer(asked)
+    answers = session.answer(eval_set)
     if not answers.by_clip:
-        raise VideoError(f"None of the {len(asked.clips)} clips could be decoded; {answers.unreadable[0].reason}")
-    quality = Quality(session.setting, session.respondent, asked, answers, scored(answers),
+        raise VideoError(f"None of the {len(eval_set.clips)} clips could be decoded; {answers.unreadable[0].reason}")
+    quality = Quality(session.setting, session.respondent, eval_set, answers, scored(answers),
                       judging.name if judging else "", margins, seed)
     run = QualityRun(quality)
     unreadable = {clip.clip for clip in answers.unreadable}
-    readable = replace(asked, clips=tuple(clip for clip in asked.clips if clip.id not in unreadable))
+    readable = replace(eval_set, clips=tuple(clip for clip in eval_set.clips if clip.id not in unreadable))
     if sweeping:
         edges = sweeping.resolutions or tuple(dict.fromkeys(edge_for(session.respondent.tile, e) for e in RESOLUTIONS))
-        in_sweep = sweeping.asked or readable
+        in_sweep = sweeping.eval_set or readable
         metrics = {"token_f1": margins.token_f1, "exact": margins.token_f1} | (
             {"judge": margins.judge} if judging else {})
         run.sweep = run_sweep(session, in_sweep, sweeping.frames, edges, clips=sweeping.clips,

@@ -1,4 +1,4 @@
-"""What the paper contrasts itself with: an adapter made by gradient steps on one clip, not by watching it.
+"""The paper's contrast to itself: an adapter made by gradient steps on one clip, not by watching it.
 
 It never sees the clip: it is taught every second question about it, with the references, and asked all of them. Those
 it was taught show how fast it learns, the others whether what it learned is the video or the answers.
@@ -55,11 +55,11 @@ class FineTuned:
         return asdict(self)
 
 
-def finetuned(session: Session, asked: EvalSet, answers: Answers, steps: Sequence[int], clips: int,
+def finetuned(session: Session, eval_set: EvalSet, answers: Answers, steps: Sequence[int], clips: int,
               score: Callable[[Answers], list[Scored]]) -> FineTuned:
     """Fine-tunes an adapter for each of some clips and asks it after so many `steps` each; `answers` are those of the
     other arms."""
-    chosen = evenly(asked.clips, clips)
+    chosen = evenly(eval_set.clips, clips)
     taught = {question.id for clip in chosen for question in clip.questions[::2]}
     steps_of = {f"finetuned {count}": count for count in sorted(steps)}
     tasks = [ClipTask(clip, session.respondent.sampling_of(clip), tuple(steps_of),

@@ -17,7 +17,10 @@ from v2l.errors import VideoError
 from v2l.report import page
 from v2l.report.plots import Html, escape
 from v2l.video.clip import open_clip
+from v2l.wording import count_of
 
+MOST_APART = 3
+"""Clips about which the adapter and the video in the prompt disagree most."""
 _CLIPS, _FRAMES, _SHOWN = 6, 4, 3
 """Clips, frames of each, and questions about each that are not folded away."""
 _EDGE, _QUALITY = 180, 72
@@ -27,7 +30,7 @@ PARTLY = 0.5
 
 
 def gallery(quality: Quality) -> Html:
-    """Some clips: half are those about which the arms that saw them disagree most, the others lie evenly spread."""
+    """Clips about which the arms that saw them disagree most, then others, evenly from first to last."""
     by_question: dict[str, dict[str, Scored]] = {}
     for scored in quality.scored:
         by_question.setdefault(scored.question.id, {})[scored.arm] = scored
@@ -35,16 +38,16 @@ def gallery(quality: Quality) -> Html:
 
 
 def _chosen(quality: Quality, by_question: dict[str, dict[str, Scored]]) -> list[EvalClip]:
-    clips = [clip for clip in quality.asked.clips if clip.questions[0].id in by_question]
+    clips = [clip for clip in quality.eval_set.clips if clip.questions[0].id in by_question]
     apart = {clip.id: sum(_apart(by_question[question.id]) for question in clip.questions) for clip in clips}
     split = sorted((clip for clip in clips if apart[clip.id] > 0), key=lambda clip: -apart[clip.id])
-    chosen = split[: _CLIPS // 2]
+    chosen = split[:MOST_APART]
     rest = [clip for clip in clips if clip not in chosen]
     return chosen + evenly(rest, _CLIPS - len(chosen))
 
 
 def _apart(by_arm: dict[str, Scored]) -> float:
-    """How differently the adapter and the video in the prompt answered."""
+    """Difference in token F1 of the adapter and the video in the prompt."""
     both = {"adapter", "direct"} <= by_arm.keys()
     return abs(by_arm["adapter"].token_f1 - by_arm["direct"].token_f1) if both else 0.0
 
@@ -55,8 +58,8 @@ def _clip(quality: Quality, clip: EvalClip, by_question: dict[str, dict[str, Sco
     blocks = [_question(question, [by_question[question.id][arm] for arm in arms]) for question in questions]
     parts = [_frames(quality, clip), *blocks[:_SHOWN]]
     if blocks[_SHOWN:]:
-        more = len(blocks) - _SHOWN
-        parts.append(page.details(f"{more} more question{'s' * (more != 1)}", page.blocks(*blocks[_SHOWN:])))
+        more = count_of(len(blocks) - _SHOWN, "more question")
+        parts.append(page.details(more, page.blocks(*blocks[_SHOWN:])))
     return page.figure(clip.name, page.blocks(*parts))
 
 
@@ -73,7 +76,7 @@ def _question(question: Question, answers: Sequence[Scored]) -> Html:
 
 
 def _mark(answer: Scored) -> tuple[int, Html]:
-    """A colour, and what says the same without it."""
+    """Colour of an answer, and a mark that says the same without it."""
     if answer.exact == 1:
         return 2, escape("✓")
     partly = answer.token_f1 >= PARTLY
@@ -93,7 +96,7 @@ def _frames(quality: Quality, clip: EvalClip) -> Html:
 
 
 def _jpeg(image: Image.Image) -> str:
-    """As a data URI."""
+    """A picture as a data URI."""
     image.thumbnail((_EDGE, _EDGE))
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)

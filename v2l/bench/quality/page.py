@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import v2l
 from v2l.bench.quality.bench import QualityRun
 from v2l.bench.quality.finetuned import FineTuned, TunedArm
-from v2l.bench.quality.gallery import PARTLY, gallery
+from v2l.bench.quality.gallery import MOST_APART, PARTLY, gallery
 from v2l.bench.quality.results import ComparedRow, ComparisonTable, Quality
 from v2l.bench.quality.sweep import QualityCell, QualitySweep
 from v2l.bench.quality.table import arms_grid, comparison_grid, sweep_grids, tuned_grid
@@ -47,9 +47,9 @@ def quality_page(run: QualityRun) -> str:
         sections.append(_tuned(run.tuned))
     sections += [
         page.section("Clips, questions, answers", page.paragraph(
-            "Up to three clips about which the adapter and the video in the prompt disagree most, then others from "
-            f"first to last; questions they disagree about come first. ✓ exact match, ≈ token F1 of {PARTLY:g} at "
-            "least, ✗ less.", soft=True), gallery(quality)),
+            f"Up to {MOST_APART} clips about which the adapter and the video in the prompt disagree most, then others "
+            "from first to last; questions they disagree about come first. ✓ exact match, ≈ token F1 of "
+            f"{PARTLY:g} at least, ✗ less.", soft=True), gallery(quality)),
         page.section("How to read the verdicts",
                      *map(page.paragraph, rules_texts(quality.margins, bool(quality.judge)))),
     ]
@@ -182,8 +182,8 @@ def _curve(title: str, axis: str, tuned: FineTuned, steps: Sequence[TunedArm], x
     first, last = x(steps[0]), x(steps[-1])
     for arm in tuned.arms:
         if arm.steps is None and (y := arm.others_f1 if tuned.others else arm.taught_f1) is not None:
-            lines.append(Line(arm_text(arm.name), [Point(first, y), Point(last, y)], 2 + (arm.name == "direct"),
-                              floor=True))
+            color = 3 if arm.name == "direct" else 2
+            lines.append(Line(arm_text(arm.name), [Point(first, y), Point(last, y)], color, floor=True))
     return page.figure(title, line_plot(f"{title}, fine-tuned and watched", Axis(axis), Axis("token F1", log=False),
                                         lines),
                        "Broken lines: the adapter made by watching, and the video in the prompt"

@@ -144,7 +144,7 @@ class Quality:
 
     setting: EvalSetting
     respondent: Respondent
-    asked: EvalSet
+    eval_set: EvalSet
     answers: Answers
     scored: list[Scored]
     judge: str
@@ -174,13 +174,13 @@ class Quality:
     @property
     def clips(self) -> int:
         """Number of clips that could be decoded."""
-        return len(self.asked.clips) - len(self.answers.unreadable)
+        return len(self.eval_set.clips) - len(self.answers.unreadable)
 
     @property
     def questions(self) -> int:
         """Number of questions about them."""
         unreadable = {clip.clip for clip in self.answers.unreadable}
-        return sum(len(clip.questions) for clip in self.asked.clips if clip.id not in unreadable)
+        return sum(len(clip.questions) for clip in self.eval_set.clips if clip.id not in unreadable)
 
     @property
     def ungraded(self) -> int:
@@ -199,7 +199,7 @@ class Quality:
             "arms": [asdict(arm) for arm in self.arms],
             "clips": self.clips, "questions": self.questions,
             "unreadable": [{"name": clip.name, "reason": clip.reason} for clip in self.answers.unreadable],
-            "without_reference": self.asked.unanswerable, "over_budget": self.over_budget,
+            "without_reference": self.eval_set.unanswerable, "over_budget": self.over_budget,
             "judge": self.judge or None, "ungraded": self.ungraded, "seed": self.seed,
             "tables": {name: {"margin": table.margin, "rows": [row.to_json() for row in table.rows]}
                        for name, table in self.tables.items()},

@@ -33,7 +33,7 @@ AnswerTasks = Callable[["Engine", Sequence[ClipTask], Decoding], Iterable[tuple[
 
 @dataclass(frozen=True)
 class Answers:
-    """What came of some clips and arms."""
+    """Answers about some clips, and the clips that could not be decoded."""
 
     by_clip: tuple[ClipAnswers, ...]
     unreadable: tuple[Unreadable, ...] = ()
@@ -69,7 +69,7 @@ class Session:
 
     @property
     def respondent(self) -> Respondent:
-        """Who answers; as long as no new answer is needed, who did."""
+        """The model that answers; as long as no new answer is needed, the one that did."""
         if self.store.respondent is None:
             self.load_engine()
         assert self.store.respondent is not None
@@ -79,12 +79,12 @@ class Session:
     def decoding(self) -> Decoding:
         return Decoding(max_new_tokens=self.setting.max_new_tokens)
 
-    def answer(self, asked: EvalSet) -> Answers:
+    def answer(self, eval_set: EvalSet) -> Answers:
         """All arms of all clips, as they are sampled by default."""
-        tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
+        tasks = [self.task(clip, self.setting.arms) for clip in eval_set.clips]
         if self.missing(tasks):
             self.load_engine()  # which need not be the model that the file knows
-            tasks = [self.task(clip, self.setting.arms) for clip in asked.clips]
+            tasks = [self.task(clip, self.setting.arms) for clip in eval_set.clips]
         return self.complete(tasks)
 
     def task(self, clip: EvalClip, arms: Sequence[str], **sampling: Any) -> ClipTask:
@@ -99,7 +99,7 @@ class Session:
         return [task for task in cut if task.arms]
 
     def complete(self, tasks: Sequence[ClipTask], answer: AnswerTasks | None = None) -> Answers:
-        """What is known of the tasks, and answers to all else, by default those of `arms.answer_tasks`. A clip that
+        """Known answers to the tasks, and new ones to all else, by default those of `arms.answer_tasks`. A clip that
         cannot be read is named once."""
         if self.missing(tasks):
             self.load_engine()
@@ -124,7 +124,7 @@ class Session:
 
 
 def respondent_of(engine: Engine, setting: EvalSetting) -> Respondent:
-    """Who answers under a setting. Loads no weights."""
+    """The model that answers under a setting. Loads no weights."""
     sampling = engine.sampling(frames=setting.frames, fps=setting.fps, resolution=setting.resolution)
     hypernetwork = engine.hypernetwork_files
     return Respondent(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,

@@ -42,14 +42,14 @@ class Scored:
     rouge_l: float
     degenerate: float
     judge: float | None
-    """None without a judge, and where it came to no judgement."""
+    """Grade of the judge; None without a judge, and where it came to none."""
 
 
-def score_answers(asked: EvalSet, answers: Answers, judging: Judging | None, store: AnswerStore,
+def score_answers(eval_set: EvalSet, answers: Answers, judging: Judging | None, store: AnswerStore,
                   progress: Progress = silent) -> list[Scored]:
     """Every answer scored against its references; what the store knows of this judge is not judged again."""
-    questions = {question.id: question for question in asked.questions}
-    videos = {clip.id: str(clip.video) for clip in asked.clips}
+    questions = {question.id: question for question in eval_set.questions}
+    videos = {clip.id: str(clip.video) for clip in eval_set.clips}
     each = [(of_arm, answer, questions[answer.question]) for of_arm in answers.by_clip for answer in of_arm.answers]
     cases = [Case(question.prompt, question.references, answer.text) for _, answer, question in each]
     judged = _judged(judging, cases, store, progress) if judging else [None] * len(cases)

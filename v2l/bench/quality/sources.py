@@ -1,4 +1,4 @@
-"""Where questions come from: manifests, the user's copies of public benchmarks, the embedded suite."""
+"""Sources of questions: manifests, the user's copies of public benchmarks, the embedded suite."""
 
 from __future__ import annotations
 

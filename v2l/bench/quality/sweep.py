@@ -80,23 +80,23 @@ class QualitySweep:
 class _Opened:
     """A clip and how many pictures there are to sample from."""
 
-    asked: EvalClip
+    source: EvalClip
     clip: Clip
     pictures: int
 
     def sampling(self, frames: int, resolution: int) -> Sampling | None:
         """Looks at exactly so many frames, from the first picture to the last; None where there are too few."""
         duration = self.pictures / self.clip.info.fps
-        sampling = Sampling(frames, frames / duration, 0.0, resolution, self.asked.start, self.asked.end)
+        sampling = Sampling(frames, frames / duration, 0.0, resolution, self.source.start, self.source.end)
         return sampling if len(self.clip.window(sampling).indices) == frames else None
 
 
-def run_sweep(session: Session, asked: EvalSet, frames: Sequence[int], resolutions: Sequence[int], *, clips: int,
+def run_sweep(session: Session, eval_set: EvalSet, frames: Sequence[int], resolutions: Sequence[int], *, clips: int,
               budget_s: float, score: Score, margins: Mapping[str, float], seed: int) -> QualitySweep:
     """Answers and scores what the budget allows, on up to `clips` of the clips, which must be readable; `margins` by
     the metrics that are compared."""
     end = time.monotonic() + budget_s
-    opened = [_opened(clip) for clip in evenly(asked.clips, clips)]
+    opened = [_opened(clip) for clip in evenly(eval_set.clips, clips)]
     tile = session.respondent.tile
     plans = sorted(((n, edge) for n in frames for edge in resolutions),
                    key=lambda plan: _work(opened, plan[0], plan[1], tile))
@@ -104,7 +104,7 @@ def run_sweep(session: Session, asked: EvalSet, frames: Sequence[int], resolutio
     too_large = float("inf")
     cells: list[QualityCell] = []
     for n, edge in plans:
-        tasks = [ClipTask(clip.asked, sampling, SWEEP_ARMS) for clip in opened if (sampling := clip.sampling(n, edge))]
+        tasks = [ClipTask(clip.source, sampling, SWEEP_ARMS) for clip in opened if (sampling := clip.sampling(n, edge))]
         cell = QualityCell(n, edge, len(tasks), len(opened) - len(tasks))
         work, size = _work(opened, n, edge, tile), max(_tiles(opened, n, edge, tile), default=0)
         about_s = _about(done, work) if session.missing(tasks) else 0.0
@@ -133,10 +133,10 @@ def run_sweep(session: Session, asked: EvalSet, frames: Sequence[int], resolutio
     return QualitySweep(tuple(cells), len(opened))
 
 
-def _opened(asked: EvalClip) -> _Opened:
-    clip = open_clip(asked.video, Sampling(start=asked.start, end=asked.end))
-    every = Sampling(frames=clip.info.frames, fps=clip.info.fps * 2, skip=0.0, start=asked.start, end=asked.end)
-    return _Opened(asked, clip, len(clip.window(every).indices))
+def _opened(source: EvalClip) -> _Opened:
+    clip = open_clip(source.video, Sampling(start=source.start, end=source.end))
+    every = Sampling(frames=clip.info.frames, fps=clip.info.fps * 2, skip=0.0, start=source.start, end=source.end)
+    return _Opened(source, clip, len(clip.window(every).indices))
 
 
 def _work(opened: Sequence[_Opened], frames: int, edge: int, tile: int) -> float:

@@ -27,12 +27,12 @@ from v2l.wording import count_of, duration_text
 def comparison_grid(table: ComparisonTable) -> Grid:
     """The columns of a table of the paper: a row a benchmark or kind of question; published figures where there are
     any."""
-    head = ["", "base", "adapter", "difference", INTERVAL, "verdict", "questions", "videos"]
+    head = ["", "base", "adapter", "diff.", INTERVAL, "verdict", "asked", "videos"]
     rows = [[row.title, score_text(row.paired.mean_b), score_text(row.paired.mean_a),
              signed_text(row.paired.difference), interval_text(row.paired), row.verdict, f"{row.paired.pairs:,}",
              f"{row.paired.clips:,}"] for row in table.rows]
     if any(row.published for row in table.rows):
-        head += ["published\nbase", "published\nadapter"]
+        head += ["paper,\nbase", "paper,\nadapter"]
         for cells, row in zip(rows, table.rows, strict=True):
             cells += [f"{row.published.base:.3f}", f"{row.published.adapter:.3f}"] if row.published else ["", ""]
     return Grid(head, rows, left=(0, 5))
@@ -65,7 +65,7 @@ def sweep_grids(sweep: QualitySweep, metric: str) -> tuple[Grid, Grid]:
                       duration_text(cell.direct.setup_s), duration_text(cell.adapter.setup_s),
                       duration_text(cell.direct.answer_s), duration_text(cell.adapter.answer_s)])
     both = [f"{what}\n{who}" for what in ("tokens,", "watching,", "a question,") for who in ("base", "adapter")]
-    return (Grid(["frames", "pixels", "clips", "too\nshort", "base", "adapter", "difference", INTERVAL,
+    return (Grid(["frames", "pixels", "clips", "too\nshort", "base", "adapter", "diff.", INTERVAL,
                   "degenerate,\nbase", "degenerate,\nadapter"], scores, left=()),
             Grid(["frames", "pixels", *both], costs, left=()))
 

@@ -1,4 +1,4 @@
-"""What a run found, in words: the same in text and on pages."""
+"""Results in words: the same in text and on pages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def title_text(quality: Quality, table: ComparisonTable) -> str:
 
 
 def summary_text(table: ComparisonTable) -> str:
-    """How many rows came to which verdict: 8 equivalent, 1 inconclusive."""
+    """Counts of the verdicts: 8 equivalent, 1 inconclusive."""
     counts: dict[str, int] = {}
     for row in table.rows:
         counts[row.verdict] = counts.get(row.verdict, 0) + 1
@@ -66,19 +66,19 @@ def summary_text(table: ComparisonTable) -> str:
 
 
 def about_texts(quality: Quality) -> list[str]:
-    """Who answered what, and what was left out."""
+    """Lines on the model, the clips and questions, and what was left out."""
     respondent, sampling = quality.respondent, quality.respondent.sampling
     lines = [f"{respondent.model} with {respondent.hypernetwork}, {respondent.dtype} on {respondent.device}",
              f"{count_of(quality.clips, 'clip')}, {count_of(quality.questions, 'question')}; up to "
              f"{sampling['frames']} frames at {sampling['fps']:g} a second and {sampling['resolution']} pixels; "
              f"greedy, {quality.setting.max_new_tokens} new tokens at most"]
     if unreadable := quality.answers.unreadable:
+        reasons = [clip.reason for clip in unreadable[:3]] + (["and others"] if unreadable[3:] else [])
         lines.append(f"{count_of(len(unreadable), 'clip')} could not be decoded and "
-                     f"{'is' if len(unreadable) == 1 else 'are'} left out: "
-                     + "; ".join(clip.reason for clip in unreadable[:3]) + ("; and others" * (len(unreadable) > 3)))
-    if quality.asked.unanswerable:
-        lines.append(f"{count_of(quality.asked.unanswerable, 'question')} had no reference and "
-                     f"{'was' if quality.asked.unanswerable == 1 else 'were'} left out")
+                     f"{'is' if len(unreadable) == 1 else 'are'} left out: {'; '.join(reasons)}")
+    if quality.eval_set.unanswerable:
+        lines.append(f"{count_of(quality.eval_set.unanswerable, 'question')} had no reference and "
+                     f"{'was' if quality.eval_set.unanswerable == 1 else 'were'} left out")
     if "budget" in quality.setting.arms:
         over = f"; {count_of(quality.over_budget, 'prompt')} longer, with one frame" if quality.over_budget else ""
         lines.append(f"Fewer frames: as many as fit into a prompt of {respondent.budget_tokens:,} tokens{over}")
@@ -90,12 +90,13 @@ def about_texts(quality: Quality) -> list[str]:
 
 
 def rules_texts(margins: Margins, judged: bool) -> list[str]:
-    """How verdicts come about."""
+    """Lines on how verdicts come about."""
     marked = f"{margins.judge:g} for the judge, {margins.token_f1:g} for token F1 and exact answers"
     return [
-        f"Difference: adapter minus video in the prompt, over the same questions, with its {CONFIDENCE:.0%} interval "
-        f"from {RESAMPLES:,} resamples of whole videos, since questions about one video are not independent; two "
-        "imagined videos that disagree are among those drawn from, since a few that agree prove little.",
+        "Difference (diff.): adapter minus video in the prompt, over the same questions, with its "
+        f"{CONFIDENCE:.0%} interval from {RESAMPLES:,} resamples of whole videos, since questions about one video are "
+        "not independent; two imagined videos that disagree are among those drawn from, since a few that agree prove "
+        "little.",
         "equivalent: the difference is shown to lie within ± the margin "
         f"({marked if judged else format(margins.token_f1, 'g')}); better or worse: to lie above or below 0; "
         "non-inferior: above minus the margin; inferior: below it; inconclusive: more clips would tell.",
