@@ -165,11 +165,16 @@ class Engine:
         A, B = zip(
             *(
                 hypernetwork(features, torch.tensor([layer], device=self.device))
-                for layer, features in enumerate(self.base.features(context))
+                for layer, features in enumerate(self.features(context))
             ),
             strict=True,
         )
         return torch.cat(A), torch.cat(B)
+
+    def features(self, context: Tensor) -> Iterator[Tensor]:
+        """Context features [1, t, h] as each decoder layer is entered, computed one after the other; an engine that
+        measures may watch them come."""
+        return self.base.features(context)
 
     def ingest(
         self, video: str | Path | Clip, sampling: Sampling | None = None, adapter_dtype: str = "auto"

@@ -22,13 +22,13 @@ class Interval:
     verdict: str
     color: int
     note: str = ""
-    """Shown where the pointer rests."""
+    """Text shown where the pointer rests."""
     published: float | None = None
     """A difference that someone else measured, drawn as a hollow diamond."""
 
 
 def forest_plot(title: str, axis: str, margin: float, rows: Sequence[Interval]) -> Html:
-    """The drawing; `title` is for those who hear it, `axis` says what is drawn. At least one row.
+    """Draws the intervals; `title` is for those who hear it, `axis` says what is drawn. At least one row.
 
     The band is ±`margin` around 0: a difference is equivalent where its interval lies within, non-inferior where it
     lies to the right of the band's left edge.

@@ -24,7 +24,7 @@ _TOP, _BOTTOM = 26, 38
 COLORS = 6
 _NO_TEXT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
                       "\ud800-\udfff\ufffe\uffff]")
-"""What no document may hold."""
+"""Characters that no document may hold."""
 
 
 def escape(text: str) -> Html:
@@ -38,7 +38,7 @@ class Axis:
     """What it shows, with its unit."""
     log: bool = True
     ticks: Sequence[float] = ()
-    """Chosen if not given."""
+    """Values that are marked; chosen where there are none."""
     text: Callable[[float], str] = number_text
 
 
@@ -48,7 +48,7 @@ class Point:
     y: float
     kind: Literal["measured", "estimated", "missing"] = "measured"
     note: str = ""
-    """Shown where the pointer rests."""
+    """Text shown where the pointer rests."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +103,9 @@ class _Scale:
     def _decades(self) -> list[float]:
         first, last = math.floor(self.low), math.ceil(self.high)
         for steps in ((1, 2, 5), (1, 3), (1,)):
-            found = [step * 10.0**n for n in range(first, last + 1) for step in steps]
-            if sum(self.low <= math.log10(value) <= self.high for value in found) <= 6:
-                return found
+            ticks = [step * 10.0**n for n in range(first, last + 1) for step in steps]
+            if sum(self.low <= math.log10(value) <= self.high for value in ticks) <= 6:
+                return ticks
         each = math.ceil((last - first) / 6)
         return [10.0**n for n in range(first, last + 1, each)]
 
@@ -117,7 +117,7 @@ class _Scale:
 
 
 def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line], callouts: Sequence[Callout] = ()) -> Html:
-    """The drawing; `title` is for those who hear it. Lines without points are left out; at least one must have some.
+    """Draws lines; `title` is for those who hear it. Lines without points are left out; at least one must have some.
 
     Values of a logarithmic axis must be above 0.
     """

@@ -60,8 +60,8 @@ class Case:
 def parse_grade(reply: str) -> float | None:
     """The score 0..1 in a judge's reply; None unless its first line is a grade and nothing else."""
     lines = reply.strip().splitlines()
-    found = _GRADE.fullmatch(lines[0].strip().strip("*` ")) if lines else None
-    return int(found[1]) / HIGHEST if found else None
+    grade = _GRADE.fullmatch(lines[0].strip().strip("*` ")) if lines else None
+    return int(grade[1]) / HIGHEST if grade else None
 
 
 class Judge:

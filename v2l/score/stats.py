@@ -51,7 +51,7 @@ _FEW_KINDS = 32
 _DRAWN_AT_ONCE = 1 << 17
 """Clips drawn together: what they need stays in the processor's cache."""
 
-Floats = NDArray[np.float64]
+_Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,13 +72,13 @@ class Paired:
     """A difference smaller than this does not matter."""
     confidence: float
     p_different: float
-    """Two-sided, of no difference."""
+    """Two-sided p of no difference."""
     p_noninferior: float
-    """One-sided, of a being worse than b by the margin or more."""
+    """One-sided p of a being worse than b by the margin or more."""
     p_equivalent: float
     """The larger p of two one-sided tests: of a being worse, and better, than b by the margin or more."""
     p_inferior: float
-    """One-sided, of a being worse than b by no more than the margin."""
+    """One-sided p of a being worse than b by no more than the margin."""
 
     def to_json(self) -> dict[str, Any]:
         """All of it, ready for `json.dumps`."""
@@ -110,7 +110,7 @@ def paired(
     from_below, from_above = (_p_value(len(sums), resamples, min(0.0, turned)) for turned in (skew, -skew))
 
     def p_above(value: float) -> float:
-        """Of the difference not being above `value`."""
+        """p of the difference not being above `value`."""
         return from_below(int(np.searchsorted(means, value, "right")))
 
     def p_below(value: float) -> float:
@@ -135,7 +135,7 @@ def paired(
     )
 
 
-def _check(a: Floats, b: Floats, groups: Sequence[Hashable] | None, margin: float, confidence: float,
+def _check(a: _Floats, b: _Floats, groups: Sequence[Hashable] | None, margin: float, confidence: float,
            resamples: int) -> None:
     if not len(a):
         raise UsageError("There are no scores to compare; give at least one pair.")
@@ -151,7 +151,7 @@ def _check(a: Floats, b: Floats, groups: Sequence[Hashable] | None, margin: floa
         raise UsageError(f"A bootstrap of {resamples} resamples tells nothing; use {RESAMPLES:,}.")
 
 
-def _by_clip(differences: Floats, groups: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+def _by_clip(differences: _Floats, groups: Sequence[Hashable] | None) -> tuple[_Floats, _Floats]:
     """Sum and number of the differences of each clip, in an order that does not depend on theirs."""
     if groups is None:
         return np.sort(differences), np.ones(len(differences))
@@ -163,7 +163,7 @@ def _by_clip(differences: Floats, groups: Sequence[Hashable] | None) -> tuple[Fl
     return sums[order], sizes[order]
 
 
-def _with_imagined(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
+def _with_imagined(sums: _Floats, sizes: _Floats) -> tuple[_Floats, _Floats]:
     """The clips and two more of middle size, whose mean is that of all (see above)."""
     mean, size = sums.sum() / sizes.sum(), sizes.mean()
     away = np.abs(sums - mean * sizes).max()
@@ -172,7 +172,7 @@ def _with_imagined(sums: Floats, sizes: Floats) -> tuple[Floats, Floats]:
     return np.append(sums, mean * size + np.array([-away, away])), np.append(sizes, [size, size])
 
 
-def _resampled(sums: Floats, sizes: Floats, count: int, resamples: int, seed: int) -> Floats:
+def _resampled(sums: _Floats, sizes: _Floats, count: int, resamples: int, seed: int) -> _Floats:
     """Mean differences of `count` clips drawn with replacement, `resamples` times, sorted."""
     rng = np.random.default_rng(seed)
     kinds, counts = np.unique(np.stack([sums, sizes], 1), axis=0, return_counts=True)
@@ -190,7 +190,7 @@ def _resampled(sums: Floats, sizes: Floats, count: int, resamples: int, seed: in
     return means
 
 
-def _skew(sums: Floats, sizes: Floats) -> float:
+def _skew(sums: _Floats, sizes: _Floats) -> float:
     """The acceleration of the BCa interval, which for a mean is its bias-correction, too. The imagined clips keep it
     below 0.05."""
     away = sums - sums.sum() / sizes.sum() * sizes
@@ -255,22 +255,22 @@ def verdicts(results: Sequence[Paired], margin: float, alpha: float = 1 - CONFID
     With several benchmarks an interval may show what the adjusted p no longer does. Raises UsageError for results that
     were computed for another margin or another confidence than 1 - alpha.
     """
-    for found in results:
-        if not (math.isclose(found.margin, margin) and math.isclose(found.confidence, 1 - alpha)):
-            raise UsageError(f"Results at a margin of {found.margin} and a confidence of {found.confidence} cannot be "
-                             f"judged at {margin} and {1 - alpha}; compute them anew.")
+    for result in results:
+        if not (math.isclose(result.margin, margin) and math.isclose(result.confidence, 1 - alpha)):
+            raise UsageError(f"Results at a margin of {result.margin} and a confidence of {result.confidence} cannot "
+                             f"be judged at {margin} and {1 - alpha}; compute them anew.")
     different, noninferior, equivalent, inferior = (
-        holm([getattr(found, name) for found in results])
+        holm([getattr(result, name) for result in results])
         for name in ("p_different", "p_noninferior", "p_equivalent", "p_inferior")
     )
     out = []
-    for i, found in enumerate(results):
+    for i, result in enumerate(results):
         holds = (
             equivalent[i] <= alpha / 2,
-            different[i] <= alpha and found.difference > 0,
+            different[i] <= alpha and result.difference > 0,
             noninferior[i] <= alpha / 2,
             inferior[i] <= alpha / 2,
-            different[i] <= alpha and found.difference < 0,
+            different[i] <= alpha and result.difference < 0,
             True,
         )
         out.append(VERDICTS[holds.index(True)])

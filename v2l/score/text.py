@@ -43,21 +43,21 @@ def words(text: str) -> list[str]:
     return _ALONE.sub(r" \1 ", spaced).split() or text.split()
 
 
-def normalized(text: str) -> list[str]:
+def content_words(text: str) -> list[str]:
     """`words` without articles; a text of articles alone keeps them."""
-    found = words(text)
-    return [word for word in found if word not in _ARTICLES] or found
+    every = words(text)
+    return [word for word in every if word not in _ARTICLES] or every
 
 
 def exact_match(answer: str, references: References) -> float:
     """1 if the answer's words are those of a reference, in order; two empty texts match."""
-    return _best(lambda mine, other: float(mine == other), normalized, answer, references)
+    return _best(lambda mine, other: float(mine == other), content_words, answer, references)
 
 
 def token_f1(answer: str, references: References) -> float:
     """Harmonic mean of precision and recall of the answer's words, each counted as often as it stands in both.
     Of an empty answer: 1 if the reference is empty, too, else 0."""
-    return _best(lambda mine, other: _f1((Counter(mine) & Counter(other)).total(), mine, other), normalized, answer,
+    return _best(lambda mine, other: _f1((Counter(mine) & Counter(other)).total(), mine, other), content_words, answer,
                  references)
 
 
@@ -99,8 +99,8 @@ def common_subsequence(a: Sequence[str], b: Sequence[str]) -> int:
 def degeneration(answer: str) -> float:
     """Share of the answer's 4-grams of words that stood in it before: 1 - different / all, known as seq-rep-4
     (Welleck et al. 2020). 0 for fewer than four words."""
-    found = words(answer)
-    grams = list(zip(*(found[start:] for start in range(4)), strict=False))
+    split = words(answer)
+    grams = list(zip(*(split[start:] for start in range(4)), strict=False))
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 

@@ -1,5 +1,5 @@
-"""What a sweep plans and finds: a cell is so many frames at such a resolution, watched into an adapter and put into the
-prompt. Light values that go through JSON, so that a sweep can be stopped and taken up again.
+"""What a sweep plans and measures: a cell is so many frames at such a resolution, watched into an adapter
+and put into the prompt. Light values that go through JSON, so that a sweep can be stopped and taken up again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ class AdapterTimes:
     """A video watched in a process of its own and one question asked; times in seconds, everything loaded and warm."""
 
     frames: int
-    """Really sampled."""
+    """Frames really sampled."""
     watch_s: float
     """From the video file to the adapter."""
     read_s: float
@@ -24,7 +24,7 @@ class AdapterTimes:
     see_s: float | None
     """Reading and the vision tower, within `watch_s`; None where the engine does not do that as a step of its own."""
     decoder_s: float | None
-    """The decoder layers within `watch_s`, in the same way."""
+    """The decoder layers within `watch_s`; None as for `see_s`."""
     bind_s: float
     """From the adapter to what the text stack applies."""
     ttft_s: float
@@ -35,21 +35,21 @@ class AdapterTimes:
     peak: int | None
     """Bytes of memory that watching took at most; None where the system does not tell."""
     peak_device: int | None
-    """The same of a GPU's memory."""
+    """Bytes of a GPU's memory that watching took at most; None without one."""
     file_size: int
     repeats: int
 
 
 @dataclass(frozen=True)
 class PromptTimes:
-    """The same question with the video in the prompt."""
+    """The question that `AdapterTimes` are about, asked with the video in the prompt; times in seconds."""
 
     frames: int
     ttft_s: float
     """From the question and the video file to the first token."""
     token_s: float
     setup_s: float
-    """Once, where the video's part of the prompt is kept: seeing it and computing its keys and values."""
+    """Seconds once, where the video's part of the prompt is kept: seeing it and computing its keys and values."""
     cached_ttft_s: float
     """From the question to the first token then."""
     prompt_tokens: int
@@ -76,11 +76,11 @@ class CellPlan:
     frames: int
     resolution: int
     tiles: int
-    """Of all frames."""
+    """Tiles of all frames."""
     context_tokens: int
-    """Of the prompt a video is watched with."""
+    """Tokens of the prompt a video is watched with."""
     direct_tokens: int
-    """Of the prompt that holds the video and the question."""
+    """Tokens of the prompt that holds the video and the question."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class SpeedCell:
 
     @property
     def cached_ratio(self) -> float | None:
-        """The same against a prompt whose video part was kept."""
+        """How many times sooner it comes than with a prompt whose video part was kept."""
         return self.both and self.both[1].cached_ttft_s / self.both[0].ttft_s
 
     @property
@@ -136,8 +136,8 @@ class SpeedCell:
         return cls(plan, _read_half(values["watch"], AdapterTimes), _read_half(values["direct"], PromptTimes))
 
 
-def _half(found: AdapterTimes | PromptTimes | Missing) -> dict[str, Any]:
-    return asdict(found) if isinstance(found, Missing) else {"status": "measured", **asdict(found)}
+def _half(half: AdapterTimes | PromptTimes | Missing) -> dict[str, Any]:
+    return asdict(half) if isinstance(half, Missing) else {"status": "measured", **asdict(half)}
 
 
 def _read_half(values: dict[str, Any], kind: Any) -> Any:
@@ -151,17 +151,17 @@ class Floors:
     """The least the halves of a cell can cost on a machine (see `floors`); seconds and bytes."""
 
     flop: dict[str, float]
-    """Of watching, by part."""
+    """FLOP of watching, by part."""
     watch_s: float
     direct_s: float
     answer_s: float
-    """Of a first token from the adapter and of each after: the text stack's weights are read once."""
+    """Seconds of a first token from the adapter and of each after: the text stack's weights are read once."""
     parts: dict[str, float]
-    """Of `watch_s`, as in `SpeedCell.parts`."""
+    """Seconds of `watch_s`, by part as in `SpeedCell.parts`."""
     watch_bytes: int
-    """The weights alone."""
+    """Bytes of the weights alone."""
     direct_bytes: int
-    """The weights, and the keys and values of the prompt."""
+    """Bytes of the weights, and the keys and values of the prompt."""
 
     @classmethod
     def of(cls, shapes: ModelSizes, plan: CellPlan, rate: float, bandwidth: float) -> Floors:
@@ -191,7 +191,7 @@ class Cold:
 
 @dataclass(frozen=True)
 class Throughput:
-    """The same question to several adapters, one after the other and as one batch; seconds for all answers."""
+    """A question to several adapters, one after the other and as one batch; seconds for all answers."""
 
     adapters: int
     new_tokens: int

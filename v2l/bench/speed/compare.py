@@ -16,8 +16,9 @@ from v2l.bench.config import QUESTION, REPEATS
 from v2l.bench.speed.amortization import pays_after
 from v2l.bench.speed.timing import timed
 from v2l.config import Decoding, Sampling
-from v2l.engine import Engine
+from v2l.engine import Engine, Seen
 from v2l.model.generate import Answer, Reply
+from v2l.model.text import Cache
 from v2l.video.clip import open_clip
 
 
@@ -75,20 +76,19 @@ class Comparison:
         }
 
 
-def measure(name: str, setup_s: float, reply: Callable[[], Reply], repeats: int) -> Way:
+def _way(name: str, setup_s: float, reply: Callable[[], Reply], repeats: int) -> Way:
     """Answers `repeats` times after one warm-up."""
     answers: list[Answer] = [reply().finish() for _ in range(repeats + 1)][1:]
-    last = answers[-1]
-    return Way(
-        name,
-        setup_s,
-        last.prompt_tokens,
-        last.visual_tokens,
-        statistics.median(a.ttft_s for a in answers),
-        statistics.median(a.total_s for a in answers),
-        len(last.ids),
-        last.text,
-    )
+    last, median = answers[-1], statistics.median
+    return Way(name, setup_s, last.prompt_tokens, last.visual_tokens, median(answer.ttft_s for answer in answers),
+               median(answer.total_s for answer in answers), len(last.ids), last.text)
+
+
+def cached_prefix(engine: Engine, seen: Seen, question: str, new_tokens: int) -> tuple[tuple[Cache, int], float]:
+    """`Engine.prefix` of a video, with room for the question and so many tokens of an answer, and the seconds it
+    took."""
+    room = len(engine.base.encode(question)) + 32 + new_tokens  # the template around the question has fewer than 32
+    return timed(engine.device, lambda: engine.prefix(seen, room))
 
 
 def compare(
@@ -105,17 +105,13 @@ def compare(
     engine.ingest(video, sampling)  # loads and warms everything
     adapter, ingest_s = timed(engine.device, lambda: engine.ingest(video, sampling))
     bound, bind_s = timed(engine.device, lambda: engine.bind(adapter))
-    by_adapter = measure("adapter", ingest_s + bind_s, lambda: engine.ask(bound, question, decoding), repeats)
-    direct = measure("direct", 0.0, lambda: engine.direct(video, question, sampling, decoding), repeats)
+    by_adapter = _way("adapter", ingest_s + bind_s, lambda: engine.ask(bound, question, decoding), repeats)
+    direct = _way("direct", 0.0, lambda: engine.direct(video, question, sampling, decoding), repeats)
 
     seen, see_s = timed(engine.device, lambda: engine.see(open_clip(video, sampling), sampling))
-    room = (
-        len(engine.base.encode(question)) + decoding.max_new_tokens + 32
-    )  # the question, its answer, the template around
-    prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, room))
-    cached = measure(
-        "direct, cached", see_s + prefix_s, lambda: engine.direct_cached(seen, prefix, question, decoding), repeats
-    )
+    prefix, prefix_s = cached_prefix(engine, seen, question, decoding.max_new_tokens)
+    cached = _way("direct, cached", see_s + prefix_s,
+                  lambda: engine.direct_cached(seen, prefix, question, decoding), repeats)
     return Comparison(
         model=engine.files.name,
         video=video.name,

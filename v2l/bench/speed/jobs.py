@@ -34,9 +34,9 @@ def run_job(job: dict[str, Any], limit_s: float) -> dict[str, Any]:
     """`worker.perform_job` in a process of its own; `job["result"]` is a file that may be written."""
     result = Path(job["result"])
     result.unlink(missing_ok=True)
-    with TemporaryFile() as told, subprocess.Popen(
+    with TemporaryFile() as messages, subprocess.Popen(
         [sys.executable, "-m", "v2l.bench.speed.worker", str(result)], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=told, env=_environment(),
+        stderr=messages, env=_environment(),
     ) as process:
         try:
             process.communicate(json.dumps(job).encode(), timeout=limit_s)
@@ -45,22 +45,22 @@ def run_job(job: dict[str, Any], limit_s: float) -> dict[str, Any]:
         finally:
             process.kill()  # whatever ends this ends it too
         if not result.exists():
-            raise _died(process.returncode, told)
-    found: dict[str, Any] = json.loads(result.read_text())
-    if found.get("exit_status") == UsageError.exit_status:
-        raise UsageError(found["failed"])
+            raise _died(process.returncode, messages)
+    outcome: dict[str, Any] = json.loads(result.read_text())
+    if outcome.get("exit_status") == UsageError.exit_status:
+        raise UsageError(outcome["failed"])
     for status in ("failed", "did not fit"):
-        if status in found:
-            raise NoFigures(status, found[status])
-    return found
+        if status in outcome:
+            raise NoFigures(status, outcome[status])
+    return outcome
 
 
-def _died(status: int, told: Any) -> NoFigures:
+def _died(status: int, messages: Any) -> NoFigures:
     """Why a process ended that left no result."""
     if hasattr(signal, "SIGKILL") and status == -signal.SIGKILL:
         return NoFigures("did not fit", "the system ended the process; the memory did not suffice")
-    told.seek(0)
-    lines = told.read().decode(errors="replace").strip().splitlines()
+    messages.seek(0)
+    lines = messages.read().decode(errors="replace").strip().splitlines()
     return NoFigures("failed", " ".join((lines[-1] if lines else f"the process ended with status {status}").split()))
 
 
@@ -83,7 +83,7 @@ def _start(words: Sequence[object]) -> tuple[float, float, int | None]:
             process.stdout.read(1)
             first_s = time.perf_counter() - started
             process.stdout.read()
-            told = process.stderr.read()
+            messages = process.stderr.read()
             peak = None
             if hasattr(os, "wait4"):
                 _, status, used = os.wait4(process.pid, 0)
@@ -95,7 +95,7 @@ def _start(words: Sequence[object]) -> tuple[float, float, int | None]:
         finally:
             process.kill()
     if process.returncode != 0:
-        lines = told.decode(errors="replace").strip().splitlines()
+        lines = messages.decode(errors="replace").strip().splitlines()
         raise NoFigures("failed", lines[-1] if lines else "v2l ask ended without a word")
     return first_s, total_s, peak
 

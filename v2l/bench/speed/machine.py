@@ -27,10 +27,10 @@ class Machine:
     """Where a sweep ran, and how fast that is: the best of several attempts, on all threads."""
 
     name: str
-    """Of the CPU or GPU."""
+    """Name of the CPU or GPU."""
     device: str
     cores: int
-    """That this process may use."""
+    """Cores that this process may use."""
     threads: int
     memory: int
     """Bytes, as far as this process may use them."""
@@ -38,7 +38,7 @@ class Machine:
     """FLOP/s of products of matrices."""
     float32: float
     bandwidth: float
-    """Bytes/s that are read."""
+    """Bytes/s of memory that are read."""
 
     def rate(self, dtype: str) -> float:
         """FLOP/s in a compute dtype. float16 is taken to be as fast as bfloat16."""
@@ -113,8 +113,8 @@ def _products(device: torch.device, dtype: torch.dtype, seconds: float) -> float
     rates = []
     for rows, inner, columns in _PRODUCTS:
         a, b = (torch.randn(n, inner, device=device, dtype=dtype) for n in (rows, columns))
-        took = _fastest(lambda a=a, b=b: a @ b.T, device, seconds / len(_PRODUCTS))  # type: ignore[misc]
-        rates.append(2 * rows * inner * columns / took)
+        elapsed = _fastest(lambda a=a, b=b: a @ b.T, device, seconds / len(_PRODUCTS))  # type: ignore[misc]
+        rates.append(2 * rows * inner * columns / elapsed)
     return max(rates)
 
 

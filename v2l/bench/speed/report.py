@@ -138,10 +138,10 @@ def _asking(sweep: SpeedSweep) -> Html:
         peak = f"at most {size_text(sweep.cold.peak)} of memory" if sweep.cold.peak else ""
         rows.append(("First token of a cold v2l ask process", duration_text(sweep.cold.first_s), peak))
     if sweep.throughput:
-        found = sweep.throughput
-        rows.append((f"{found.adapters} adapters asked as one batch", duration_text(found.batched_s),
-                     f"{ratio_text(found.one_by_one_s / found.batched_s)} faster than one by one "
-                     f"({duration_text(found.one_by_one_s)}), {found.new_tokens} tokens"))
+        throughput = sweep.throughput
+        rows.append((f"{throughput.adapters} adapters asked as one batch", duration_text(throughput.batched_s),
+                     f"{ratio_text(throughput.one_by_one_s / throughput.batched_s)} faster than one by one "
+                     f"({duration_text(throughput.one_by_one_s)}), {throughput.new_tokens} tokens"))
     return page.section("Asking", Grid((), rows, left=(0, 1, 2)).html())
 
 
@@ -221,8 +221,8 @@ def _parts(sweep: SpeedSweep, cell: SpeedCell) -> Html:
     """Where the time of watching goes."""
     parts, floors = cell.parts or {}, sweep.floors(cell.plan).parts
     names = {"vision": "frames and vision", "decoder": "decoder", "hypernetwork": "hypernetwork"}
-    rows = [[names[part], duration_text(took), duration_text(floors[part]), ratio_text(took / floors[part])]
-            for part, took in parts.items()]
+    rows = [[names[part], duration_text(seconds), duration_text(floors[part]), ratio_text(seconds / floors[part])]
+            for part, seconds in parts.items()]
     whole, least = sum(parts.values()), sum(floors.values())
     rows.append(["together", duration_text(whole), duration_text(least), ratio_text(whole / least)])
     return page.figure(f"Where it goes: {_cell_name(cell.plan)}", Grid(["", "took", "floor", "over"], rows).html(),
@@ -234,12 +234,12 @@ def _memory(sweep: SpeedSweep, title: str,
     device = any(getattr(half(cell), "peak_device", None) for cell in sweep.cells)
 
     def peak(cell: SpeedCell) -> int | None:
-        found = half(cell)
-        return None if isinstance(found, Missing) else found.peak_device if device else found.peak
+        times = half(cell)
+        return None if isinstance(times, Missing) else times.peak_device if device else times.peak
 
     def point(cell: SpeedCell) -> Point | None:
-        found, size = half(cell), peak(cell)
-        if isinstance(found, Missing) and found.status == "did not fit":
+        times, size = half(cell), peak(cell)
+        if isinstance(times, Missing) and times.status == "did not fit":
             return Point(cell.plan.frames, sweep.machine.memory / _GB, "missing", f"{_cell_name(cell.plan)}: no room")
         return None if size is None else _point(cell, size / _GB, size_text(size))
 
@@ -269,8 +269,8 @@ def _heat(sweep: SpeedSweep, value: Callable[[SpeedCell], float | None],
           halves: Callable[[SpeedCell], Sequence[AdapterTimes | PromptTimes | Missing]]) -> Html:
     """A map of values; where there is none, why the halves it needs are missing."""
     def shown(cell: SpeedCell) -> Heat:
-        found = value(cell)
-        return Heat(found, ratio_text(found) if found is not None else _briefly(halves(cell)))
+        number = value(cell)
+        return Heat(number, _briefly(halves(cell)) if number is None else ratio_text(number))
 
     return _grid(sweep, shown, logarithmic)
 
@@ -301,7 +301,7 @@ def _briefly(halves: Sequence[AdapterTimes | PromptTimes | Missing]) -> str:
 
 
 def _first_failure(halves: Sequence[AdapterTimes | PromptTimes | Missing]) -> str:
-    """Of what was tried in vain."""
+    """What the first half that was tried in vain says."""
     failed = (half for half in halves if isinstance(half, Missing) and half.status in ("did not fit", "failed"))
     return next(map(missing_text, failed), "")
 

@@ -15,33 +15,33 @@ if TYPE_CHECKING:
     from v2l.bench.speed.sweep import SpeedSweep
 
 
-def comparison_text(found: Comparison, width: int | None = None) -> str:
+def comparison_text(comparison: Comparison, width: int | None = None) -> str:
     """Three ways of answering side by side; the table takes 40 columns."""
     def seconds(value: float) -> str:
         return f"{value:.3g}" if value else "-"
 
     def pays(way: Way) -> str:
-        if way is found.adapter:
+        if way is comparison.adapter:
             return "-"
-        after = found.pays_after(way)
+        after = comparison.pays_after(way)
         return "never" if after is None else f"{after}"
 
     names = "adapter", "direct", "cached"
     table = Grid(["", *names], [
-        ["prompt tokens", *(str(way.prompt_tokens) for way in found.ways)],
-        ["  of the video", *(str(way.visual_tokens) for way in found.ways)],
-        ["watching, s", *(seconds(way.setup_s) for way in found.ways)],
-        ["first token, s", *(seconds(way.ttft_s) for way in found.ways)],
-        ["answer, s", *(seconds(way.total_s) for way in found.ways)],
-        ["answer, tokens", *(str(way.new_tokens) for way in found.ways)],
-        ["pays at question", *(pays(way) for way in found.ways)],
+        ["prompt tokens", *(str(way.prompt_tokens) for way in comparison.ways)],
+        ["  of the video", *(str(way.visual_tokens) for way in comparison.ways)],
+        ["watching, s", *(seconds(way.setup_s) for way in comparison.ways)],
+        ["first token, s", *(seconds(way.ttft_s) for way in comparison.ways)],
+        ["answer, s", *(seconds(way.total_s) for way in comparison.ways)],
+        ["answer, tokens", *(str(way.new_tokens) for way in comparison.ways)],
+        ["pays at question", *(pays(way) for way in comparison.ways)],
     ]).text(width)
-    about = [f"{found.model}: {found.video}, {found.frames} frames at {found.resolution} pixels",
-             f"{found.device}, {found.dtype}, {found.threads} threads; median of {found.repeats}"]
-    said = [f"Q: {found.question}"]
-    said += [f"{name}: {way.answer}" for name, way in zip(("adapter", "direct"), found.ways, strict=False)]
+    about = [f"{comparison.model}: {comparison.video}, {comparison.frames} frames at {comparison.resolution} pixels",
+             f"{comparison.device}, {comparison.dtype}, {comparison.threads} threads; median of {comparison.repeats}"]
+    lines = [f"Q: {comparison.question}"]
+    lines += [f"{name}: {way.answer}" for name, way in zip(("adapter", "direct"), comparison.ways, strict=False)]
     return "\n".join([*(wrapped(line, width) for line in about), "", table, "",
-                      *(wrapped(line, width, "  ") for line in said)])
+                      *(wrapped(line, width, "  ") for line in lines)])
 
 
 # --- the sweep ---
@@ -77,14 +77,14 @@ def _missing(cell: SpeedCell) -> list[str]:
 
 
 def _asking(sweep: SpeedSweep) -> list[str]:
-    """What does not depend on the cell."""
+    """Lines about what does not depend on the cell."""
     lines = []
     read_s = sweep.shapes.text_bytes / sweep.machine.bandwidth
     for cell in sweep.examples():
         if cell.parts:
             floors = sweep.floors(cell.plan).parts
-            shares = ", ".join(f"{part} {duration_text(took)} ({number_text(took / floors[part])}x its floor)"
-                               for part, took in cell.parts.items())
+            shares = ", ".join(f"{part} {duration_text(seconds)} ({number_text(seconds / floors[part])}x its floor)"
+                               for part, seconds in cell.parts.items())
             lines.append(f"watching {cell.plan.frames:,} frames at {cell.plan.resolution} px: {shares}")
     watched = [cell.watch for cell in sweep.cells if isinstance(cell.watch, AdapterTimes)]
     if sweep.ask_times:

@@ -1,7 +1,7 @@
 """One measurement in a process of its own, so that its memory is its own.
 
-`python -m v2l.bench.speed.worker RESULT` reads a job as JSON from stdin and writes what it found, or why it found
-nothing, to the file RESULT.
+`python -m v2l.bench.speed.worker RESULT` reads a job as JSON from stdin and writes its result, or why there is
+none, to the file RESULT.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import torch
 from v2l.adapter.file import Adapter, save
 from v2l.bench.config import RESOLUTIONS, edge_for
 from v2l.bench.speed.cells import AdapterTimes, CellPlan, PromptTimes, Throughput
+from v2l.bench.speed.compare import cached_prefix
 from v2l.bench.speed.drawn import ASPECT, length
 from v2l.bench.speed.floors import ModelSizes
 from v2l.bench.speed.machine import free_memory, measure_machine
@@ -28,7 +28,6 @@ from v2l.bench.speed.timing import Result, timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import V2LError, is_memory
-from v2l.model.base import Base
 from v2l.model.prompt import cut_tiles, question_prompt, tile_grid
 from v2l.model.text import Cache, LayerAdapter
 from v2l.video.clip import Clip, frame_indices, open_clip
@@ -42,31 +41,23 @@ ENOUGH_S = 5.0
 
 
 class TimedEngine(Engine):
-    """An engine that remembers how long parts of its work took, None where they were no steps of their own, and what it
-    saw last, where it shall."""
+    """An engine that remembers how long parts of its work took, None where they were no steps of their own, and where
+    it is to, what it saw last."""
 
     keeps: bool = False
     seen: Seen | None = None
     see_s: float | None = None
     decoder_s: float | None = None
 
-    @cached_property
-    def base(self) -> Base:
-        base = super().base
-        stepping = base.features
-
-        def features(context: torch.Tensor) -> Iterator[torch.Tensor]:
-            steps, end = stepping(context), None
-            self.decoder_s = 0.0
-            while True:
-                found, took = timed(self.device, lambda: next(steps, end))
-                self.decoder_s += took
-                if found is end:
-                    return
-                yield found
-
-        base.features = features  # type: ignore[assignment, method-assign]
-        return base
+    def features(self, context: torch.Tensor) -> Iterator[torch.Tensor]:
+        steps = super().features(context)
+        self.decoder_s = 0.0
+        while True:
+            features, elapsed = timed(self.device, lambda: next(steps, None))
+            self.decoder_s += elapsed
+            if features is None:
+                return
+            yield features
 
     def see(self, clip: Clip, sampling: Sampling) -> Seen:
         seen, self.see_s = timed(self.device, lambda: super(TimedEngine, self).see(clip, sampling))
@@ -76,7 +67,7 @@ class TimedEngine(Engine):
 
 
 def perform_job(job: dict[str, Any]) -> dict[str, Any]:
-    """What the job named `job["job"]` finds, ready for JSON. Errors: V2LError, and memory that does not suffice."""
+    """The result of the job named `job["job"]`, ready for JSON. Errors: V2LError, and memory that does not suffice."""
     engine = TimedEngine(job["model"], job["checkpoint"], device=job["device"], dtype=job["dtype"],
                          offline=job["offline"])
     return _JOBS[job["job"]](engine, job)
@@ -118,7 +109,7 @@ def _plan(engine: Engine, sampling: Sampling, question: str) -> CellPlan:
 
 
 def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
-    """Watching, and a question to the adapter: `AdapterTimes`."""
+    """Watches a video and asks its adapter a question: `AdapterTimes`."""
     sampling, video = _sampling(engine, job, job["frames"], job["resolution"]), Path(job["video"])
     engine.ingest(video, replace(sampling, frames=1))  # loads and warms everything
     seeing: list[float | None] = []
@@ -162,7 +153,7 @@ def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
-    """The question with the video in the prompt, then with the video's part of the prompt kept: `PromptTimes`."""
+    """Asks the question with the video in the prompt, then with the video's part of the prompt kept: `PromptTimes`."""
     sampling, video, question = _sampling(engine, job, job["frames"], job["resolution"]), job["video"], job["question"]
     engine.keeps = True
     engine.direct(video, question, replace(sampling, frames=1), FIRST).finish()
@@ -171,8 +162,7 @@ def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     if engine.seen is None or engine.see_s is None:
         raise AssertionError("a video in the prompt is seen in one step")
     seen, see_s = engine.seen, engine.see_s
-    room = len(engine.base.encode(question)) + 32 + TOKEN_STEPS  # the question, the template around it, the answer
-    prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, room))
+    prefix, prefix_s = cached_prefix(engine, seen, question, TOKEN_STEPS)
     again = lambda: engine.direct_cached(seen, prefix, question, FIRST).finish()
     again()
     cached = [again() for _ in range(max(3, job["repeats"]))]
@@ -191,14 +181,14 @@ def direct(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 
 
 def throughput(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
-    """One question to several adapters, one by one and as a batch: `Throughput`. Leaves an adapter at `job["keep"]`."""
+    """Asks several adapters one question, one by one and as a batch: `Throughput`. Saves one as `job["keep"]`."""
     sampling, question = _sampling(engine, job, job["frames"], job["resolution"]), job["question"]
     adapter = engine.ingest(Path(job["video"]), sampling)
     save(adapter, job["keep"])
     decoding = Decoding(max_new_tokens=job["new_tokens"])
     bound = [engine.bind(adapter) for _ in range(job["adapters"])]  # each with its own tensors, as different files have
-    singly = lambda: [engine.ask(one, question, decoding).finish() for one in bound]
-    batched = lambda: list(engine.ask_batch(((one, question) for one in bound), decoding))
+    singly = lambda: [engine.ask(adapter, question, decoding).finish() for adapter in bound]
+    batched = lambda: list(engine.ask_batch(((adapter, question) for adapter in bound), decoding))
     singly(), batched()
     answers, one_by_one_s = timed(engine.device, singly)
     _, batched_s = timed(engine.device, batched)
@@ -218,17 +208,17 @@ def _sampling(engine: Engine, job: dict[str, Any], frames: int, resolution: int)
 
 
 def _repeat(engine: Engine, work: Callable[[], Result], repeats: int) -> tuple[Result, Sequence[float]]:
-    """What `work` gave at last, and the seconds of each of at most `repeats` calls: fewer of what takes long."""
-    result, took = timed(engine.device, work)
-    times = [took]
+    """The last result of `work`, and the seconds of each of at most `repeats` calls: fewer of what takes long."""
+    result, elapsed = timed(engine.device, work)
+    times = [elapsed]
     while len(times) < repeats and sum(times) < ENOUGH_S:
-        result, took = timed(engine.device, work)
-        times.append(took)
+        result, elapsed = timed(engine.device, work)
+        times.append(elapsed)
     return result, times
 
 
 def _median(times: Sequence[float | None]) -> float | None:
-    known = [took for took in times if took is not None]
+    known = [elapsed for elapsed in times if elapsed is not None]
     return statistics.median(known) if len(known) == len(times) else None
 
 
@@ -243,8 +233,8 @@ def _token_s(engine: Engine, cache: Cache, adapter: list[LayerAdapter] | None) -
     base, times = engine.base, []
     token = base.token("<end_of_utterance>")  # any would do
     for _ in range(TOKEN_STEPS):
-        token, took = timed(engine.device, lambda: int(base.text(base.embed([token]), cache, adapter)[0].argmax()))  # noqa: B023
-        times.append(took)
+        token, elapsed = timed(engine.device, lambda: int(base.text(base.embed([token]), cache, adapter)[0].argmax()))  # noqa: B023
+        times.append(elapsed)
     return statistics.median(times)
 
 
@@ -282,14 +272,14 @@ def main() -> None:
     if job["device"] in (None, "cpu") and not torch.cuda.is_available():  # a GPU's driver reserves more than there is
         _bound_memory()
     try:
-        found = perform_job(job)
+        result = perform_job(job)
     except V2LError as error:
-        found = {"failed": str(error), "exit_status": error.exit_status}
+        result = {"failed": str(error), "exit_status": error.exit_status}
     except (RuntimeError, MemoryError) as error:
         if not is_memory(error):
             raise
-        found = {"did not fit": "the memory did not suffice"}
-    Path(sys.argv[1]).write_text(json.dumps(found))
+        result = {"did not fit": "the memory did not suffice"}
+    Path(sys.argv[1]).write_text(json.dumps(result))
 
 
 if __name__ == "__main__":
