@@ -21,6 +21,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
     monkeypatch.setenv("HF_HOME", str(home / "hf"))
     monkeypatch.setenv("V2L_CACHE", str(home / "v2l"))
+    monkeypatch.setenv("V2L_CONFIG", str(home / "config"))
     monkeypatch.setenv("HF_HUB_DISABLE_TELEMETRY", "1")
     return home
 

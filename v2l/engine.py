@@ -16,7 +16,7 @@ from torch import Tensor
 import v2l
 from v2l.adapter.file import Adapter, single
 from v2l.adapter.provenance import Provenance
-from v2l.config import DECODED_AHEAD, DEFAULT_MODEL, INTERNALIZE, Decoding, Sampling
+from v2l.config import DECODED_AHEAD, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.batch import ask_after, ask_batch
@@ -28,6 +28,7 @@ from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_gr
 from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
+from v2l.store.default import default_model
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
@@ -58,13 +59,14 @@ class Seen:
 class Engine:
     """A base model and its hypernetwork, each loaded when first needed.
 
-    `model` is `tiny`, `500m`, `2.2b`, a folder or a Hub id; `checkpoint` a hypernetwork file or Hub id, by default the
-    model's own; `dtype` one of auto, float32, bfloat16, float16. Errors are V2LError.
+    `model` is `tiny`, `500m`, `2.2b`, a folder or a Hub id; None is the command line's default: what V2L_MODEL or
+    `v2l models use` says, else `tiny`. `checkpoint` is a hypernetwork file or Hub id, by default the model's own;
+    `dtype` one of auto, float32, bfloat16, float16. Errors are V2LError.
     """
 
     def __init__(
         self,
-        model: str = DEFAULT_MODEL,
+        model: str | None = None,
         checkpoint: str | None = None,
         *,
         device: str | None = None,
@@ -72,7 +74,8 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.model, self.checkpoint, self.offline, self.progress = model, checkpoint, offline, progress
+        self.model = default_model().name if model is None else model
+        self.checkpoint, self.offline, self.progress = checkpoint, offline, progress
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
 

@@ -17,7 +17,7 @@ from v2l.cli.adapters import first_record, load_joined
 from v2l.cli.console import Console, is_terminal
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import expand, is_adapter_name
-from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Decoding, Sampling, Strategy
+from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
 from v2l.errors import UsageError
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def ask(
 
     make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]
     if direct is not None:
-        base = model or (_base_of(*first_record(names[:1])) if names else DEFAULT_MODEL)
+        from v2l.store.default import default_model
+
+        base = model or (_base_of(*first_record(names[:1])) if names else default_model().name)
         _check_video(direct, Sampling(**sampling), bool(names), console)
         make_asker = partial(ask_print.AskVideo, direct, sampling)
     elif each:

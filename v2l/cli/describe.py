@@ -13,6 +13,7 @@ from v2l.wording import size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
+    from v2l.store.default import DefaultModel
     from v2l.store.pins import Verified
     from v2l.store.resolve import Availability
 
@@ -172,9 +173,10 @@ def _settings(view: Record) -> list[tuple[str, str]]:
 # --- models ---
 
 
-def models_text(models: Sequence[Availability], width: int | None = None) -> str:
-    """The presets and what of them is on this disk."""
-    parts = []
+def models_text(models: Sequence[Availability], default: DefaultModel, width: int | None = None) -> str:
+    """The presets, what of them is on this disk, and which model is used without --model."""
+    why = f"as {default.origin} says" if default.origin else "choose another with: v2l models use NAME"
+    parts = [_lines(f"Without --model: {default.name} ({why})", [], width)]
     for model in models:
         there = f"ready, {size_text(model.size)}"
         if not model.ready:
@@ -184,12 +186,14 @@ def models_text(models: Sequence[Availability], width: int | None = None) -> str
     return "\n".join(parts)
 
 
-def model_record(model: Availability) -> dict[str, Any]:
+def model_record(model: Availability, default: DefaultModel) -> dict[str, Any]:
     """The same, for JSON."""
     return {"name": model.name, "about": model.about, "base": model.base, "hypernetwork": model.hypernetwork,
             "ready": model.ready, "size": model.size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
-            "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None}
+            "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None,
+            "default": model.name == default.name, "default_model": default.name,
+            "default_from": default.origin or None}
 
 
 def verified_text(found: Verified) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -20,17 +21,42 @@ def list_models(ctx: typer.Context, json: options.Json = False) -> None:
     \b
       v2l models
       v2l models pull 500m
+      v2l models use 500m
     """
     if ctx.invoked_subcommand is not None:
         return
     from v2l.cli.describe import model_record, models_text
+    from v2l.store.default import default_model
     from v2l.store.resolve import available
 
+    default = default_model()
     if json:
         for model in available():
-            write_json(model_record(model))
+            write_json(model_record(model, default))
     else:
-        write(models_text(available(), columns()))
+        write(models_text(available(), default, columns()))
+
+
+@models.command("use", cls=options.Command)
+def use_model(name: Annotated[str, argument("NAME")], quiet: options.Quiet = False) -> None:
+    """Make a model the one that is used without --model.
+
+    NAME is what --model takes; it is kept in the user's configuration folder, or in the folder that V2L_CONFIG names.
+    The environment variable V2L_MODEL is heard before it, and --model before both. Prints the file that holds it.
+
+    \b
+      v2l models use 500m
+      v2l models use tiny
+    """
+    from v2l.store.default import VARIABLE, set_default_model
+    from v2l.store.resolve import available
+
+    console, file = Console(quiet), set_default_model(name)
+    write_path(file)
+    if named := os.environ.get(VARIABLE):
+        console.warn(f"{VARIABLE} is set, so without --model it is still {named}.")
+    if any(model.name == name and not model.ready for model in available()):
+        console.warn(f"{name} is not on this disk yet; fetch it with: v2l models pull {name}.")
 
 
 @models.command("pull", cls=options.Command)

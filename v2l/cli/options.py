@@ -65,6 +65,18 @@ def device(value: str | None) -> str | None:
     return value
 
 
+def _named(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
+    """The model that was named, or the one that is taken where none was."""
+    from v2l.store.default import default_model
+
+    return value if is_given(ctx, param.name) else default_model().name
+
+
+def is_given(ctx: typer.Context, *names: str | None) -> bool:
+    """Whether one of these parameters was given on the command line, and is not what holds without it."""
+    return any(name and str(ctx.get_parameter_source(name)).endswith("COMMANDLINE") for name in names)
+
+
 def option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
     """An option; `default` says in words what holds without it."""
     help = f"{help} [{default}]" if default else help
@@ -84,7 +96,8 @@ class Command(TyperCommand):
 
 
 MODEL_NAMES = f"{', '.join(PRESETS)}, a folder or a Hugging Face id"
-Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.", DEFAULT_MODEL)]
+Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.",
+                              f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named)]
 Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's")]
 MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}", callback=positive)]
 Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --frames.", f"{Sampling.fps:g}",

@@ -167,12 +167,25 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
     if model not in PRESETS and folder.is_dir():
         check_base(folder)
         return ModelFiles(folder.resolve().name, folder, None, resolution)
-    repo = Repo(preset.base) if preset and model == preset.name else Repo.parse(model)
-    if repo is None or folder.is_file():
-        raise UsageError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
-                         "no folder, and no Hub id (org/name).")
+    repo = Repo(preset.base) if preset and model == preset.name else _repo(model)
     folder = _hub_base(repo, offline or hub.is_offline(), progress, refresh)
     return ModelFiles(repo.id, folder, folder.name, resolution)
+
+
+def _repo(model: str) -> Repo:
+    """The repository of a base that is neither a preset nor a folder. UsageError where the name is no Hub id."""
+    repo = Repo.parse(model)
+    if repo is None or Path(model).is_file():
+        raise UsageError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
+                         "no folder, and no Hub id (org/name).")
+    return repo
+
+
+def check_name(model: str) -> None:
+    """UsageError for a name that is no preset, no folder and no Hub id. No network; whether it is there is not
+    asked."""
+    if _preset(model) is None and not Path(model).is_dir():
+        _repo(model)
 
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:

@@ -1,0 +1,79 @@
+"""The model that is taken where none is named: what V2L_MODEL says, else what `v2l models use` wrote, else `tiny`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from v2l.config import DEFAULT_MODEL
+from v2l.errors import OutputError, UsageError
+from v2l.store.resolve import check_name
+from v2l.system.files import replacing
+
+VARIABLE = "V2L_MODEL"
+
+
+@dataclass(frozen=True)
+class DefaultModel:
+    """A model's name, and where it was named."""
+
+    name: str
+    origin: str
+    """`V2L_MODEL`, the configuration's file, or nothing where v2l itself named it."""
+
+
+def config_file() -> Path:
+    """The file whose one line names the model: in the folder that V2L_CONFIG names, else in the platform's."""
+    from platformdirs import user_config_dir
+
+    return Path(os.environ.get("V2L_CONFIG") or user_config_dir("v2l")).expanduser() / "model"
+
+
+def default_model() -> DefaultModel:
+    """The model that is taken where none is named. UsageError, which says where it was named, for a name that can be
+    none, and for a configuration that cannot be read."""
+    file = config_file()
+    origin, name = VARIABLE, os.environ.get(VARIABLE, "").strip()
+    if not name:
+        origin, name = str(file), _line(file)
+    if not name:
+        return DefaultModel(DEFAULT_MODEL, "")
+    try:
+        check_name(name)
+    except UsageError as error:
+        raise UsageError(f"{origin} names the default model, and {str(error)[0].lower()}{str(error)[1:]}") from None
+    return DefaultModel(name, origin)
+
+
+def _line(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError) as error:  # ValueError: bytes that are no text
+        reason = getattr(error, "strerror", None) or "it is not text"
+        raise UsageError(f"{file}, which names the default model, cannot be read ({reason}); name one anew with: "
+                         "v2l models use NAME.") from None
+
+
+def set_default_model(name: str) -> Path:
+    """Writes the name of a preset, a folder or a Hub id to the configuration's file, whose path is returned.
+    UsageError for a name that can be none of these, OutputError where it cannot be written."""
+    check_name(name)
+    file = config_file()
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(file) as out:
+            # From any folder the same; a name that is a preset's is one even where a folder is called so.
+            out.write((name if not _is_folder(name) else str(Path(name).absolute())).encode() + b"\n")
+    except OSError as error:
+        raise OutputError(f"The configuration {file} cannot be written ({error.strerror}); V2L_CONFIG can name another "
+                          "folder.") from None
+    return file
+
+
+def _is_folder(name: str) -> bool:
+    from v2l.config import PRESETS
+
+    return name not in PRESETS and Path(name).is_dir()
