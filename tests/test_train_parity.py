@@ -198,21 +198,21 @@ def test_the_teacher_is_the_base_with_the_video_in_its_prompt(engine: Engine, pa
     assert (len(made.segments) > 1) == (parts > 1) and not made.targets
     trained = objective(engine, self_distill=True)
     loss, tokens = trained([made])
-    told = [trained._told[ITEM, number] for number in range(2)]
-    assert tokens == sum(map(len, told)) and loss > 0
+    said_itself = [trained.own_answers[ITEM, number] for number in range(2)]
+    assert tokens == sum(map(len, said_itself)) and loss > 0
     sampling = engine.sampling(resolution=64, frames=4)
     seen = engine.see(open_clip(VIDEO, sampling), sampling)
-    for turn, ids in zip(ITEM.turns, told, strict=True):
+    for turn, ids in zip(ITEM.turns, said_itself, strict=True):
         said = engine.direct(seen, turn.prompt).finish().ids
         ended = len(said) < Decoding().max_new_tokens
         assert ids == [*said, *([engine.base.token(END)] if ended else [])]
     videos = trained._in_context([made], [trained.see(segment) for segment in made.segments])
-    first = trained._teacher(videos, told)[0]
+    first = trained._teacher(videos, said_itself)[0]
     prompt = engine.base.encode(seen.prompt(engine.base.image_seq_len, ITEM.turns[0].prompt, generate=True))
     with torch.no_grad():
         x, text = trained.network.embed(torch.tensor([prompt]), seen.image_tokens), trained.network.text
         close(first, text.logits(text.hidden(x))[0, -1])
-    assert float(first.argmax()) == told[0][0]
+    assert float(first.argmax()) == said_itself[0][0]
 
 
 def test_divergence_adds_to_the_cross_entropy(engine: Engine) -> None:

@@ -76,7 +76,7 @@ Condition = tuple[list[list[int]], Tensor | None, list[LayerAdapter] | None]
 
 def condition(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, clips: Sequence[Sampled], mode: str,
               seed: int, frames: Frames = render_clips) -> Condition:
-    """What a mode puts before or under the questions: prompt ids, image tokens, adapters. `joined-4` joins the adapters
+    """A mode's prompt ids, image tokens and adapters, to put questions to. `joined-4` joins the adapters
     of 4 equal segments."""
     if mode == "direct":
         ids = encoder.videos([times for _, times in clips], [clip.duration for clip, _ in clips])
@@ -97,7 +97,7 @@ def condition(network: Network, hyper: Hypernetwork | None, encoder: PromptEncod
 @torch.no_grad()
 def score_answers(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[ClipQuestions],
                   mode: str, batch: int = 32, frames: Frames = render_clips) -> dict[str, list[bool]]:
-    """Whether each answer would be exactly right, by kind.
+    """Marks, by kind, of each answer: True where it would be exactly right.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
     produces that answer and stops.

@@ -86,7 +86,7 @@ def split(sampled: Sampled, cuts: Sequence[int]) -> list[Sampled]:
 
 
 def random_frame_cuts(rng: random.Random, frames: int, parts: int) -> list[int]:
-    """Where to cut a clip's samples into `parts` segments of 2 to 12 frames."""
+    """Random places to cut a clip's samples into `parts` segments of 2 to 12 frames."""
     while True:
         cuts = sorted(rng.sample(range(2, frames - 1), parts - 1))
         if all(2 <= b - a <= 12 for a, b in zip([0, *cuts], [*cuts, frames], strict=True)):
@@ -114,7 +114,7 @@ def draw_segments(rng: random.Random, share: float) -> tuple[list[WorldClip], li
     frames = sum(sizes) * (1 if grid == 1 else grid**2 + 1)
     count = max(1, min(24, round(FRAMES_A_STEP / frames)))
     sampled = [training_clip(rng, sizes) for _ in range(count)]
-    return [clip for clip, _ in sampled], [part for one in sampled for part in split(one, cuts)], parts, grid
+    return [clip for clip, _ in sampled], [part for clip in sampled for part in split(clip, cuts)], parts, grid
 
 
 class PromptEncoder:
@@ -241,7 +241,7 @@ def render_clips(clips: Sequence[Sampled], seed: int, dtype: torch.dtype, device
 
 
 Frames = Callable[[Sequence[Sampled], int, torch.dtype, str, int], Tensor]
-"""Where pixels come from: `drawn`, or decoded video files."""
+"""A source of pixels: `render_clips`, or decoded video files."""
 Places = Callable[[Sequence[list[int]]], Sequence[list[int]]]
 """Prompts -> other positions for their tokens than 0, 1, 2 and so on."""
 
@@ -294,7 +294,7 @@ def segment_labels(segments: Sequence[Sampled]) -> tuple[np.ndarray, np.ndarray]
 
 
 def frame_labels(clips: Sequence[Sampled]) -> np.ndarray:
-    """What training aids ask of each frame, int64 [n, 9]; -1 where it is not visible yet or does not exist.
+    """Labels of each frame for the training aids, int64 [n, 9]; -1 where it is not visible yet or does not exist.
 
     Columns: two colours and shapes, action, background, position of the event in the clip, and the first colour and
     shape of the event before.

@@ -1,4 +1,4 @@
-"""What is asked about a clip, in several wordings, and the one answer its pixels determine."""
+"""Questions about a clip, in several wordings, and the one answer that its pixels determine."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from v2l.tiny.world import (
 
 @dataclass(frozen=True)
 class QAPair:
+    """A question about a clip and its answer."""
+
     kind: str
     question: str
     answer: str
@@ -48,7 +50,7 @@ def article(name: str) -> str:
 
 
 def phrase(event: Event) -> str:
-    """What happens: `a red circle moves left`, `a green star is above a blue ring`, `a slide says hello`."""
+    """The event in words: `a red circle moves left`, `a green star is above a blue ring`, `a slide says hello`."""
     if event.kind == SLIDE:
         return f"a slide says {event.action}"
     names = [article(thing.name) for thing in event.things]
@@ -56,7 +58,7 @@ def phrase(event: Event) -> str:
 
 
 def shown(event: Event) -> str:
-    """What is on screen: `the red circle`, `the green star and the blue ring`, `the slide`."""
+    """The things on screen: `the red circle`, `the green star and the blue ring`, `the slide`."""
     return " and ".join(f"the {thing.name}" for thing in event.things) or "the slide"
 
 

@@ -78,7 +78,7 @@ def _words() -> Tensor:
 
 
 def _cover(thing: Tensor, softness: Tensor, size: int) -> Tensor:
-    """How much of each pixel a thing covers: rows [n, THING] -> [n, size, size]."""
+    """Coverage of each pixel by a thing: rows [n, THING] -> [n, size, size]."""
     grid = (torch.arange(size, device=thing.device) + 0.5) / size
     cover = torch.zeros(len(thing), size, size, device=thing.device)
     x = ((grid[None] - thing[:, 4:5]) / thing[:, 6:7])[:, None, :]

@@ -37,9 +37,9 @@ BENCHMARK_KINDS = {
 }
 """Kinds of questions by benchmark, and which of the paper's each stands for."""
 SECONDS = 12
-"""Of a clip, at a frame a second as many frames."""
+"""Seconds of a clip, and at a frame a second its frames."""
 LONG_SECONDS = 103
-"""Of a clip with 1,024 pictures and a few."""
+"""Seconds of a clip with a few more than 1,024 pictures."""
 _KIND_OF = {kind: name for name, kinds in BENCHMARK_KINDS.items() for kind in kinds}
 _TERMS = (
     *ACTIONS, *(way for ways in WAYS.values() for both in ways for way in both), "there is no", "nothing", "yes", "no",
@@ -77,7 +77,7 @@ def _write(folder: Path, clips: int, rng: random.Random, name: str, seconds: int
 
 
 def facts(reference: str, answer: str) -> float:
-    """How much of what a reference says an answer says too, 0 to 1; what is invented counts against it.
+    """The share, 0 to 1, of a reference's facts that an answer states too; what is invented counts against it.
 
     Both are read as clauses in order (`a red ring moves down`), a clause as the world's terms in it in order (red,
     ring, moves down). Of two clauses at the same place the longest common sequence of terms counts; the sum is divided

@@ -1,4 +1,4 @@
-"""How the questions about a clip are worded."""
+"""Wordings of the questions about a clip."""
 
 from __future__ import annotations
 
@@ -128,5 +128,5 @@ WAYS = {
     "is left of": (("left of", "to the left of"), ("right of", "to the right of")),
     "is above": (("above", "over"), ("below", "under")),
 }
-"""Of each relation: how the first object is to the second, and the second to the first."""
+"""Wordings of each relation: of the first object to the second, and of the second to the first."""
 ORDINALS = ("First", "second", "third", "fourth")

@@ -70,7 +70,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Event:
-    """What is on screen from `start` to `end`."""
+    """Things on screen from `start` to `end`."""
 
     things: tuple[Thing, ...]
     """One that moves, or the left and the right, or the upper and the lower of two; none on a slide."""
@@ -96,24 +96,26 @@ class Event:
 
 @dataclass(frozen=True)
 class Look:
-    """What a set, a codec or a camera would add."""
+    """Variation that a set, a codec or a camera would add."""
 
     tint: tuple[float, ...] = (0.0,) * 6
     """Added to the objects' and to the background's colour (0-255)."""
     pattern: int = 0
-    """Of the background: plain, slopes across and down, stripes across and down, checks."""
+    """Pattern of the background: plain, slopes across and down, stripes across and down, checks."""
     contrast: float = 0.0
-    """Of the pattern (0-255)."""
+    """Contrast of the pattern (0-255)."""
     waves: float = 2.0
-    """How often the pattern repeats."""
+    """Repetitions of the pattern."""
     softness: float = 1.0
-    """Of edges, in pixels at 64 px."""
+    """Width of edges, in pixels at 64 px."""
     noise: float = 0.0
-    """0-255."""
+    """Strength of the noise (0-255)."""
 
 
 @dataclass(frozen=True)
 class WorldClip:
+    """A clip of the world as its events and its look."""
+
     events: tuple[Event, ...]
     duration: float
     look: Look = Look()
@@ -235,7 +237,7 @@ def split_frames(rng: random.Random, frames: int, events: int) -> list[int]:
 
 
 def event_count(rng: random.Random, frames: int, most: int = 4) -> int:
-    """How many events a clip of `frames` samples shows: two samples each at least, four events from 8 samples on."""
+    """Number of events in a clip of `frames` samples: two samples each at least, four events from 8 samples on."""
     most = min(most, frames // 2, 3 if frames < 8 else 4)
     return rng.choices((1, 2, 3, 4)[:most], (0.15, 0.35, 0.38, 0.12)[:most])[0]
 
@@ -311,7 +313,7 @@ GROUND, THING, STATE_SIZE = 8, 7, 22
 
 
 def frame_states(clip: WorldClip, times: Sequence[float]) -> np.ndarray:
-    """What `v2l.tiny.render.render` needs to draw the clip at `times`: float32 [len(times), STATE_SIZE]."""
+    """Rows from which `v2l.tiny.render.render` draws the clip at `times`: float32 [len(times), STATE_SIZE]."""
     rows = np.zeros((len(times), STATE_SIZE), np.float32)
     rows[:, [GROUND, GROUND + THING]] = -1
     look = clip.look

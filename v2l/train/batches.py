@@ -1,4 +1,4 @@
-"""Which clips make a step, and their frames, decoded ahead in threads.
+"""The clips that make up each step, and their frames, decoded ahead in threads.
 
 What a step sees is a function of the seed and the step alone: the order of the clips, where each is cut, which of
 several targets is taken. So a run that goes on sees what an unbroken one would.
@@ -39,11 +39,11 @@ class SegmentTiles:
     tiles: np.ndarray
     """[n, tile, tile, 3] uint8, frame after frame."""
     timestamps: list[float]
-    """Of each frame, seconds from the start of the file: what the prompt prints."""
+    """Time of each frame in seconds from the start of the file, as the prompt prints it."""
     grid: tuple[int, int]
     """Rows and columns of tiles of every frame."""
     duration: float
-    """Of the file, seconds."""
+    """Duration of the file in seconds."""
 
     def prompt(self, image_seq_len: int, text: str = INTERNALIZE, generate: bool = False) -> str:
         grids = [self.grid] * len(self.timestamps)
@@ -52,20 +52,20 @@ class SegmentTiles:
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A clip, seen."""
+    """A clip as its segments' tiles, with the texts to learn."""
 
     item: Item
     segments: Sequence[SegmentTiles]
-    """In time order; one where it is not cut."""
+    """Segments in time order; a single one where the clip is not cut."""
     targets: Sequence[str]
-    """For each turn; empty where the base is to say them."""
+    """A target for each turn; empty where the base answers itself."""
     whole: SegmentTiles | None
     """The clip in one piece, for the base that has it in its prompt."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """A clip whose turn it is, and the seed of what is drawn for it."""
+    """A clip of a step, and the seed of its cuts and targets."""
 
     item: Item
     seed: str
@@ -73,22 +73,22 @@ class Draw:
 
 @lru_cache(maxsize=2)
 def _order(seed: int, epoch: int, count: int) -> list[int]:
-    found = list(range(count))
-    random.Random(f"order {seed} {epoch}").shuffle(found)
-    return found
+    order = list(range(count))
+    random.Random(f"order {seed} {epoch}").shuffle(order)
+    return order
 
 
 def step_draws(items: Sequence[Item], recipe: Recipe, processes: Processes, step: int) -> list[Draw]:
     """The clips of a step for this process, `accumulate` batches one after the other. Each clip comes once an epoch;
     together, the processes see what one with their batches side by side would."""
-    found, batch = [], recipe.batch_size
+    draws, batch = [], recipe.batch_size
     for i in range(recipe.accumulate):
         first = ((step * recipe.accumulate + i) * processes.count + processes.rank) * batch
         for number in range(first, first + batch):
             epoch, place = divmod(number, len(items))
             item = items[_order(recipe.seed, epoch, len(items))[place]]
-            found.append(Draw(item, f"clip {recipe.seed} {number}"))
-    return found
+            draws.append(Draw(item, f"clip {recipe.seed} {number}"))
+    return draws
 
 
 def validation_draws(items: Sequence[Item], recipe: Recipe, processes: Processes) -> list[Draw]:
@@ -120,17 +120,17 @@ class Watcher:
         """Clips of one file, in time order, in one pass over it."""
         info, resolution = clips[0].info, self.sampling.resolution
         grid = tile_grid(info.width, info.height, resolution, self.tile)
-        found = []
+        segments = []
         with closing(Decoder(clips[0].track)) as decoder:
             for clip in clips:
                 frames = list(replace(clip, decoder=decoder).frames())
                 tiles = np.concatenate([cut_tiles(frame.image, resolution, self.tile) for frame in frames])
-                found.append(SegmentTiles(tiles, [frame.timestamp for frame in frames], grid, info.end))
-        return found
+                segments.append(SegmentTiles(tiles, [frame.timestamp for frame in frames], grid, info.end))
+        return segments
 
 
 def random_cuts(rng: random.Random, start: float, end: float, parts: int) -> list[float]:
-    """Where to cut [start, end) seconds into 1 to `parts` segments, as many as there is room for, anywhere; none is
+    """Random places to cut [start, end) seconds into 1 to `parts` segments, as many as have room; none is
     shorter than SHORTEST_SEGMENT."""
     most = max(1, int((end - start) / SHORTEST_SEGMENT))
     segments = rng.randint(1, min(parts, most))
@@ -140,7 +140,7 @@ def random_cuts(rng: random.Random, start: float, end: float, parts: int) -> lis
 
 
 def in_threads(make: Callable[[D], R], draws: Iterable[D], workers: int, bound: int) -> Generator[R, None, None]:
-    """What `make` makes of each, in order, up to `bound` of them ahead. Close it to end the threads early."""
+    """Results of `make` for each draw, in order, up to `bound` of them ahead. Close it to end the threads early."""
     pool, waiting = ThreadPoolExecutor(workers, "v2l-decode"), deque[Future[R]]()
     try:
         for draw in draws:
@@ -154,7 +154,7 @@ def in_threads(make: Callable[[D], R], draws: Iterable[D], workers: int, bound: 
 
 
 class Clips:
-    """The examples of step after step. A video that cannot be decoded is told of once, by `skipped`, and then left out
+    """The examples of step after step. A video that cannot be decoded is reported once, to `skipped`, and then left out
     of every batch it is drawn for."""
 
     def __init__(self, items: Sequence[Item], held: Sequence[Item], watch: Watcher, processes: Processes,
@@ -169,32 +169,32 @@ class Clips:
         """The batches of a step; fastest for one step after the other. A batch may be empty."""
         if self._coming is None or step != self._step:
             self.close()
-            self._coming = self._made(draw for ahead in count(step) for draw in step_draws(
+            self._coming = self._examples(draw for ahead in count(step) for draw in step_draws(
                 self.items, self.recipe, self.processes, ahead))
         self._step = step + 1
         for _ in range(self.recipe.accumulate):
-            yield [made for _ in range(self.recipe.batch_size) if (made := next(self._coming)) is not None]
+            yield [example for _ in range(self.recipe.batch_size) if (example := next(self._coming)) is not None]
 
     def validation(self) -> Iterator[list[Example]]:
         """All clips held out, in batches."""
         draws = validation_draws(self.held, self.recipe, self.processes)
-        with closing(self._made(draws)) as coming:
+        with closing(self._examples(draws)) as coming:
             for first in range(0, len(draws), self.recipe.batch_size):
                 rest = min(self.recipe.batch_size, len(draws) - first)
-                yield [made for _ in range(rest) if (made := next(coming)) is not None]
+                yield [example for _ in range(rest) if (example := next(coming)) is not None]
 
     def close(self) -> None:
         if self._coming is not None:
             self._coming.close()
             self._coming = None
 
-    def _made(self, draws: Iterable[Draw]) -> Generator[Example | None, None, None]:
+    def _examples(self, draws: Iterable[Draw]) -> Generator[Example | None, None, None]:
         bound = self.recipe.batch_size + self.recipe.workers
         with closing(in_threads(self._make, draws, self.recipe.workers, bound)) as coming:
-            for made in coming:
-                if not isinstance(made, Example):
-                    self._skip(*made)
-                yield made if isinstance(made, Example) else None
+            for result in coming:
+                if not isinstance(result, Example):
+                    self._skip(*result)
+                yield result if isinstance(result, Example) else None
 
     def _skip(self, item: Item, error: VideoError) -> None:
         if item not in self.bad:
@@ -202,7 +202,7 @@ class Clips:
             self.skipped(item, error)
 
     def _make(self, draw: Draw) -> Example | tuple[Item, VideoError]:
-        """In a thread."""
+        """Decodes a draw, in a thread of its own."""
         if (known := self.bad.get(draw.item)) is not None:
             return draw.item, known
         try:

@@ -11,12 +11,12 @@ CAPTION_PROMPTS = (
     "Give a short summary of the video.",
     "Write a caption for this video.",
 )
-"""What a teacher is asked of plain videos, each video one of them: a hypernetwork that knows one wording learns it."""
+"""Prompts for plain videos, one for each: a hypernetwork that met a single wording would learn that wording."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a hypernetwork is trained: as published (METHOD section 8), where that says."""
+    """Settings of a hypernetwork's training: as published (METHOD section 8), where that says."""
 
     steps: int = 60_000
     """Updates of the weights."""
@@ -29,7 +29,7 @@ class Recipe:
     optimizer: str = "adamw"
     lr: float = 1e-4
     muon_lr: float = 0.02
-    """Of the matrices, where the optimizer is muon; `lr` is then that of the rest."""
+    """Learning rate of the matrices where the optimizer is muon; `lr` is then that of the rest."""
     weight_decay: float = 0.01
     warmup: float = 0.03
     """Share of the steps over which the rate rises; then it falls as a cosine."""
@@ -51,7 +51,7 @@ class Recipe:
 
     @property
     def taught(self) -> bool:
-        """Whether the base with the video in its prompt has a say."""
+        """True where the loss needs the base with the video in its prompt."""
         return self.self_distill or self.kl > 0
 
 
@@ -60,14 +60,14 @@ OPTIMIZERS = ("adamw", "muon")
 
 @dataclass(frozen=True)
 class FineTuning:
-    """How a LoRA is fine-tuned on one clip: what an adapter of the hypernetwork is compared with."""
+    """Settings of a LoRA fine-tuned on one clip, with which an adapter of the hypernetwork is compared."""
 
     lr: float = 1e-2
     """On tiny, of 3e-3, 1e-2, 3e-2 and 1e-1, it and 3e-2 answered all that was taught first, after 40 steps."""
     scale: float = 2.0
-    """What B^T A x is multiplied with: twice the rank as lora_alpha, as is usual."""
+    """Factor of B^T A x: twice the rank as lora_alpha, as is usual."""
     weight_decay: float = 0.01
     clip: float = 1.0
     """Norm that gradients are clipped to."""
     seed: int = 0
-    """Of A."""
+    """Seed of the first A."""

@@ -20,21 +20,21 @@ DRAWN = 160
 
 @dataclass(frozen=True)
 class StepLosses:
-    """One step. None where there is nothing to tell: no validation, or no clip that could be decoded."""
+    """Figures of a step; None where it has none: no validation, or no clip that could be decoded."""
 
     step: int
-    """Steps taken, with this one."""
+    """Number of the step, from 1 on."""
     loss: float | None
-    """Mean over tokens, before the step."""
+    """Mean loss of a token before the step."""
     val_loss: float | None
     lr: float
     """Learning rate of the first group of parameters."""
     grad_norm: float | None
-    """Before clipping."""
+    """Norm of the gradient before clipping."""
     tokens: int
-    """Target tokens in it."""
+    """Target tokens in the step."""
     seconds: float
-    """Trained so far, over all runs."""
+    """Seconds trained so far, over all runs."""
 
 
 NAMES = tuple(field.name for field in fields(StepLosses))

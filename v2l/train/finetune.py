@@ -1,4 +1,4 @@
-"""What internalizing a video is measured against: a LoRA fine-tuned on one clip's captions and answers, step by step.
+"""A LoRA fine-tuned on one clip's captions and answers, step by step: what internalizing a video is measured against.
 
 It has the place and the rank of the hypernetwork's adapter, and learns from texts alone: questions in the very prompt
 that `ask` uses, with no video (METHOD section 7).
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FineTuned:
-    """What fine-tuning has come to."""
+    """A LoRA after some steps of fine-tuning."""
 
     steps: int
     seconds: float
-    """Spent on them, without loading the base and without what the caller did meanwhile."""
+    """Seconds spent on the steps, without loading the base and without what the caller did meanwhile."""
     loss: float
     """Mean cross-entropy of a token of the targets, as the adapter is now."""
     adapter: list[LayerAdapter]
-    """For `Engine.ask`; later steps leave it as it is."""
+    """The adapter for `Engine.ask`; later steps leave it as it is."""
 
 
 @lru_cache(maxsize=1)
@@ -113,5 +113,5 @@ class _Lora:
 def _loss(text: TextStack, packed: Rows, lora: _Lora) -> Tensor:
     """Mean cross-entropy of a token of the targets."""
     hidden = text.hidden(text.embed_tokens(packed.ids), adapters=lora.layers())
-    found = text.logits(hidden.flatten(0, 1)[packed.target]).float()
-    return cross_entropy(found, packed.labels) / len(packed.labels)
+    logits = text.logits(hidden.flatten(0, 1)[packed.target]).float()
+    return cross_entropy(logits, packed.labels) / len(packed.labels)

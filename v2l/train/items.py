@@ -1,4 +1,4 @@
-"""Which lines of manifests are trained on, and whether they can be. Nothing heavy is imported."""
+"""Choice and check of the lines of manifests to train on. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def sort_out(items: Sequence[Item], recipe: Recipe) -> tuple[list[Item], list[It
 
 
 def digest(items: Sequence[Item]) -> str:
-    """Names what is asked and answered of which clips, wherever their files lie."""
-    told = [[item.id, item.video.name, item.start, item.end, [[turn.prompt, turn.targets] for turn in item.turns]]
-            for item in items]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    """Hash of what is asked and answered about which clips, wherever their files lie."""
+    content = [[item.id, item.video.name, item.start, item.end, [[turn.prompt, turn.targets] for turn in item.turns]]
+               for item in items]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()

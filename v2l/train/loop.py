@@ -31,7 +31,7 @@ SAVE_AFTER = 600.0
 
 
 class Trainable(Protocol):
-    """What is trained."""
+    """A model and its data, as the loop trains them."""
 
     def losses(self, step: int) -> Iterable[tuple[Tensor, float]]:
         """The batches of a step, from 0 on: (loss summed over what counts, how much that is); the gradient of a step is
@@ -55,7 +55,7 @@ class Trainable(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, how fast, how often."""
+    """Length, learning rate and validations of a training."""
 
     steps: int
     every: int
@@ -63,19 +63,19 @@ class Schedule:
     rate: Rate
     clip: float = 1.0
     patience: int = 1
-    """Steps one after the other without anything that counts, after which it gives up."""
+    """Consecutive steps without any clip after which the training gives up."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """How a training stands."""
+    """The state of a training after some steps."""
 
     step: int = 0
     seconds: float = 0.0
     loss: float | None = None
-    """Of the last step."""
+    """Loss of the last step."""
     val_loss: float | None = None
-    """Of the last validation."""
+    """Loss of the last validation."""
     best_step: int | None = None
     best_loss: float | None = None
 
@@ -116,7 +116,7 @@ class Fit:
         of a step and for all to be saved."""
         if self.now.step:
             self.note(f"Going on after step {self.now.step:,} of {self.schedule.steps:,}.")
-        with at_the_end(self._tell_waiting) as interrupted:
+        with at_the_end(self._announce_end) as interrupted:
             self._run(lambda: stop() or interrupted())
         return self.now
 
@@ -133,11 +133,11 @@ class Fit:
                 self.curves.add(StepLosses(self.now.step, loss, val_loss, lr, norm, int(weight), self.now.seconds))
                 if due or stopped or self.now.seconds - self._written > SAVE_AFTER:
                     self._save()
-            self._tell(due)
+            self._report(due)
             if stopped:
                 break
 
-    def _tell_waiting(self) -> None:
+    def _announce_end(self) -> None:
         self.note(f"After step {self.now.step + 1:,} all is saved and the run ends; interrupt it again to end it "
                        "at once and lose what was not saved.")
 
@@ -153,7 +153,7 @@ class Fit:
         self.processes.sum([totals, *self._gradients()])
         total, weight = totals.tolist()
         if not weight:
-            return self._nothing()
+            return self._empty_step()
         self._empty = 0
         gradients = [p.grad for p in parameters if p.grad is not None]
         torch._foreach_mul_(gradients, 1 / weight)
@@ -165,7 +165,7 @@ class Fit:
         return total / weight, norm, weight
 
     def _gradients(self) -> list[Tensor]:
-        """Of every parameter, where several processes must have them all; a process without a clip has zeros."""
+        """Gradients of every parameter, to be summed over processes; a process without a clip has zeros."""
         if self.processes.count == 1:
             return []
         for p in self.optimizers.parameters:
@@ -173,7 +173,7 @@ class Fit:
                 p.grad = torch.zeros_like(p)
         return [p.grad for p in self.optimizers.parameters if p.grad is not None]
 
-    def _nothing(self) -> tuple[None, None, float]:
+    def _empty_step(self) -> tuple[None, None, float]:
         self._empty += 1
         if self._empty >= self.schedule.patience:
             raise VideoError("None of the videos could be decoded, so there is nothing to train on.")
@@ -205,7 +205,7 @@ class Fit:
         self.curves.draw()
 
     def _keep(self) -> None:
-        """After the state: what was killed between the two does it when it goes on."""
+        """Writes the weights, after the state: a run killed between the two does it when it resumes."""
         self.task.keep("last")
         if self.now.best_step == self.now.step:
             self.task.keep("best")
@@ -231,7 +231,7 @@ class Fit:
         if saved["random_cuda"] is not None and torch.cuda.is_available():
             torch.cuda.set_rng_state(saved["random_cuda"])
 
-    def _tell(self, due: bool) -> None:
+    def _report(self, due: bool) -> None:
         now, steps = self.now, self.schedule.steps
         loss = "no clip" if now.loss is None else f"loss {now.loss:.3f}"
         validation = "" if now.val_loss is None else f", validation {now.val_loss:.3f}"

@@ -1,4 +1,4 @@
-"""What a batch of clips costs: cross-entropy on the targets, divergence from the base that has the video in its prompt.
+"""The loss of a batch of clips: cross-entropy on the targets, divergence from the base with the video in its prompt.
 
 Every turn of a clip is put to the clip's one adapter in the very prompt `ask` uses (METHOD section 7), each in a row of
 its own. Only the tokens of the answer count, with the one that ends it.
@@ -38,7 +38,7 @@ class Rows:
     ids: Tensor
     """[b, s]"""
     target: Tensor
-    """[m], places in ids.flatten() whose next token is to be told."""
+    """[m], places in ids.flatten() whose next token is to be predicted."""
     labels: Tensor
     """[m], those tokens."""
 
@@ -52,14 +52,14 @@ def rows(prompts: Sequence[Sequence[int]], answers: Sequence[Sequence[int]], dev
     return Rows(ids.to(device), torch.tensor(target, device=device), torch.tensor(labels, device=device))
 
 
-def cross_entropy(found: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Logits [m, vocabulary], tokens [m] -> the sum over tokens."""
-    return F.cross_entropy(found, labels, reduction="sum")
+    return F.cross_entropy(logits, labels, reduction="sum")
 
 
-def divergence(found: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || found) of logits [m, vocabulary], summed over tokens."""
-    return F.kl_div(found.log_softmax(-1), teacher.log_softmax(-1), log_target=True, reduction="sum")
+def divergence(logits: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of logits [m, vocabulary], summed over tokens."""
+    return F.kl_div(logits.log_softmax(-1), teacher.log_softmax(-1), log_target=True, reduction="sum")
 
 
 def target_ids(base: Base, text: str) -> list[int]:
@@ -69,7 +69,7 @@ def target_ids(base: Base, text: str) -> list[int]:
 
 @dataclass(frozen=True)
 class InContext:
-    """What the base is asked with a clip in its prompt: the tokens of each turn's prompt, the image tokens in them."""
+    """A clip in the base's prompt: the tokens of each turn's prompt, and the image tokens that go in them."""
 
     prompts: list[list[int]]
     image_tokens: Tensor
@@ -82,8 +82,8 @@ class Objective:
     def __init__(self, base: Base, hyper: Hypernetwork, recipe: Recipe) -> None:
         """`base` must not be packed."""
         self.base, self.network, self.hyper, self.recipe = base, Network.of(base), hyper, recipe
-        self._told: dict[tuple[Item, int], list[int]] = {}
-        """What the base answered, where there are no targets."""
+        self.own_answers: dict[tuple[Item, int], list[int]] = {}
+        """The base's own answers, where there are no targets."""
 
     def __call__(self, examples: Sequence[Example]) -> tuple[Tensor, int]:
         segments = [segment for example in examples for segment in example.segments]
@@ -97,20 +97,20 @@ class Objective:
         else:
             answers = [target_ids(self.base, text) for example in examples for text in example.targets]
         packed = rows([self.base.encode(question_prompt(turn.prompt)) for _, turn in turns], answers, self.base.device)
-        found = self.logits(packed, pairs, [number for number, _ in turns])
-        loss = found.new_zeros(()) if self.recipe.self_distill else cross_entropy(found, packed.labels)
+        logits = self.logits(packed, pairs, [number for number, _ in turns])
+        loss = logits.new_zeros(()) if self.recipe.self_distill else cross_entropy(logits, packed.labels)
         if self.recipe.taught:
-            loss = loss + (self.recipe.kl or 1.0) * divergence(found, self._teacher(videos, answers))
+            loss = loss + (self.recipe.kl or 1.0) * divergence(logits, self._teacher(videos, answers))
         return loss, len(packed.labels)
 
     @torch.no_grad()
     def see(self, watched: SegmentTiles) -> Tensor:
-        """Its image tokens [tiles * image_seq_len, h]."""
-        found = []
+        """A segment's image tokens [tiles * image_seq_len, h]."""
+        batches = []
         for tiles in torch.from_numpy(watched.tiles).split(_TILES_AT_ONCE):
             pixels = tiles.to(self.base.device).permute(0, 3, 1, 2).float()
-            found.append(self.network.vision(((pixels / 255 - 0.5) / 0.5).to(self.base.dtype)))
-        image_tokens = torch.cat(found)
+            batches.append(self.network.vision(((pixels / 255 - 0.5) / 0.5).to(self.base.dtype)))
+        image_tokens = torch.cat(batches)
         if image_tokens.shape[1] != self.base.image_seq_len:
             raise ModelError(f"The base in {self.base.folder} gives {image_tokens.shape[1]} image tokens where its "
                              f"processor configuration promises {self.base.image_seq_len}.")
@@ -123,7 +123,7 @@ class Objective:
         return joined_adapters(self.hyper, *context_features(self.network, prompts, torch.cat(list(seen))), parts)
 
     def logits(self, packed: Rows, pairs: Sequence[LayerAdapter], clips: Sequence[int]) -> Tensor:
-        """Of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""
+        """Logits of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""
         hidden = self.network.text.hidden(
             self.network.embed(packed.ids), adapters=[LayerAdapter(p.A[clips], p.B[clips], p.scale) for p in pairs],
             checkpointing=self.recipe.checkpointing)
@@ -132,38 +132,38 @@ class Objective:
     # What the base says with the video in its prompt.
 
     def _in_context(self, examples: Sequence[Example], seen: Sequence[Tensor]) -> list[InContext]:
-        found, first = [], 0
+        prompted, first = [], 0
         for example in examples:
             whole = example.whole
             assert whole is not None
             image_tokens = seen[first] if whole is example.segments[0] else self.see(whole)
             prompts = [self.base.encode(whole.prompt(self.base.image_seq_len, turn.prompt, generate=True))
                        for turn in example.item.turns]
-            found.append(InContext(prompts, image_tokens))
+            prompted.append(InContext(prompts, image_tokens))
             first += len(example.segments)
-        return found
+        return prompted
 
     def _own_answers(self, example: Example, video: InContext) -> list[list[int]]:
-        """What the base answers to each turn, word by word the likeliest; made once for each."""
-        limit, found = Decoding(), []
+        """Answers of the base to each turn, greedily decoded; computed once for each."""
+        limit, answers = Decoding(), []
         for number, prompt in enumerate(video.prompts):
             place = example.item, number
-            if place not in self._told:
+            if place not in self.own_answers:
                 reply = Reply(self.base, self.base.embed(prompt, video.image_tokens), limit, prompt_tokens=len(prompt),
                               visual_tokens=len(video.image_tokens), started=time.perf_counter())
                 ids = reply.finish().ids
-                self._told[place] = ids if len(ids) == limit.max_new_tokens else [*ids, self.base.token(END)]
-            found.append(self._told[place])
-        return found
+                self.own_answers[place] = ids if len(ids) == limit.max_new_tokens else [*ids, self.base.token(END)]
+            answers.append(self.own_answers[place])
+        return answers
 
     @torch.no_grad()
     def _teacher(self, videos: Sequence[InContext], answers: Sequence[list[int]]) -> Tensor:
         """`logits` of the base with the video in its prompt, clip by clip: these prompts are long."""
-        found, first = [], 0
+        logits, first = [], 0
         for video in videos:
             count = len(video.prompts)
             packed = rows(video.prompts, answers[first : first + count], self.base.device)
             hidden = self.network.text.hidden(self.network.embed(packed.ids, video.image_tokens.repeat(count, 1)))
-            found.append(self.network.text.logits(hidden.flatten(0, 1)[packed.target]).float())
+            logits.append(self.network.text.logits(hidden.flatten(0, 1)[packed.target]).float())
             first += count
-        return torch.cat(found)
+        return torch.cat(logits)

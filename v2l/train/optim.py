@@ -1,4 +1,4 @@
-"""What changes the weights, and how fast: AdamW as published, or Muon for the matrices; warm-up and cosine."""
+"""Optimizers and learning rates: AdamW as published, or Muon for the matrices; warm-up and cosine."""
 
 from __future__ import annotations
 

@@ -22,21 +22,21 @@ class Processes:
     rank: int = 0
     count: int = 1
     local_rank: int = 0
-    """Its place on its machine: the number of its GPU."""
+    """Number of the process on its machine, and of its GPU."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Processes:
-        """As the launcher set RANK, WORLD_SIZE and LOCAL_RANK; one process where it did not."""
+        """The process that the launcher describes in RANK, WORLD_SIZE and LOCAL_RANK; a single one without them."""
         number = lambda name, default: int(environment.get(name, default))
         return cls(number("RANK", 0), number("WORLD_SIZE", 1), number("LOCAL_RANK", 0))
 
     @property
     def main(self) -> bool:
-        """The one that writes and tells."""
+        """True for the process that writes files and messages."""
         return self.rank == 0
 
     def device(self, name: str | None) -> str | None:
-        """What --device means to this process: each has a GPU of its own."""
+        """The device of this process where --device names `name`: each has a GPU of its own."""
         import torch
 
         cuda = torch.cuda.is_available() if name is None else name.startswith("cuda")

@@ -35,7 +35,7 @@ from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
 
 LOCK = ".v2l.lock"
-"""There while a run trains in a folder."""
+"""The lock file of a run in its folder."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +52,23 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a run has come to."""
+    """The outcome of a run."""
 
     folder: Path
     clips: int
     validation_clips: int
     steps: int
     loss: float | None
-    """Of the last step."""
+    """Loss of the last step."""
     val_loss: float | None
-    """Of the last validation."""
+    """Loss of the last validation."""
     best_step: int | None
     """Step of the weights in `weights`."""
     best_loss: float | None
     seconds: float
-    """Trained, over all runs."""
+    """Seconds trained, over all runs."""
     skipped: Sequence[Skipped]
-    """In this run."""
+    """Videos that this run could not decode."""
 
     @property
     def weights(self) -> Path:
@@ -224,7 +224,7 @@ def _check_output(output: Path, force: bool) -> None:
 
 def _hypernetwork(files: ModelFiles, text: TextConfig, init: str | None, sizes: Mapping[str, Any], seed: int,
                   offline: bool, progress: Progress) -> tuple[Hypernetwork, str | None]:
-    """The one to begin with, and what names its weights."""
+    """The hypernetwork to begin with, and the sha256 of its weights; None for a new one."""
     if init is None:
         torch.manual_seed(seed)
         config = HypernetConfig(text.num_layers, text.hidden_size, text.intermediate_size, text.hidden_size,
@@ -232,20 +232,20 @@ def _hypernetwork(files: ModelFiles, text: TextConfig, init: str | None, sizes: 
         return Hypernetwork(replace(config, **sizes)), None
     from safetensors.torch import load_file
 
-    found = find_hypernetwork(files.name, init, offline=offline, progress=progress)
-    check_fit(read_json(files.folder / "config.json"), found.config, base=files.name, checkpoint=found.name)
-    hyper = Hypernetwork(replace(found.config, base=files.name))
-    hyper.load_state_dict({name: tensor.float() for name, tensor in load_file(found.weights).items()})
-    return hyper, found.sha256
+    source = find_hypernetwork(files.name, init, offline=offline, progress=progress)
+    check_fit(read_json(files.folder / "config.json"), source.config, base=files.name, checkpoint=source.name)
+    hyper = Hypernetwork(replace(source.config, base=files.name))
+    hyper.load_state_dict({name: tensor.float() for name, tensor in load_file(source.weights).items()})
+    return hyper, source.sha256
 
 
 def _steps(epochs: float, recipe: Recipe, clips: int, processes: Processes) -> int:
-    """In how many steps every clip is seen so often."""
+    """Steps in which every clip is seen so often."""
     return ceil(epochs * clips / (recipe.batch_size * recipe.accumulate * processes.count))
 
 
 def _settings(recipe: Recipe, sampling: Sampling, config: HypernetConfig) -> dict[str, Any]:
-    """What may not change from one call to the next, under its own name."""
+    """The settings that may not change from one run to the next, each under its own name."""
     free = {"epochs", "every", "workers", "checkpointing"}
     settings = merged(asdict(recipe), sampling.recorded(), asdict(config))
     return {name: value for name, value in settings.items() if name not in free}
@@ -260,10 +260,10 @@ def merged(*settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _everywhere(clips: Clips, processes: Processes, output: Path) -> list[Skipped]:
-    """What any process skipped; the journal lacks what the others did."""
+    """The videos that any process skipped; those of the others are added to the journal."""
     mine = [Skipped(item.id, item.video, str(error)) for item, error in clips.bad.items()]
-    found = {skipped: None for several in processes.gather(mine) for skipped in several}
-    for skipped in found:
+    everything = {skipped: None for several in processes.gather(mine) for skipped in several}
+    for skipped in everything:
         if processes.main and skipped not in mine:
             journal(output, {"event": "skipped", **skipped.to_json()})
-    return list(found)
+    return list(everything)

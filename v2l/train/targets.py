@@ -36,7 +36,7 @@ def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = Non
 
 
 def teacher(engine: Engine, sampling: Sampling, decoding: Decoding) -> dict[str, Any]:
-    """Who writes, and how it looks and decodes: what a line says of its teacher."""
+    """The teacher's name, sampling and decoding, as the lines it writes record them."""
     return {"base": engine.files.name, "revision": engine.files.revision, **sampling.recorded(),
             "max_new_tokens": decoding.max_new_tokens, "dtype": str(engine.dtype).removeprefix("torch.")}
 
@@ -47,13 +47,13 @@ class _Line:
 
     item: Item
     document: dict[str, Any]
-    """As it was given, but for the video's path, which is from the output's folder."""
+    """The line as it was given, but for the video's path, which starts at the output's folder."""
     wanted: tuple[int, ...]
-    """Its turns that the teacher writes."""
+    """Numbers of the turns that the teacher writes."""
 
     @property
     def prompts(self) -> list[str]:
-        """Of the wanted turns."""
+        """Prompts of the wanted turns."""
         return [self.item.turns[turn].prompt for turn in self.wanted]
 
     @property
@@ -78,8 +78,8 @@ class _Line:
 
 
 class Targets:
-    """The manifest that is made: `path` once it is whole; until then its lines gather in `path` + `.part`, from which a
-    run that was killed goes on. Until `close` no other process can write it: use it as a context manager.
+    """A manifest in the making: `path` once it is whole; until then its lines are appended to `path` + `.part`, from
+    which an interrupted run resumes. Until `close` no other process can write it: use it as a context manager.
 
     `lines` are as `read_lines` gives them. The teacher writes turns without targets, with `force` all of them; a
     finished `path` is then made again. UsageError where `path` holds lines of something else, or another run writes it.
@@ -130,7 +130,7 @@ class Targets:
         return _Line(item, {**document, "video_path": video_path(item.video, self.path.parent)}, wanted)
 
     def _finished(self) -> list[tuple[Item, dict[str, Any]]]:
-        """What `path` holds, where that is not to be made again."""
+        """The lines of `path`, where that is not to be written anew."""
         if self.force or not self.path.exists():
             return []
         entries, ids = read_lines(self.path), {line.item.id for line in self.lines}
@@ -140,7 +140,7 @@ class Targets:
         return entries
 
     def _unfinished(self) -> list[tuple[Item, dict[str, Any]]]:
-        """What an earlier run wrote before it was ended."""
+        """The lines that an interrupted run wrote."""
         return [(parse_item(document, self.path.parent, f"{self.part}, line {number}"), document)
                 for number, document in enumerate(self._written.documents, 1)]
 
@@ -175,14 +175,14 @@ class Targets:
 
 @dataclass(frozen=True)
 class ClipTargets:
-    """What became of a clip."""
+    """The result for a clip."""
 
     video: Path
     texts: int = 0
     cut: int = 0
     """Texts that were ended by `max_new_tokens`."""
     errors: list[Exception] = field(default_factory=list)
-    """Why its lines, or some of them, were not written."""
+    """Reasons why lines of the clip were not written."""
     warnings: Sequence[str] = ()
 
 
