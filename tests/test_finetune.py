@@ -12,7 +12,7 @@ from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import UsageError
 from v2l.manifest import Turn
-from v2l.train.finetune import FineTuned, finetune
+from v2l.train.finetune import FineTuneState, finetune
 
 TURNS = (Turn("What color is the star?", ("purple",)), Turn("What shape is red?", ("ring",)),
          Turn("Describe the video.", ("On a white background, a purple star grows.",)))
@@ -25,29 +25,29 @@ def engine() -> Engine:
 
 
 @pytest.fixture(scope="module")
-def tuned(engine: Engine) -> dict[int, FineTuned]:
+def tuned(engine: Engine) -> dict[int, FineTuneState]:
     """What the clip's texts make after 0, 1 and 30 steps."""
     return {each.steps: each for each in finetune(engine, TURNS, [30, 0, 1, 1])}
 
 
-def answers(engine: Engine, tuned: FineTuned | None) -> list[str]:
+def answers(engine: Engine, tuned: FineTuneState | None) -> list[str]:
     adapter = tuned.adapter if tuned else None
     return [engine.ask(adapter, turn.prompt, SHORT).finish().text for turn in TURNS]
 
 
-def test_it_learns_what_the_texts_say(engine: Engine, tuned: dict[int, FineTuned]) -> None:
+def test_it_learns_what_the_texts_say(engine: Engine, tuned: dict[int, FineTuneState]) -> None:
     assert list(tuned) == [0, 1, 30]
     assert tuned[0].loss > tuned[1].loss > tuned[30].loss and tuned[30].loss < 0.05
     assert answers(engine, tuned[30]) == [turn.targets[0] for turn in TURNS]
     assert 0 < tuned[0].seconds < tuned[1].seconds < tuned[30].seconds
 
 
-def test_before_its_first_step_it_is_the_bare_base(engine: Engine, tuned: dict[int, FineTuned]) -> None:
+def test_before_its_first_step_it_is_the_bare_base(engine: Engine, tuned: dict[int, FineTuneState]) -> None:
     assert answers(engine, tuned[0]) == answers(engine, None) != answers(engine, tuned[30])
     assert not any(layer.B.any() for layer in tuned[0].adapter) and all(layer.A.any() for layer in tuned[0].adapter)
 
 
-def test_its_loss_is_that_of_the_adapter_it_gives(engine: Engine, tuned: dict[int, FineTuned]) -> None:
+def test_its_loss_is_that_of_the_adapter_it_gives(engine: Engine, tuned: dict[int, FineTuneState]) -> None:
     """The forward pass it trains through and the one that answers tell the same."""
     base, lost, count = engine.base, 0.0, 0
     for turn in TURNS:
@@ -62,13 +62,13 @@ def test_its_loss_is_that_of_the_adapter_it_gives(engine: Engine, tuned: dict[in
     assert lost / count == pytest.approx(tuned[1].loss, rel=1e-4)
 
 
-def next_logits(engine: Engine, tuned: FineTuned, ids: list[int]) -> torch.Tensor:
+def next_logits(engine: Engine, tuned: FineTuneState, ids: list[int]) -> torch.Tensor:
     from v2l.model.generate import next_logits
 
     return next_logits(engine.base, tuned.adapter, ids).float()
 
 
-def test_it_has_the_place_and_rank_of_the_hypernetworks(engine: Engine, tuned: dict[int, FineTuned]) -> None:
+def test_it_has_the_place_and_rank_of_the_hypernetworks(engine: Engine, tuned: dict[int, FineTuneState]) -> None:
     config = engine.hypernetwork_files.config
     shapes = {(tuple(layer.A.shape), tuple(layer.B.shape)) for layer in tuned[30].adapter}
     assert len(tuned[30].adapter) == config.num_layers
@@ -77,8 +77,8 @@ def test_it_has_the_place_and_rank_of_the_hypernetworks(engine: Engine, tuned: d
     assert len(low.adapter[0].A) == 3
 
 
-def test_the_same_call_gives_the_same_and_earlier_ones_stay(engine: Engine, tuned: dict[int, FineTuned]) -> None:
-    steps: Iterator[FineTuned] = finetune(engine, TURNS, [1, 3])
+def test_the_same_call_gives_the_same_and_earlier_ones_stay(engine: Engine, tuned: dict[int, FineTuneState]) -> None:
+    steps: Iterator[FineTuneState] = finetune(engine, TURNS, [1, 3])
     one = next(steps)
     before = [layer.B.clone() for layer in one.adapter]
     three = next(steps)

@@ -16,7 +16,7 @@ from v2l.manifest import read_manifest
 from v2l.model.base import Base
 from v2l.model.prompt import context_prompt, cut_tiles, normalize, question_prompt
 from v2l.tiny import BASE, WEIGHTS
-from v2l.tiny.check import film_questions, percentage, questions, score_answers
+from v2l.tiny.check import film_questions, mark_answers, percentage, questions
 from v2l.tiny.clips import examples, write_video
 from v2l.tiny.data import (
     PARTS,
@@ -334,7 +334,7 @@ def test_shipped_weights_answer_held_out_clips():
     items = questions(32, seed=7)
     reached = {}
     for mode in ("floor", "direct", "adapter"):
-        right = score_answers(Network.of(base), hyper, PromptEncoder(base.tokenizer), items, mode)
+        right = mark_answers(Network.of(base), hyper, PromptEncoder(base.tokenizer), items, mode)
         reached[mode] = percentage(ok for kind in SHORT_KINDS for ok in right[kind])
     assert reached["floor"] < 50 and reached["direct"] >= 90 and reached["adapter"] >= 87, reached
     assert sum(f.stat().st_size for f in WEIGHTS.rglob("*") if f.is_file()) <= 25e6

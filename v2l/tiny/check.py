@@ -95,9 +95,9 @@ def condition(network: Network, hyper: Hypernetwork | None, encoder: PromptEncod
 
 
 @torch.no_grad()
-def score_answers(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[ClipQuestions],
+def mark_answers(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[ClipQuestions],
                   mode: str, batch: int = 32, frames: Frames = render_clips) -> dict[str, list[bool]]:
-    """Marks, by kind, of each answer: True where it would be exactly right.
+    """Marks of each answer, by kind: True where it would be exactly right.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
     produces that answer and stops.
@@ -183,7 +183,7 @@ def by_kind(network: Network, hyper: Hypernetwork, encoder: PromptEncoder, items
     """Percentages by mode, then by kind."""
     result = {}
     for mode in MODES:
-        right = score_answers(network, hyper, encoder, items, mode, frames=frames)
+        right = mark_answers(network, hyper, encoder, items, mode, frames=frames)
         result[mode] = {"short questions": percentage(ok for kind in SHORT_KINDS for ok in right[kind])}
         result[mode] |= {kind: percentage(right[kind]) for kind in KINDS}
         overlap = []
@@ -209,8 +209,8 @@ def by_scenes(network: Network, hyper: Hypernetwork, encoder: PromptEncoder, fil
         for kinds in WHOLE_FILM.values():
             for (clip, _), turns in whole:
                 turns += [turn for kind in kinds if (turn := ask_about(rng, clip, kind))]
-        alone = score_answers(network, hyper, encoder, parts, "adapter", batch=4)
-        joined = score_answers(network, hyper, encoder, whole, f"joined-{scenes}", batch=4)
+        alone = mark_answers(network, hyper, encoder, parts, "adapter", batch=4)
+        joined = mark_answers(network, hyper, encoder, whole, f"joined-{scenes}", batch=4)
         for name, right in (("alone", alone), ("joined", joined)):
             out[name][row] = percentage(ok for kind in ONE_PART for ok in right[kind])
         out["kept"][row] = 100 * out["joined"][row] / out["alone"][row]

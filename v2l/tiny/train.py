@@ -29,7 +29,7 @@ from transformers import SmolVLMForConditionalGeneration
 
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.text import TextStack, rotate
-from v2l.tiny.check import film_questions, percentage, questions, score_answers
+from v2l.tiny.check import film_questions, mark_answers, percentage, questions
 from v2l.tiny.data import (
     BLIND_SHARE,
     PREFIX,
@@ -255,14 +255,14 @@ class Trainer:
             return {}
         hyper, mode = (self.hyper, "adapter") if stage == "hypernet" else (None, "direct")
         self.low.refresh()
-        right = score_answers(self.network, hyper, self.encoder, questions(clips, seed=1), mode)
+        right = mark_answers(self.network, hyper, self.encoder, questions(clips, seed=1), mode)
         out = {"short": percentage(ok for kind in SHORT_KINDS for ok in right[kind])}
         out |= {kind: percentage(right[kind]) for kind in KINDS}
         if stage == "hypernet":
             for scenes in (2, 8):
                 films, pieces = film_questions(scenes, clips // (2 * scenes), seed=1)
                 for name, items, how in (("joined", films, f"joined-{scenes}"), ("alone", pieces, "adapter")):
-                    right = score_answers(self.network, hyper, self.encoder, items, how, batch=8)
+                    right = mark_answers(self.network, hyper, self.encoder, items, how, batch=8)
                     out[f"{name}-{scenes}"] = percentage(ok for kind in ONE_PART for ok in right[kind])
         return out
 

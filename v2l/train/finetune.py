@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FineTuned:
+class FineTuneState:
     """A LoRA after some steps of fine-tuning."""
 
     steps: int
@@ -51,7 +51,7 @@ def _text(folder: Path, device: torch.device, dtype: torch.dtype) -> TextStack:
 def finetune(
     engine: Engine, turns: Sequence[Turn], steps: Sequence[int], settings: FineTuning | None = None,
     rank: int | None = None,
-) -> Iterator[FineTuned]:
+) -> Iterator[FineTuneState]:
     """Fine-tunes a fresh LoRA on the targets of one clip's turns, all of them in every step, and yields it after each
     of these numbers of steps, in ascending order; after 0 it does nothing yet.
 
@@ -83,7 +83,7 @@ def finetune(
         spent, done = spent + time.perf_counter() - started, wanted
         with torch.no_grad():
             loss = float(_loss(text, packed, lora))
-        yield FineTuned(done, spent, loss, lora.bound())
+        yield FineTuneState(done, spent, loss, lora.bound())
 
 
 class _Lora:
