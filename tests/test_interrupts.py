@@ -135,13 +135,20 @@ def test_a_note_takes_the_bar_away_first(monkeypatch: pytest.MonkeyPatch, capsys
     shown: list[str] = []
 
     class Bar:
+        def __init__(self, title: str, total: int | None) -> None: ...
+
+        def show(self) -> None: ...
+
         def hide(self) -> None:
             shown.append("hidden" + capsys.readouterr().err)
 
+    monkeypatch.setattr("v2l.cli.bar.Bar", Bar)
+    monkeypatch.setattr("v2l.cli.console.is_terminal", lambda stream: True)
+    monkeypatch.setenv("TERM", "xterm")
     console = Console(quiet=False)
-    monkeypatch.setattr(console, "_bar", Bar())
-    console.note("Step 1 of 2")
-    assert shown == ["hidden"] and capsys.readouterr().err == "Step 1 of 2\n"
+    with console.working("Training"):
+        console.note("Step 1 of 2")
+        assert shown == ["hidden"] and capsys.readouterr().err == "Step 1 of 2\n"
 
 
 # Training.

@@ -73,7 +73,7 @@ class Parts:
                     for layer in self.whole]
 
     def label(self, first: int, last: int | None = None) -> str:
-        """When a part is, or some parts in a row, for people and for the base."""
+        """Label of a part, or of some parts in a row: when it is, in words for people and for the base."""
         begin, close = self.parts[first], self.parts[first if last is None else last]
         start, end, of = time_text(begin.spans[0][0]), time_text(close.spans[-1][1]), f" of {close.source}"
         if not self.several_videos:
@@ -101,7 +101,7 @@ class Prepared:
 def prepare(
     engine: Engine, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
 ) -> Iterator[Prepared]:
-    """Questions -> what to ask whom, in order. Segments are asked here, all questions in one batch."""
+    """What is left to ask for each question, in order. Segments are asked here, all questions in one batch."""
     name, everything = chosen_strategy(strategy, len(parts)), list(range(len(parts)))
     if name == "join":
         joined = parts.joined(everything, strategy.segment_scale)
@@ -127,7 +127,7 @@ def prepare(
 def ask_prepared(
     engine: Engine, prepared: Iterable[Prepared], decoding: Decoding
 ) -> Iterator[tuple[Prepared, Answer]]:
-    """What was prepared, be it of one adapter or of many, and its answers, in order, in batches."""
+    """Each of `prepared`, of one adapter or of many, with its answer, in order; asked in batches."""
     for answered, group in groupby(prepared, key=lambda each: each.answer is not None):
         if answered:
             yield from ((each, each.answer) for each in group if each.answer)
@@ -148,7 +148,7 @@ def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> It
 
 
 def chosen_strategy(strategy: Strategy, parts: int) -> str:
-    """What `auto` stands for; there is nothing to choose from with one part."""
+    """The strategy by name, `auto` resolved; with one part there is nothing to choose from, and it is `join`."""
     if parts == 1:
         return "join"
     if strategy.name == "auto":

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from v2l.store.resolve import Availability
 
 
-MOST_TEXT = 4000
-"""Characters shown of a value; to wrap millions would take hours."""
+_MOST_TEXT = 4000
+"""Characters of a value that are shown; to wrap millions would take hours."""
 
 
 def _room(width: int | None) -> int:
@@ -27,12 +27,12 @@ def _room(width: int | None) -> int:
     return max((width or 80) - 15, 16)
 
 
-def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int | None) -> str:
-    """A field a line; values are wrapped to `width` columns if it is given, lists of lines are as they are."""
+def _lines(title: str, fields: Iterable[Field], width: int | None) -> str:
+    """One field per line; values are wrapped to `width` columns if it is given, lists of lines are kept as they are."""
     lines = [title.replace("\n", "\ufffd")]  # a name from a file draws no lines
     for name, value in fields:
-        rows = value if isinstance(value, list) else [" ".join(value[:MOST_TEXT].split())]
-        if not isinstance(value, list) and len(value) > MOST_TEXT:
+        rows = value if isinstance(value, list) else [" ".join(value[:_MOST_TEXT].split())]
+        if not isinstance(value, list) and len(value) > _MOST_TEXT:
             rows = [f"{rows[0]} ... ({len(value)} characters in all)"]
         if width and not isinstance(value, list):
             rows = textwrap.wrap(rows[0], _room(width), break_on_hyphens=False)
@@ -43,18 +43,25 @@ def _lines(title: str, fields: Iterable[tuple[str, str | list[str]]], width: int
 # --- adapters ---
 
 
-FEW_SOURCES, FEW_SEGMENTS, SOME_SEGMENTS, SOME_SOURCES = 4, 6, 24, 10
-"""Up to which each is shown in full, and up to which on a line of its own; `--json` shows all."""
+_FULL_SOURCES, _FULL_SEGMENTS = 4, 6
+"""Number of sources, and of segments, up to which each is shown in full."""
+_LISTED_SOURCES, _LISTED_SEGMENTS = 10, 24
+"""Number up to which each has a line of its own; `--json` shows all."""
+_LISTED_FIELDS = 24
+"""Number of unknown fields that are shown."""
+
+Field = tuple[str, str | list[str]]
+"""Name and value of a line; a list of lines is not wrapped."""
 
 
 def adapter_text(adapter: Adapter, width: int | None = None) -> str:
-    """What an adapter records, a field a line; of many segments or sources only what sums them up."""
+    """What an adapter records, one field per line; many segments or sources are summed up."""
     record, r = adapter.record, adapter.rank
     base, hypernetwork, count = record["base"], record["hypernetwork"], len(adapter.segments)
     revision = f" at {base['revision']}" if base["revision"] else ""
     segments = f"{count} {'segment' if count == 1 else 'segments'}"
     ranks = f"{adapter.total_rank} for {segments}, {r} for" if adapter.compressed else f"{segments} and"
-    fields: list[tuple[str, str | list[str]]] = [
+    fields: list[Field] = [
         ("base", f"{base['id']}{revision}"),
         ("", base["fingerprint"]),
         ("hypernetwork", hypernetwork["id"]),
@@ -74,9 +81,9 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
         values = list(dict.fromkeys(dict(_settings(view))[name] for view in views))
         fields += [(name if i == 0 else "", text) for i, text in enumerate(values)]
     unknown = record.keys() - _KNOWN
-    fields += [(" ".join(one[:40].split()), encode(record[one])) for one in sorted(unknown)[:SOME_SEGMENTS]]
-    if len(unknown) > SOME_SEGMENTS:
-        fields += [("", f"and {len(unknown) - SOME_SEGMENTS} more fields; --json shows all")]
+    fields += [(" ".join(name[:40].split()), encode(record[name])) for name in sorted(unknown)[:_LISTED_FIELDS]]
+    if len(unknown) > _LISTED_FIELDS:
+        fields += [("", f"and {len(unknown) - _LISTED_FIELDS} more fields; --json shows all")]
     return _lines(adapter.name, fields, width)
 
 
@@ -84,8 +91,8 @@ _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", 
           "compute", "v2l", "compressed"}
 
 
-def _compressed_fields(record: Record) -> list[tuple[str, str | list[str]]]:
-    fields: list[tuple[str, str | list[str]]] = []
+def _compressed_fields(record: Record) -> list[Field]:
+    fields: list[Field] = []
     number = 1
     for piece in pieces(record):
         last = number + len(piece.segments) - 1
@@ -100,15 +107,15 @@ def _compressed_fields(record: Record) -> list[tuple[str, str | list[str]]]:
     return fields
 
 
-def _source_fields(sources: Sequence[Record]) -> list[tuple[str, str | list[str]]]:
-    fields: list[tuple[str, str | list[str]]] = []
-    for source in sources if len(sources) <= FEW_SOURCES else []:
+def _source_fields(sources: Sequence[Record]) -> list[Field]:
+    fields: list[Field] = []
+    for source in sources if len(sources) <= _FULL_SOURCES else []:
         fields += [("source", source["name"]),
                    ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
                         f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
                    ("", source["sha256"])]
     if not fields:
-        shown = sources if len(sources) <= SOME_SOURCES else sources[:SOME_SOURCES - 1]
+        shown = sources if len(sources) <= _LISTED_SOURCES else sources[:_LISTED_SOURCES - 1]
         lines = [f"{source['name']}, {time_text(source['duration'])}" for source in shown]
         if len(shown) < len(sources):
             lines += [f"and {len(sources) - len(shown)} more; --json names all"]
@@ -116,15 +123,15 @@ def _source_fields(sources: Sequence[Record]) -> list[tuple[str, str | list[str]
     return fields
 
 
-def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]]:
-    """Where in its video each segment lies; of many videos, only those that were cut."""
+def _timelines(adapter: Adapter, width: int) -> list[Field]:
+    """Timelines of the videos, with their segments; of many videos, only those with several segments."""
     spans: dict[int, list[tuple[int, float, float]]] = {}
     for number, segment in enumerate(adapter.segments, 1):
         spans.setdefault(segment["source"], []).append((number, segment["start"], segment["end"]))
-    fields: list[tuple[str, str | list[str]]] = []
-    if len(spans) > FEW_SOURCES:
+    fields: list[Field] = []
+    if len(spans) > _FULL_SOURCES:
         spans = {source: ranges for source, ranges in spans.items() if len(ranges) > 1}
-    for source, ranges in list(spans.items())[:FEW_SOURCES]:
+    for source, ranges in list(spans.items())[:_FULL_SOURCES]:
         rows = draw_timeline(ranges, adapter.sources[source]["duration"], width)
         if len(adapter.sources) > 1:
             fields += [("timeline", adapter.sources[source]["name"]), ("", rows)]
@@ -133,10 +140,10 @@ def _timelines(adapter: Adapter, width: int) -> list[tuple[str, str | list[str]]
     return fields
 
 
-def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[tuple[str, str | list[str]]]:
-    if len(views) <= SOME_SEGMENTS:
+def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[Field]:
+    if len(views) <= _LISTED_SEGMENTS:
         shown = [_segment_fields(number, view, several_sources) for number, view in enumerate(views, 1)]
-        return [field for fields in shown for field in (fields if len(views) <= FEW_SEGMENTS else fields[:1])]
+        return [field for fields in shown for field in (fields if len(views) <= _FULL_SEGMENTS else fields[:1])]
     segments = [view["segments"][0] for view in views]
     lengths = [time_text(round(segment["end"] - segment["start"], 1)) for segment in
                sorted(segments, key=lambda segment: segment["end"] - segment["start"])]
@@ -146,7 +153,7 @@ def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[tup
     return [("segments", f"{len(views)} of {each}, {seen} frames each, {sum(frames)} in all; --json lists them")]
 
 
-def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tuple[str, str | list[str]]]:
+def _segment_fields(number: int, view: Record, several_sources: bool) -> list[Field]:
     segment = view["segments"][0]
     count, tokens = len(segment["timestamps"]), view["compute"].get("tokens")
     text = f"{time_text(segment['start'])} to {time_text(segment['end'])}"
@@ -160,7 +167,7 @@ def _segment_fields(number: int, view: Record, several_sources: bool) -> list[tu
 
 
 def _settings(view: Record) -> list[tuple[str, str]]:
-    """What a segment was made with, in words."""
+    """Names and values of the settings a segment was made with."""
     sampling, compute = view["sampling"], view["compute"]
     return [
         ("sampling", f"at most {sampling['frames']} frames, {sampling['fps']:g} fps, {sampling['resolution']} pixels; "
@@ -174,20 +181,20 @@ def _settings(view: Record) -> list[tuple[str, str]]:
 
 
 def models_text(models: Sequence[Availability], default: DefaultModel, width: int | None = None) -> str:
-    """The presets, what of them is on this disk, and which model is used without --model."""
+    """The presets, which of them are on this disk, and which model is used without --model."""
     why = f"as {default.origin} says" if default.origin else "choose another with: v2l models use NAME"
     parts = [_lines(f"Without --model: {default.name} ({why})", [], width)]
     for model in models:
-        there = f"ready, {size_text(model.size)}"
+        state = f"ready, {size_text(model.size)}"
         if not model.ready:
-            there = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
+            state = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
         parts.append(_lines(model.name, [("", model.about), ("base", model.base), ("hypernetwork", model.hypernetwork),
-                                         ("on disk", there)], width))
+                                         ("on disk", state)], width))
     return "\n".join(parts)
 
 
 def model_record(model: Availability, default: DefaultModel) -> dict[str, Any]:
-    """The same, for JSON."""
+    """A preset's part of `models_text` for JSON."""
     return {"name": model.name, "about": model.about, "base": model.base, "hypernetwork": model.hypernetwork,
             "ready": model.ready, "size": model.size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
@@ -196,12 +203,12 @@ def model_record(model: Availability, default: DefaultModel) -> dict[str, Any]:
             "default_from": default.origin or None}
 
 
-def verified_text(found: Verified) -> str:
-    """What became of reading through what was fetched or converted."""
-    said = f"{len(found.changed)} changed since" if found.changed else "as it was"
-    return f"{found.name}: {found.files} file{'s' * (found.files > 1)}, {size_text(found.size)}, {said}"
+def verified_text(model: Verified) -> str:
+    """Whether the files of a model are still those that were downloaded or converted, in one line."""
+    state = f"{len(model.changed)} changed since" if model.changed else "as it was"
+    return f"{model.name}: {model.files} file{'s' * (model.files > 1)}, {size_text(model.size)}, {state}"
 
 
-def verified_record(found: Verified) -> dict[str, Any]:
-    """The same, for JSON."""
-    return {"name": found.name, "files": found.files, "size": found.size, "changed": list(map(str, found.changed))}
+def verified_record(model: Verified) -> dict[str, Any]:
+    """`verified_text` for JSON."""
+    return {"name": model.name, "files": model.files, "size": model.size, "changed": list(map(str, model.changed))}

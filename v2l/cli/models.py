@@ -100,14 +100,14 @@ def verify_models(json: options.Json = False, quiet: options.Quiet = False) -> N
 
     console = Console(quiet)
     with console.working("Reading"):
-        found = [*verify_fetched(), *verify_converted()]
-    if not found:
+        verified = [*verify_fetched(), *verify_converted()]
+    if not verified:
         console.note("Nothing was fetched yet.")
-    for one in found:
+    for model in verified:
         if json:
-            write_json(verified_record(one))
+            write_json(verified_record(model))
         else:
-            write(verified_text(one))
-    if bad := [path for one in found for path in one.changed]:
-        raise ModelError(f"{', '.join(map(str, bad))} changed since; delete that, and fetch it again with "
+            write(verified_text(model))
+    if changed := [path for model in verified for path in model.changed]:
+        raise ModelError(f"{', '.join(map(str, changed))} changed since; delete that, and fetch it again with "
                          "`v2l models pull`.")

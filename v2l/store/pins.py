@@ -52,7 +52,7 @@ def _place(repo: Repo) -> Path:
 
 
 def _read(place: Path) -> tuple[Repo, dict[str, Pin]]:
-    """Raises OSError, ValueError, TypeError or LookupError where there is nothing of the kind."""
+    """The repository and the pins of a record. OSError, ValueError, TypeError, LookupError: it cannot be read."""
     content = json.loads(place.read_bytes())
     files = {name: Pin(**pin) for name, pin in content["files"].items()}
     if not all(isinstance(text, str) for pin in files.values() for text in (pin.commit, pin.sha256)):
