@@ -22,7 +22,7 @@ from support.processes import ROOT, Beside, files_no_larger_than
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
-from v2l.model.folder import check_base, read_header
+from v2l.model.folder import check_base, stored_tensors
 from v2l.store import released as convert
 from v2l.store.pickles import StandIn
 from v2l.store.released import read_pickle
@@ -486,7 +486,7 @@ def test_the_header_of_a_file_that_lies(tmp_path: Path) -> None:
         head = json.dumps({"a": entry}).encode()
         path.write_bytes(len(head).to_bytes(8, "little") + head + b"\0" * 4)
         with pytest.raises(ModelError, match="not a readable safetensors file"):
-            read_header(path)
+            stored_tensors(path)
 
 
 def test_a_base_and_a_hypernetwork_that_do_not_fit(reference: Path) -> None:

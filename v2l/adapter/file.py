@@ -13,14 +13,13 @@ is another, which is why both are in the key: what it says of another R or dtype
 from __future__ import annotations
 
 import hashlib
-import math
 import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +28,8 @@ from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float
 from v2l.adapter.record import VERSIONS, Record, check, needed_version
 from v2l.errors import AdapterError
 from v2l.system.files import replacing
-from v2l.system.strict_json import Invalid, decode, encode, is_unicode
+from v2l.system.safetensors_header import Header, StoredTensor, read_header
+from v2l.system.strict_json import Invalid, decode, encode
 
 FORMAT = "v2lora"
 MAX_HEADER = 8 << 20
@@ -210,33 +210,35 @@ def _header(adapter: Adapter, digest: str) -> bytes:
 
 
 @dataclass(frozen=True)
-class _Header:
+class _Contents:
+    """What a file holds, its values not read."""
+
     dtype: str
-    shapes: dict[str, tuple[int, ...]]
-    """Of A, B, bias_A, bias_B."""
-    offsets: dict[str, int]
-    """In bytes, of each tensor from `start`."""
-    start: int
-    """Where the tensors begin in the file."""
+    tensors: dict[str, StoredTensor]
+    """The places of A, B, bias_A, bias_B."""
     size: int
-    """Bytes of tensors."""
+    """Bytes of the file."""
     record: Record
-    sha256: str | None
-    """Of what `_digest` says; older files have none."""
+    sha256: str | None = None
+    """What `_digest` must give; older files do not say."""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {key: tensor.shape for key, tensor in self.tensors.items()}
 
 
 def load(path: str | os.PathLike[str]) -> Adapter:
     """Read and check a whole file: nothing of it is believed before it was checked. AdapterError."""
     with _reading(path) as file:
-        header = _read_header(file)
+        contents = _read_contents(file)
         arrays: dict[str, Array] = {}
-        for (key, shape), array in zip(header.shapes.items(), _read_tensors(file, header), strict=True):
-            if not all_finite(array, header.dtype):
+        for (key, shape), array in zip(contents.shapes.items(), _read_tensors(file, contents), strict=True):
+            if not all_finite(array, contents.dtype):
                 raise Invalid(f"{key} holds values that are not finite")
             arrays[key] = np.require(array, requirements="A").reshape(shape)
-        adapter = Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=header.dtype,
-                          record=header.record, name=os.fspath(path))
-        if header.sha256 not in (None, _digest(adapter)):
+        adapter = Adapter(arrays["A"], arrays["B"], arrays["bias_A"], arrays["bias_B"], dtype=contents.dtype,
+                          record=contents.record, name=os.fspath(path))
+        if contents.sha256 not in (None, _digest(adapter)):
             raise Invalid("its content is not what its sha256 says, so it was damaged or changed")
         return adapter
 
@@ -255,8 +257,8 @@ class Label:
 def load_label(path: str | os.PathLike[str]) -> Label:
     """What a file says about itself, its tensors' sizes checked and their values not read. AdapterError."""
     with _reading(path) as file:
-        header = _read_header(file)
-        return Label(header.record, header.dtype, header.start + header.size)
+        contents = _read_contents(file)
+        return Label(contents.record, contents.dtype, contents.size)
 
 
 def load_record(path: str | os.PathLike[str]) -> Record:
@@ -284,22 +286,11 @@ def _damaged(name: str, error: Invalid) -> AdapterError:
                         "file again.")
 
 
-def _read_header(file: BinaryIO) -> _Header:
-    size = os.fstat(file.fileno()).st_size
-    length = int.from_bytes(file.read(8), "little")
-    if size < 8 or length > size - 8:
-        raise Invalid("it is cut short, or not a .v2lora file")
-    if not 2 <= length <= MAX_HEADER:
-        raise Invalid("its header has an impossible length")
-    text = file.read(length)
-    if len(text) != length or not text.startswith(b"{"):
-        raise Invalid("it does not begin with a header")
-    document = decode(text)
-    metadata = document.pop("__metadata__", None)
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+def _read_contents(file: BinaryIO) -> _Contents:
+    header = read_header(file, MAX_HEADER)
+    metadata = header.metadata
+    if metadata.get("format") != FORMAT:
         raise Invalid("it is a safetensors file of another kind")
-    if not all(is_unicode(text) for pair in metadata.items() for text in pair):
-        raise Invalid("its metadata are not text")
     _check_version(metadata.get("version", ""), os.fspath(file.name))
     if "record" not in metadata:
         raise Invalid("it has no record")
@@ -308,9 +299,10 @@ def _read_header(file: BinaryIO) -> _Header:
               if key not in ("format", "version", "record") and not _is_hash(key)}
     if not isinstance(record, dict) or "metadata" in record or metadata["version"] != needed_version(record):
         raise Invalid("its record is not what it should be")
-    header = _layout(document, 8 + length, size - 8 - length, {**record, "metadata": others} if others else record)
-    _check_shapes(header.shapes, header.record)
-    return replace(header, sha256=metadata.get(_hash_key(header.dtype, header.shapes["A"][1])))
+    dtype, tensors = _layout(header)
+    contents = _Contents(dtype, tensors, header.file_size, {**record, "metadata": others} if others else record)
+    _check_shapes(contents.shapes, contents.record)
+    return replace(contents, sha256=metadata.get(_hash_key(dtype, contents.shapes["A"][1])))
 
 
 def _check_version(version: str, name: str) -> None:
@@ -322,37 +314,18 @@ def _check_version(version: str, name: str) -> None:
     raise Invalid("its format version is unknown")
 
 
-def _layout(document: Record, start: int, size: int, record: Record) -> _Header:
-    """The tensors' entries of the header -> what is where; they must fill the file without gap or overlap."""
-    if document.keys() != {f"down_proj.{key}" for key in _TENSORS}:
+def _layout(header: Header) -> tuple[str, dict[str, StoredTensor]]:
+    """The type of the four tensors, and where each is; they must fill the file."""
+    if header.entries.keys() != {f"down_proj.{key}" for key in _TENSORS}:
         raise Invalid("it does not hold the four tensors of an adapter")
-    names = {name: dtype for dtype, name in _NAMES.items()}
-    shapes: dict[str, tuple[int, ...]] = {}
-    offsets, spans, found = {}, [], set()
-    for key in _TENSORS:
-        entry = document[f"down_proj.{key}"]
-        if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-            raise Invalid(f"its header does not describe {key}")
-        dtype, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
-        if not isinstance(dtype, str) or dtype not in names:
-            raise Invalid(f"{key} is not float32, float16 or bfloat16")
-        if not _integers(shape, 3, 1) or not _integers(span, 2, 0):
-            raise Invalid(f"{key} has an impossible shape or place")
-        if span[1] - span[0] != math.prod(shape) * DTYPES[names[dtype]].itemsize:
-            raise Invalid(f"{key} has a shape that is not the size of its data")
-        shapes[key], offsets[key] = tuple(shape), span[0]
-        spans.append(span)
-        found.add(names[dtype])
-    if len(found) != 1:
-        raise Invalid("its tensors have different types")
-    spans.sort()
-    if [0, *(end for _, end in spans)] != [*(begin for begin, _ in spans), size]:
+    stored = header.tensors()
+    tensors = {key: stored[f"down_proj.{key}"] for key in _TENSORS}
+    dtype = next((dtype for dtype, name in _NAMES.items() if {name} == {t.dtype for t in tensors.values()}), None)
+    if dtype is None:
+        raise Invalid("its tensors are not all float32, all float16 or all bfloat16")
+    if header.start + sum(tensor.size for tensor in tensors.values()) != header.file_size:
         raise Invalid("its tensors do not fill the file exactly: it is cut short, or tampered with")
-    return _Header(found.pop(), shapes, offsets, start, size, record, sha256=None)
-
-
-def _integers(value: Any, length: int, least: int) -> bool:
-    return isinstance(value, list) and len(value) == length and all(type(x) is int and x >= least for x in value)
+    return dtype, tensors
 
 
 def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None:
@@ -365,23 +338,23 @@ def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None
     check(record, L, R, r)
 
 
-def _read_tensors(file: BinaryIO, header: _Header) -> Iterator[Array]:
-    """The tensors, flat, in the header's order: read or, where the file is large, mapped.
+def _read_tensors(file: BinaryIO, contents: _Contents) -> Iterator[Array]:
+    """The tensors, flat, as A, B, bias_A, bias_B: read or, where the file is large, mapped.
 
     Not always mapped, because a mapped file that another program cuts short kills us. Mapped as a private copy, because
     torch warns of arrays that cannot be written to. Each is read into memory of its own: who joins many files needs
     the bias of one.
     """
-    dtype = DTYPES[header.dtype]
+    dtype = DTYPES[contents.dtype]
     whole = None
-    if header.size >= MAP_FROM:
-        whole = mmap.mmap(file.fileno(), header.start + header.size, access=mmap.ACCESS_COPY)
-    for key, shape in header.shapes.items():
-        count, start = math.prod(shape), header.start + header.offsets[key]
+    if sum(tensor.size for tensor in contents.tensors.values()) >= MAP_FROM:
+        whole = mmap.mmap(file.fileno(), contents.size, access=mmap.ACCESS_COPY)
+    for tensor in contents.tensors.values():
+        count = tensor.size // dtype.itemsize
         if whole is not None:
-            yield np.frombuffer(whole, dtype, count, start)
+            yield np.frombuffer(whole, dtype, count, tensor.start)
             continue
-        file.seek(start)
+        file.seek(tensor.start)
         array = np.fromfile(file, dtype, count)
         if array.size != count:
             raise Invalid("it was cut short while it was read")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
-from v2l.system.strict_json import decode, is_positive, is_unicode
+from v2l.system.safetensors_header import StoredTensor, read_header
+from v2l.system.strict_json import Invalid, decode, is_positive
 
 if TYPE_CHECKING:
     from v2l.model.text import TextConfig
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 Shapes = dict[str, tuple[int, ...]]
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1,
-          "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1}
 SHOWN = 20
 """Names in one message; more are counted."""
 MAX_JSON = 16 << 20
@@ -34,7 +32,7 @@ MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
 def read_json(file: Path) -> dict[str, Any]:
     """A JSON object, or ModelError."""
     try:
-        content = decode(_beginning(file, MAX_JSON), "it")
+        content = decode(_whole(file, MAX_JSON), "it")
     except FileNotFoundError:
         raise ModelError(f"{file} is missing; the model's folder is not whole.") from None
     except (OSError, ValueError) as error:
@@ -44,50 +42,32 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def _beginning(file: Path, most: int, length: int | None = None) -> bytes:
-    """The first bytes of a file, or all of it. ValueError where that is more than `most`, or no file."""
+def _whole(file: Path, most: int) -> bytes:
+    """All of a file. ValueError where that is more than `most` bytes, or no file."""
     facts = file.stat()
-    wanted = facts.st_size if length is None else length
     if not stat.S_ISREG(facts.st_mode):  # a pipe would block the open
         raise ValueError("it is no file")
-    if not wanted <= min(most, facts.st_size):
-        raise ValueError("it is too long" if wanted > most else "it is cut short")
-    with file.open("rb") as f:
-        return f.read(wanted)
+    if facts.st_size > most:
+        raise ValueError("it is too long")
+    return file.read_bytes()
 
 
-def read_header(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """name -> (dtype, shape) of every tensor in a safetensors file, whose length must be what its header promises."""
+def stored_tensors(file: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by their names; its length is what its header promises. Raises ModelError."""
     again = "copy or pull it again"
     try:
-        size = file.stat().st_size
-        length = int.from_bytes(_beginning(file, MAX_JSON, 8), "little")
-        text = _beginning(file, MAX_JSON, 8 + length)[8:]
-        header = decode(text) if text.startswith(b"{") else None
-        if not isinstance(header, dict):
-            raise ValueError("it does not begin with a header")
-        metadata = header.pop("__metadata__", {})
-        if not isinstance(metadata, dict) or not all(map(is_unicode, (*header, *metadata, *metadata.values()))):
-            raise ValueError("its names or metadata are not text")
-        tensors, spans = {}, []
-        for name, entry in header.items():
-            start, stop = entry["data_offsets"]
-            shape = tuple(entry["shape"])
-            whole = all(type(n) is int and n >= 0 for n in (start, stop, *shape)) and len(entry) == 3
-            if not whole or stop - start != math.prod(shape) * _BYTES.get(entry["dtype"], -1):
-                raise ValueError(f"{name[:200]} is not what it says")
-            tensors[name] = (entry["dtype"], shape)
-            spans.append((start, stop))
-        spans.sort()
-        end = spans[-1][1] if spans else 0
-        if [0, *(stop for _, stop in spans)] != [*(start for start, _ in spans), end]:
-            raise ValueError("its tensors overlap, or leave gaps")
+        if not stat.S_ISREG(file.stat().st_mode):
+            raise Invalid("it is no file")
+        with file.open("rb") as opened:
+            header = read_header(opened, MAX_JSON)
+        tensors = header.tensors()
     except FileNotFoundError:
         raise ModelError(f"{file} is missing; {again}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, Invalid) as error:
         raise ModelError(f"{file} is not a readable safetensors file ({error}); {again}.") from None
-    if size != 8 + length + end:
-        raise ModelError(f"{file} is not whole: {size:,} bytes, where its header promises {8 + length + end:,}; "
+    promised = header.start + sum(tensor.size for tensor in tensors.values())
+    if header.file_size != promised:
+        raise ModelError(f"{file} is not whole: {header.file_size:,} bytes, where its header promises {promised:,}; "
                          f"{again}.")
     return tensors
 
@@ -151,7 +131,7 @@ def check_base(folder: Path) -> None:
     tiling(folder, vision_config)
     stored: Shapes = {}
     for name in weight_names(folder):
-        stored |= {key: shape for key, (_, shape) in read_header(folder / name).items()}
+        stored |= {key: tensor.shape for key, tensor in stored_tensors(folder / name).items()}
     expected = {key if key.startswith("lm_head.") else f"model.text_model.{key}": tuple(tensor.shape)
                 for key, tensor in stack.state_dict().items()}
     if text.tied:
@@ -269,13 +249,13 @@ def read_hypernet_config(file: Path) -> HypernetConfig:
 
 def check_hypernetwork(weights: Path, config: HypernetConfig) -> None:
     """ModelError, naming every tensor that is missing, extra or misshapen, unless the file is what `config` says."""
-    header = read_header(weights)
+    stored = stored_tensors(weights)
     try:
         expected = hypernetwork_shapes(config)
     except ValueError as error:
         raise ModelError(f"{weights.with_suffix('.json')} does not describe a hypernetwork: {error}.") from None
-    problems = differences({name: shape for name, (_, shape) in header.items()}, expected)
-    problems += [f"{name} is {dtype}, not a float" for name, (dtype, _) in header.items()
-                 if dtype not in ("F32", "F16", "BF16")][:SHOWN]
+    problems = differences({name: tensor.shape for name, tensor in stored.items()}, expected)
+    problems += [f"{name} is {tensor.dtype}, not a float" for name, tensor in stored.items()
+                 if tensor.dtype not in ("F32", "F16", "BF16")][:SHOWN]
     if problems:
         raise ModelError(f"{weights} does not match its configuration; {'; '.join(problems)}.")

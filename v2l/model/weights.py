@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from v2l.errors import ModelError
-from v2l.model.folder import weight_names
+from v2l.model.folder import stored_tensors, weight_names
 from v2l.model.packed import pack
 
 
@@ -106,30 +106,18 @@ def vision_name(key: str) -> str | None:
     return key.removeprefix("model.") if key.startswith(("model.vision_model.", "model.connector.")) else None
 
 
-def _stored(file: Path) -> Iterator[tuple[str, dict[str, Any], int]]:
-    """(name, header entry, offset of its first byte in the file) of every tensor in a safetensors file."""
-    with file.open("rb") as f:
-        size = int.from_bytes(f.read(8), "little")
-        header = json.loads(f.read(size))
-    for name, entry in header.items():
-        if name != "__metadata__":
-            yield name, entry, 8 + size + entry["data_offsets"][0]
-
-
 def fingerprint(folder: Path) -> str:
     """Identifies a base's text stack: names, dtypes, shapes and 4 kB from four places of every tensor, in a sha256.
 
     Reading all of it would take longer than answering; two sets of trained weights differ everywhere.
     """
     digest = hashlib.sha256()
-    entries = []
-    for file in map(folder.joinpath, weight_names(folder)):
-        entries += [(name, entry, start, file) for name, entry, start in _stored(file) if text_name(name)]
-    for name, entry, start, file in sorted(entries, key=lambda e: e[0]):
-        digest.update(json.dumps([name, entry["dtype"], entry["shape"]]).encode())
-        length = entry["data_offsets"][1] - entry["data_offsets"][0]
+    text = [(name, tensor, file) for file in map(folder.joinpath, weight_names(folder))
+            for name, tensor in stored_tensors(file).items() if text_name(name)]
+    for name, tensor, file in sorted(text, key=lambda entry: entry[0]):
+        digest.update(json.dumps([name, tensor.dtype, tensor.shape]).encode())
         with file.open("rb") as f:
             for quarter in range(4):
-                f.seek(start + quarter * length // 4)
-                digest.update(f.read(min(1024, length - quarter * length // 4)))
+                f.seek(tensor.start + quarter * tensor.size // 4)
+                digest.update(f.read(min(1024, tensor.size - quarter * tensor.size // 4)))
     return f"sha256:{digest.hexdigest()}"

@@ -20,8 +20,8 @@ from v2l.model.folder import (
     check_base,
     check_hypernetwork,
     missing_files,
-    read_header,
     read_hypernet_config,
+    stored_tensors,
     weight_names,
 )
 from v2l.store import hub
@@ -246,7 +246,7 @@ def _drop_damaged(repo: Repo, folder: Path) -> None:
     for file in folder.rglob("*"):
         try:
             if file.suffix == ".safetensors":
-                read_header(file)
+                stored_tensors(file)
             damaged = is_damaged(repo, folder, str(file.relative_to(folder)))
         except ModelError:
             damaged = True
