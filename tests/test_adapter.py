@@ -25,9 +25,10 @@ from safetensors.torch import load_file as load_torch
 from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
 import v2l.adapter.file
+from v2l.adapter import Adapter, load, load_label, save
 from v2l.adapter.compress import compress
 from v2l.adapter.dtypes import DTYPES, from_float32, to_float32
-from v2l.adapter.file import MAX_HEADER, Adapter, load, load_record, save
+from v2l.adapter.file import MAX_HEADER
 from v2l.adapter.join import join
 from v2l.errors import AdapterError, OutputError
 from v2l.system.files import replacing
@@ -60,7 +61,7 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
         assert loaded.tensors()[key].dtype == array.dtype
         np.testing.assert_array_equal(loaded.tensors()[key], array)
     assert contents(loaded, tmp_path / "b.v2lora") == first
-    assert load_record(tmp_path / "a.v2lora") == adapter.record
+    assert load_label(tmp_path / "a.v2lora").record == adapter.record
     assert (loaded.num_layers, loaded.rank, loaded.total_rank, loaded.scale) == (L, r, r, 16.0)
     assert loaded.span == (0.0, 10.0) and loaded.file_size == len(first) and loaded.sources == [source()]
     assert [s["rank"] for s in loaded.segments] == [[0, r]]
@@ -349,7 +350,7 @@ def test_edited_header(tmp_path: Path, whole: bytes, name: str) -> None:
     EDITS[name](document, record)
     refused(tmp_path / "a.v2lora", assemble(document, record, data))
     with pytest.raises(AdapterError, match=r"a\.v2lora"):
-        load_record(tmp_path / "a.v2lora")
+        load_label(tmp_path / "a.v2lora")
 
 
 @pytest.mark.parametrize("name, text", {
@@ -495,7 +496,7 @@ def test_what_is_not_a_file(tmp_path: Path, kind: str) -> None:
             "below a file": tmp_path / "file" / "x"}[kind]
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "file").touch()
-    for read in (load, load_record):
+    for read in (load, load_label):
         with pytest.raises(AdapterError):
             read(path)
 
@@ -583,7 +584,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     code = f"""if True:
         import resource, sys
         from support.adapters import make
-        from v2l.adapter.file import save
+        from v2l.adapter import save
         from v2l.errors import OutputError
         adapter = make(2)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, {resource.getrlimit(resource.RLIMIT_FSIZE)[1]}))
@@ -608,7 +609,7 @@ def test_killed_while_writing(tmp_path: Path) -> None:
         import sys
         import numpy as np
         from support.adapters import make
-        from v2l.adapter.file import save
+        from v2l.adapter import save
         from v2l.adapter.join import join
         a, b = (join([make(seed * 200 + i, start=i, end=i + 1) for i in range(200)])[0] for seed in range(2))
         save(a, sys.argv[1])

@@ -14,7 +14,7 @@ import torch
 from support.watched import watched
 
 from v2l import engine as engine_module
-from v2l.adapter.file import Adapter
+from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen

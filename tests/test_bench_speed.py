@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import SmolVLMForConditionalGeneration
 
-from v2l.adapter.file import save
+from v2l.adapter import save
 from v2l.bench.config import RESOLUTIONS, SPEED_FRAMES, edge_for
 from v2l.bench.record import open_record
 from v2l.bench.speed import machine, worker

@@ -24,7 +24,7 @@ from support.cli import MAKE, REFERENCE, command, documents, environment, refuse
 from support.videos import write
 
 from v2l import many as bulk
-from v2l.adapter.file import load
+from v2l.adapter import load
 from v2l.cli.bar import Bar, Pace
 from v2l.cli.console import Console
 from v2l.cli.outputs import Shard, parse_shard, plan_outputs

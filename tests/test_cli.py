@@ -16,7 +16,7 @@ from support.adapters import make
 from support.cli import MAKE, MODEL, REFERENCE, documents, environment, process, refused, run
 
 import v2l
-from v2l.adapter.file import load, save
+from v2l.adapter import load, save
 from v2l.cli.console import clean
 from v2l.cli.options import parse_time
 from v2l.wording import size_text, time_text

@@ -18,7 +18,7 @@ import pytest
 from support.cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
 from support.hub import Hub, preset_hub
 
-from v2l.adapter.file import load, save
+from v2l.adapter import load, save
 from v2l.cli.ask import question_batches
 from v2l.cli.console import harmless
 from v2l.config import PRESETS

@@ -9,7 +9,7 @@ import pytest
 from support.adapters import make, source
 from support.cli import documents, refused, run
 
-from v2l.adapter.file import load, save
+from v2l.adapter import load, save
 
 NAMES = [f"{i}.v2lora" for i in range(4)]
 

@@ -13,8 +13,9 @@ import pytest
 from safetensors.numpy import load_file
 from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
+from v2l.adapter import Adapter, load, save
 from v2l.adapter.dtypes import DTYPES
-from v2l.adapter.file import Adapter, load, save, single
+from v2l.adapter.file import single
 from v2l.adapter.join import join, slice_segments, within
 from v2l.errors import AdapterError, UsageError
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from support.adapters import D_IN, D_OUT, L, make, r, source, values
 
+from v2l.adapter import Adapter, load, load_label, save
 from v2l.adapter.compress import compress, is_compressed, truncate
 from v2l.adapter.dtypes import DTYPES, from_float32
-from v2l.adapter.file import Adapter, load, load_record, save
 from v2l.adapter.join import each_segment, join, slice_segments, within
 from v2l.adapter.record import pieces
 from v2l.errors import AdapterError, UsageError
@@ -170,7 +170,7 @@ def test_round_trip(tmp_path: Path, dtype: str) -> None:
     small = compress(full, 5)
     first = contents(small, tmp_path)
     loaded = load(tmp_path / "x.v2lora")
-    assert loaded.record == small.record == load_record(tmp_path / "x.v2lora") and loaded.total_rank == 5
+    assert loaded.record == small.record == load_label(tmp_path / "x.v2lora").record and loaded.total_rank == 5
     assert contents(loaded, tmp_path) == first and len(first) == small.file_size
     assert b'"version":"2"' in first and b'"version":"1"' in contents(full, tmp_path)
     assert [{**s, "rank": 0} for s in small.segments] == [{**s, "rank": 0} for s in full.segments]

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from v2l.adapter.file import Adapter, save
+from v2l.adapter import Adapter, save
 from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import AdapterError, ModelError, UsageError, V2LError

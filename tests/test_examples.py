@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from v2l.adapter.file import Adapter, load, save
+from v2l.adapter import Adapter, load, save
 from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding
 from v2l.engine import Engine

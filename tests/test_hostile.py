@@ -23,8 +23,8 @@ from support.adapters import make
 from support.cli import MODEL, REFERENCE, documents, refused, run
 from test_judge import CASE, write_model
 
+from v2l.adapter import Adapter, load, save
 from v2l.adapter.dtypes import from_float32
-from v2l.adapter.file import Adapter, load, save
 from v2l.cli.describe import adapter_text
 from v2l.errors import AdapterError, ModelError
 from v2l.model.base import Base

@@ -19,7 +19,7 @@ from torch import nn
 from v2l.cli.console import Console
 from v2l.errors import ModelError
 from v2l.system.files import replacing
-from v2l.system.interrupts import Terminated, at_the_end, behind
+from v2l.system.interrupts import Terminated, at_the_end, interrupt_behind
 from v2l.train.config import Recipe
 from v2l.train.loop import Fit, Schedule
 from v2l.train.optim import cosine, optimizers
@@ -88,8 +88,8 @@ def test_an_error_in_the_wake_of_an_interrupt_is_one(tmp_path: Path) -> None:
         try:
             raise ModelError("It cannot be built.") from None
         except ModelError as other:
-            assert isinstance(behind(other), Terminated) and isinstance(behind(error), Terminated)
-    assert behind(ValueError()) is None
+            assert isinstance(interrupt_behind(other), Terminated) and isinstance(interrupt_behind(error), Terminated)
+    assert interrupt_behind(ValueError()) is None
 
 
 def test_closed_streams(tmp_path: Path) -> None:

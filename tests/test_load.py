@@ -19,7 +19,7 @@ from support.cli import MAKE, MODEL, REFERENCE, command, environment, refused, r
 from support.processes import Beside
 from test_train_run import TRAIN
 
-from v2l.adapter.file import load, save
+from v2l.adapter import load, save
 from v2l.cli.ask import question_batches
 from v2l.errors import UsageError
 from v2l.manifest import Item, Turn, write_manifest

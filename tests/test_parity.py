@@ -16,7 +16,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from v2l.adapter.file import Adapter
+from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import INTERNALIZE, Decoding
 from v2l.engine import Engine

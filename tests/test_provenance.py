@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from support.adapters import make, source
 
+from v2l.adapter import Adapter
 from v2l.adapter.compress import compress
-from v2l.adapter.file import Adapter
 from v2l.adapter.join import join
 from v2l.adapter.provenance import Provenance
 

@@ -19,8 +19,8 @@ from support.shots import Film, Shot
 from support.videos import write
 
 from v2l import segments
+from v2l.adapter import Adapter, load, save
 from v2l.adapter.compress import compress
-from v2l.adapter.file import Adapter, load, save
 from v2l.adapter.join import join
 from v2l.config import Sampling
 from v2l.engine import Engine

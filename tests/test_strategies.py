@@ -11,8 +11,8 @@ import pytest
 import torch
 from support.watched import watched
 
+from v2l.adapter import Adapter
 from v2l.adapter.compress import compress
-from v2l.adapter.file import Adapter
 from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine

@@ -15,7 +15,7 @@ from support.adapters import make
 from support.cli import MAKE, MODEL, command, environment, run
 from support.processes import ROOT
 
-from v2l.adapter.file import save
+from v2l.adapter import save
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError

@@ -8,8 +8,8 @@ import pytest
 from support.adapters import make, source
 from support.cli import run
 
+from v2l.adapter import Adapter, save
 from v2l.adapter.compress import compress
-from v2l.adapter.file import Adapter, save
 from v2l.adapter.join import join
 from v2l.cli.describe import adapter_text
 from v2l.cli.timeline import draw_timeline

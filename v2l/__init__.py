@@ -23,7 +23,7 @@ __version__ = "0.4.0"
 __all__ = ["Engine", "__version__", "load", "save"]
 
 if TYPE_CHECKING:
-    from v2l.adapter.file import load, save
+    from v2l.adapter import load, save
     from v2l.engine import Engine
 else:
     _MODULES = {"Engine": "v2l.engine", "load": "v2l.adapter.file", "save": "v2l.adapter.file"}

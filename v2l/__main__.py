@@ -18,7 +18,7 @@ def main() -> None:
         finally:
             interrupts.ignore()
     except KeyboardInterrupt as error:
-        text, status = interrupts.told(error)
+        text, status = interrupts.message_and_status(error)
         print(text, file=sys.stderr)
         interrupts.leave(status)
     except SystemExit as ended:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 import v2l
-from v2l.adapter.file import Adapter, single
+from v2l.adapter import Adapter
+from v2l.adapter.file import single
 from v2l.adapter.provenance import Provenance
 from v2l.config import DECODED_AHEAD, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError

@@ -46,7 +46,7 @@ class Item:
     benchmark: str = ""
     choices: tuple[str, ...] = ()
     task: str = ""
-    """Of its benchmark: one of TASKS, if it is told."""
+    """Task of its benchmark, one of TASKS; empty where the manifest does not say."""
 
 
 def read_manifest(path: str | os.PathLike[str], split: str | None = None) -> list[Item]:
@@ -62,7 +62,7 @@ def read_manifest(path: str | os.PathLike[str], split: str | None = None) -> lis
 def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]]:
     """Every item with the JSON object it was read from, the user's own keys included. Raises as `read_manifest`."""
     path = Path(path)
-    found: list[tuple[Item, dict[str, Any]]] = []
+    items: list[tuple[Item, dict[str, Any]]] = []
     lines: dict[str, int] = {}
     for number, document in documents(path):
         item = parse_item(document, path.parent, f"{path}, line {number}")
@@ -70,14 +70,14 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]
         if before != number:
             raise UsageError(f"{path}, line {number}: the id {_short(item.id)} is that of line {before} too; "
                              "give each line its own.")
-        found.append((item, document))
-    if not found:
+        items.append((item, document))
+    if not items:
         raise UsageError(f"{path} is empty; a manifest has one JSON object a line.")
-    return found
+    return items
 
 
 def documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The number of each line and the JSON object it holds. Raises UsageError."""
+    """Numbers of the lines and the JSON objects they hold. Raises UsageError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path
@@ -96,8 +96,8 @@ def documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def parse_item(document: dict[str, Any], folder: Path, where: str) -> Item:
-    """What a line's JSON object says; `folder` is the manifest's. UsageError begins with `where` and names all that is
-    wrong."""
+    """Item that a line's JSON object describes; `folder` is the manifest's. UsageError begins with `where` and names
+    all that is wrong."""
     line = _Line({key: value for key, value in document.items() if value is not None})
     id, video = line.text("id", needed=True), line.text("video_path", needed=True)
     if "\0" in video:
@@ -122,7 +122,7 @@ def parse_item(document: dict[str, Any], folder: Path, where: str) -> Item:
 
 
 class _Line:
-    """The values of a line as what they must be; what is otherwise is noted in `problems`."""
+    """Values of a line as what they must be; what is otherwise is noted in `problems`."""
 
     def __init__(self, values: dict[str, Any]) -> None:
         self.values, self.problems = values, list[str]()
@@ -176,16 +176,17 @@ def write_manifest(path: str | os.PathLike[str], items: Iterable[Item]) -> None:
 
 
 def line_of(document: dict[str, Any]) -> bytes:
+    """Line of a manifest that holds a JSON object, with its end."""
     return json.dumps(document).encode() + b"\n"
 
 
 def document_of(item: Item, folder: Path) -> dict[str, Any]:
-    """An item as the JSON object of a line in a manifest in `folder`."""
+    """JSON object of an item's line in a manifest in `folder`."""
     if len(item.turns) not in (1, 2):
         raise ValueError(f"{item.id} has {len(item.turns)} turns; a line of a manifest holds one or two.")
     values: dict[str, Any] = {"id": item.id, "video_path": video_path(item.video, folder)}
-    for turn, (asked, told, kind) in zip(item.turns, TURN_KEYS, strict=False):
-        values |= {asked: turn.prompt, told: turn.targets[0] if len(turn.targets) == 1 else list(turn.targets),
+    for turn, (prompt, targets, kind) in zip(item.turns, TURN_KEYS, strict=False):
+        values |= {prompt: turn.prompt, targets: turn.targets[0] if len(turn.targets) == 1 else list(turn.targets),
                    kind: turn.kind}
     values |= {"start": item.start, "end": item.end, "split": item.split, "benchmark": item.benchmark,
                "task": item.task, "choices": list(item.choices)}
@@ -193,10 +194,10 @@ def document_of(item: Item, folder: Path) -> dict[str, Any]:
 
 
 TURN_KEYS = (("prompt", "target_text", "kind"), ("question", "answer", "question_kind"))
-"""Under which a line holds its first and its second turn."""
+"""Keys of a line's first and second turn: prompt, targets, kind."""
 
 
 def video_path(video: Path, folder: Path) -> str:
-    """A video as a manifest in `folder` names it: relative where it lies below, so that both can move together."""
+    """Name of a video in a manifest in `folder`: relative where it lies below, so that both can move together."""
     video, folder = Path(os.path.abspath(video)), Path(os.path.abspath(folder))
     return video.relative_to(folder).as_posix() if video.is_relative_to(folder) else str(video)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2l.adapter.file import Label, load_label, save
+from v2l.adapter import Label, load_label, save
 from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record, singles
 from v2l.config import DECODED_AHEAD, Sampling

@@ -16,7 +16,7 @@ from itertools import groupby
 
 import torch
 
-from v2l.adapter.file import Adapter
+from v2l.adapter import Adapter
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer

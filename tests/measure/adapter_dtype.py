@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from v2l.adapter import Adapter
 from v2l.adapter.dtypes import from_float32
-from v2l.adapter.file import Adapter
 from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.tiny.check import questions

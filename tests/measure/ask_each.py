@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 
 from support.watched import watched
 
-from v2l.adapter.file import load, save
+from v2l.adapter import load, save
 from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.model.generate import Answer

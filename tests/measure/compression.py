@@ -12,8 +12,8 @@ import tempfile
 from itertools import pairwise
 from pathlib import Path
 
+from v2l.adapter import Adapter
 from v2l.adapter.compress import compress
-from v2l.adapter.file import Adapter
 from v2l.adapter.join import join
 from v2l.config import Decoding
 from v2l.engine import Engine

@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1]))
 from long_clips import GROUPS, MOMENT, SECONDS, Asked, asked, long_clip, times_of
 from support.watched import watched
 
-from v2l.adapter.file import Adapter
+from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.engine import Engine

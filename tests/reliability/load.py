@@ -36,7 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from support.cli import MAKE, REFERENCE, command, environment, heed_interrupts
 from support.hub import Hub, preset_hub
 
-from v2l.adapter.file import load
+from v2l.adapter import load
 from v2l.errors import V2LError
 from v2l.manifest import Item, Turn, write_manifest
 

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from support.adapters import make
 
 from reliability import mutations
+from v2l.adapter import load, load_label, save
 from v2l.adapter.compress import compress
-from v2l.adapter.file import load, load_label, save
 from v2l.adapter.join import each_segment, join, slice_segments
 from v2l.cli.describe import adapter_text
 from v2l.config import HypernetConfig

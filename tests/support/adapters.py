@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from v2l.adapter.file import Adapter, single
+from v2l.adapter import Adapter
+from v2l.adapter.file import single
 from v2l.adapter.record import Record
 
 L, r, D_IN, D_OUT = 3, 4, 10, 6

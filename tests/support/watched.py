@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 import v2l
-from v2l.adapter.file import Adapter, single
+from v2l.adapter import Adapter
+from v2l.adapter.file import single
 from v2l.config import INTERNALIZE
 from v2l.engine import Engine, Seen
 from v2l.tiny.render import render

@@ -100,9 +100,9 @@ def _orthogonal(X: Matrix) -> tuple[Matrix, Matrix]:
     return Q, T
 
 
-def _distance(one: tuple[Matrix, Matrix], other: tuple[Matrix, Matrix]) -> float:
+def _distance(factors: tuple[Matrix, Matrix], stored: tuple[Matrix, Matrix]) -> float:
     """The Frobenius norm of B'^T A' - B^T A = B^T (A' - A) + (B' - B)^T A', where the two are close."""
-    (A, B), (A_, B_) = one, other
+    (A, B), (A_, B_) = factors, stored
     left, right = np.concatenate([B, B_ - B]), np.concatenate([A_ - A, A_])
     return math.sqrt(max(0.0, float(np.sum((left @ left.T) * (right @ right.T)))))
 
@@ -133,9 +133,10 @@ def _norm(values: Matrix) -> float:
 
 
 def _ratio(part: float, whole: float) -> float:
+    """Part of a whole, to six digits; 0 of nothing."""
     return _short(part / whole) if whole else 0.0
 
 
 def _short(value: float) -> float:
-    """Six digits: more would be noise."""
+    """A number with six digits: more would be noise."""
     return float(f"{value:.6g}")

@@ -13,7 +13,7 @@ Array = npt.NDArray[Any]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "float32": np.dtype("<f4"), "float16": np.dtype("<f2"), "bfloat16": np.dtype("<u2")}
-"""What an adapter may be stored as, and how numpy holds it: it knows no bfloat16, whose bits are kept as they are."""
+"""Types an adapter may be stored as, and how numpy holds them. It knows no bfloat16, whose bits are kept as is."""
 _EXPONENT = {"float32": 0x7F800000, "float16": 0x7C00, "bfloat16": 0x7F80}
 
 

@@ -62,9 +62,9 @@ class Adapter:
     dtype: str
     """float32, float16 or bfloat16."""
     record: Record
-    """See `v2l.adapter.record`."""
+    """What it says about itself: see `v2l.adapter.record`."""
     name: str = "The adapter"
-    """How messages call it: the file it was read from."""
+    """Name in messages: the file it was read from."""
 
     def __post_init__(self) -> None:
         try:
@@ -90,12 +90,12 @@ class Adapter:
 
     @property
     def rank(self) -> int:
-        """r, of one segment as it was made and of the bias."""
+        """Rank r of one segment as it was made, and of the bias."""
         return int(self.bias_A.shape[1])
 
     @property
     def total_rank(self) -> int:
-        """R, the bias not counted."""
+        """Rank R of all segments, the bias not counted."""
         return int(self.A.shape[1])
 
     @property
@@ -114,7 +114,7 @@ class Adapter:
 
     @property
     def compressed(self) -> list[Record]:
-        """What `v2l.adapter.record` says of segments that were compressed; nothing in a file of version 1."""
+        """Entries of the record about segments that were compressed together; none in a file of version 1."""
         blocks: list[Record] = self.record.get("compressed", [])
         return blocks
 
@@ -155,7 +155,7 @@ def single(
 
 
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
-    """Write the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
+    """Writes the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
     for key, array in adapter.tensors().items():
         if not all_finite(array, adapter.dtype):
             raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
@@ -228,7 +228,7 @@ class _Contents:
 
 
 def load(path: str | os.PathLike[str]) -> Adapter:
-    """Read and check a whole file: nothing of it is believed before it was checked. AdapterError."""
+    """Reads and checks a whole file: nothing of it is believed before it was checked. AdapterError."""
     with _reading(path) as file:
         contents = _read_contents(file)
         arrays: dict[str, Array] = {}
@@ -259,11 +259,6 @@ def load_label(path: str | os.PathLike[str]) -> Label:
     with _reading(path) as file:
         contents = _read_contents(file)
         return Label(contents.record, contents.dtype, contents.size)
-
-
-def load_record(path: str | os.PathLike[str]) -> Record:
-    """The record of `load_label`. AdapterError."""
-    return load_label(path).record
 
 
 @contextmanager

@@ -24,11 +24,12 @@ from v2l.system.strict_json import encode
 
 @dataclass(frozen=True)
 class _Segment:
-    """What is said of one segment on its way from a file to another."""
+    """A segment on its way from a file to another."""
 
     record: Record
-    """Of a file that holds this segment alone."""
+    """Record of a file that holds this segment alone."""
     file: str
+    """Name of the file it comes from."""
 
     @property
     def source(self) -> Record:
@@ -37,7 +38,7 @@ class _Segment:
 
     @property
     def video(self) -> str:
-        """What tells two videos apart; their names need not."""
+        """Hash of the video's file: two videos may have the same name."""
         return str(self.source["sha256"])
 
     @property
@@ -108,7 +109,7 @@ def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:
 
 
 def each_segment(adapter: Adapter, indices: Sequence[int]) -> Iterator[tuple[int, Adapter]]:
-    """Of some of its segments, in the order they have in it, each by itself, with its index; one at a time.
+    """Adapters of some of its segments, each by itself, with its index, in the order they have in it; one at a time.
 
     Raises as `slice_segments` does, before the first.
     """
@@ -162,7 +163,7 @@ def overlapping(adapter: Adapter, start: float | None, end: float | None, video:
 
 
 def _parts(adapter: Adapter) -> Iterator[tuple[set[int], _Part]]:
-    """What cannot be taken apart further, each with the indices of the segments in it."""
+    """Parts that cannot be taken apart further, each with the indices of the segments in it."""
     index = end = 0
     for piece in pieces(adapter.record):
         rows = slice(end, end + piece.rank)
@@ -189,7 +190,7 @@ _MUST_AGREE: tuple[tuple[str, Callable[[Adapter], Any], Callable[[Adapter], Any]
     ("number of layers", lambda a: a.num_layers, lambda a: a.num_layers),
     ("layer size", lambda a: (a.A.shape[2], a.B.shape[2]), lambda a: f"{a.A.shape[2]} x {a.B.shape[2]}"),
 )
-"""What it is, the value compared, the value shown. target_modules is one thing in format 1."""
+"""Properties that must agree: name, value compared, value shown. target_modules is one thing in either format."""
 
 
 def _check_fit(first: Adapter, other: Adapter) -> None:
@@ -200,7 +201,7 @@ def _check_fit(first: Adapter, other: Adapter) -> None:
 
 
 def _same_dtype(adapters: Sequence[Adapter]) -> tuple[Sequence[Adapter], list[str]]:
-    """All in one dtype, exactly.
+    """Adapters in one dtype, exactly, and notes.
 
     The narrower bias is a rounding of the wider, so the wider must be at hand: float32 joins with either half type,
     the two half types not with each other.

@@ -27,14 +27,14 @@ from typing import Any
 from v2l.system.strict_json import Invalid, check_depth, encode, is_finite, is_positive, is_unicode
 
 VERSIONS = "1", "2"
-"""Of the format; which one a record needs is `needed_version`."""
+"""Versions of the format that are read; `needed_version` says which one a record needs."""
 
 Record = dict[str, Any]
 
 
 def needed_version(record: Record) -> str:
-    """Of the format that can hold this record: files that need no more stay readable by every v2l."""
-    return VERSIONS["compressed" in record]
+    """Version of the format that can hold this record: files that need no more stay readable by every v2l."""
+    return "2" if "compressed" in record else "1"
 
 
 # The fields and what each must be.
@@ -68,7 +68,7 @@ def _span(x: Any) -> bool:
 
 
 def _measured(x: Any) -> bool:
-    """Products and sums of such numbers stay finite."""
+    """Whether x is a number whose products and sums stay finite."""
     return is_finite(x) and 0 <= x < 1e100
 
 
@@ -118,7 +118,7 @@ def _match(value: Any, schema: Schema, where: str) -> None:
 
 
 def _fixed(record: Record) -> tuple[Any, ...]:
-    """What one file has once, whatever its segments say: tensors of different kinds do not share a file."""
+    """Fields that a file has once, whatever its segments say: tensors of different kinds do not share a file."""
     return (record["base"]["fingerprint"], record["hypernetwork"]["sha256"], record["rank"], record["scale"],
             record["target_modules"])
 
@@ -190,21 +190,21 @@ def _check_own(record: Record, own: Any, where: str) -> None:
 # One record of k segments <-> k records of one.
 
 _LISTS = {"sources", "segments", "compressed"}
-"""What a record says of its segments one by one."""
+"""Keys of what a record says of its segments one by one."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What cannot be taken apart further: a segment, or segments that were compressed together."""
+    """A part of an adapter that has no parts: a segment, or segments that were compressed together."""
 
     segments: list[Record]
-    """For each, the record of a file that holds it alone, as `singles` gives it."""
+    """Records of the segments, each of a file that holds it alone, as `singles` gives them."""
     block: Record | None = None
-    """Its entry in `compressed`."""
+    """Entry about it in `compressed`, if it was compressed."""
 
     @property
     def rank(self) -> int:
-        """How much of the rank axis it takes."""
+        """Width on the rank axis."""
         first, last = self.block["rank"] if self.block else (0, self.segments[0]["rank"])
         return int(last - first)
 
@@ -218,7 +218,7 @@ def pieces(record: Record) -> list[Piece]:
 
 
 def singles(record: Record) -> list[Record]:
-    """For each segment, the record of a file that holds it alone: where it was compressed, as it was before.
+    """Records of the segments, each of a file that holds it alone: where it was compressed, as it was before.
 
     The record must have passed `check`.
     """

@@ -22,7 +22,7 @@ from v2l.system.files import create_folder, without_ending
 from v2l.wording import time_text
 
 if TYPE_CHECKING:
-    from v2l.adapter.file import Adapter
+    from v2l.adapter import Adapter
     from v2l.adapter.record import Record
 
 TimeRange = tuple[float | None, float | None]
@@ -46,8 +46,8 @@ def compose(
       v2l compose part1.v2lora part2.v2lora -o full.v2lora
       v2l compose day*.v2lora --max-rank 64 -o week.v2lora
     """
+    from v2l.adapter import load
     from v2l.adapter.compress import compress, is_compressed
-    from v2l.adapter.file import load
 
     names, console = list(expand(segments)), Console(quiet)
     check_output(output)
@@ -85,7 +85,7 @@ def _note_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None
 
 def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Console, **facts: Any) -> None:
     """Writes an adapter unless the same one is there, and prints its name; `facts` go into its JSON."""
-    from v2l.adapter.file import load, save
+    from v2l.adapter import load, save
 
     skipped = False
     if not force:
@@ -195,7 +195,7 @@ def _cut(
     name: str, output: Path, selected: Callable[[Adapter], list[int]], each: bool
 ) -> Iterator[tuple[Adapter, Path]]:
     """The slices of an adapter, each with the file to write."""
-    from v2l.adapter.file import load
+    from v2l.adapter import load
     from v2l.adapter.join import each_segment, slice_segments
 
     adapter = load(name)
@@ -220,7 +220,7 @@ def info(
     \b
       v2l info lecture.v2lora
     """
-    from v2l.adapter.file import load
+    from v2l.adapter import load
     from v2l.cli.describe import adapter_text
 
     failures = Failures()
@@ -244,7 +244,7 @@ def info(
 
 def read_adapter(name: str, times: TimeRange = (None, None)) -> Adapter:
     """An adapter, or its segments in a range of time. AdapterError with the way out, UsageError."""
-    from v2l.adapter.file import load
+    from v2l.adapter import load
     from v2l.adapter.join import within
 
     _check_exists(name)
@@ -295,13 +295,13 @@ def _segments_text(adapter: Adapter) -> str:
 
 def first_record(names: list[str]) -> tuple[str, Record]:
     """The first file that can be read, and its record; AdapterError where there is none."""
-    from v2l.adapter.file import load_record
+    from v2l.adapter import load_label
 
     errors: list[V2LError] = []
     for name in names:
         try:
             _check_exists(name)
-            return name, load_record(name)
+            return name, load_label(name).record
         except V2LError as error:
             errors.append(error)
     for other in errors[:-1]:

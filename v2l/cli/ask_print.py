@@ -19,7 +19,7 @@ from v2l.system.interrupts import Terminated
 from v2l.wording import shortened
 
 if TYPE_CHECKING:
-    from v2l.adapter.file import Adapter
+    from v2l.adapter import Adapter
     from v2l.engine import Engine, Seen
     from v2l.model.generate import Answer, Reply
     from v2l.strategies import Parts, Prepared

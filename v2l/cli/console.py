@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from v2l.errors import OutputError, V2LError, is_memory
-from v2l.system.interrupts import behind, told
+from v2l.system.interrupts import interrupt_behind, message_and_status
 
 if TYPE_CHECKING:
     from v2l.cli.bar import Bar
@@ -182,7 +182,7 @@ def _print_message(text: str) -> None:
 def report(error: Exception, subject: str = "") -> None:
     """Prints one sentence on stderr for whatever was raised; with V2L_DEBUG=1 the traceback before it. Raises
     KeyboardInterrupt where that is what it came of."""
-    if interrupt := behind(error):
+    if interrupt := interrupt_behind(error):
         raise interrupt
     if debugging():
         _print_message("".join(traceback.format_exception(error)))
@@ -255,7 +255,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        text, status = told(error)
+        text, status = message_and_status(error)
         _print_message(text)
         raise typer.Exit(status) from None
 

@@ -12,7 +12,7 @@ from v2l.system.strict_json import encode
 from v2l.wording import size_text, time_text
 
 if TYPE_CHECKING:
-    from v2l.adapter.file import Adapter
+    from v2l.adapter import Adapter
     from v2l.store.default import DefaultModel
     from v2l.store.pins import Verified
     from v2l.store.resolve import Availability

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from v2l.adapter.file import Adapter
+from v2l.adapter import Adapter
 from v2l.config import Decoding
 from v2l.errors import ModelError
 from v2l.model.base import Base

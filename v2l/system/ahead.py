@@ -1,4 +1,4 @@
-"""Making the next items while this one is used: an iterable run in a thread, so many items ahead."""
+"""Iterables run in a thread of their own, which makes the next items while one is used."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def ahead(items: Iterable[T], bound: int, weigh: Callable[[T], int] = lambda item: 1) -> Iterator[Iterator[T]]:
-    """The same items in the same order, made by a thread of their own while the block works on the ones before.
+    """Yields the same items in the same order, made by a thread of their own while the block works on the ones before.
 
     At most `bound` wait to be taken, each counting as much as `weigh` says (bytes, for example; one that alone counts
     more than `bound` waits alone); one more may be in the making. What `items` raises is raised where its item would
@@ -22,15 +22,15 @@ def ahead(items: Iterable[T], bound: int, weigh: Callable[[T], int] = lambda ite
 
         with ahead(frames(), 64 << 20, lambda frame: frame.nbytes) as frames: ...
     """
-    line = _Line(items, bound, weigh)
-    line.thread.start()
+    queue = _Queue(items, bound, weigh)
+    queue.thread.start()
     try:
-        yield line.take()
+        yield queue.take()
     finally:
-        line.stop()
+        queue.stop()
 
 
-class _Line(Generic[T]):
+class _Queue(Generic[T]):
     """Items that wait between the thread that makes them and the one that takes them."""
 
     def __init__(self, items: Iterable[T], bound: int, weigh: Callable[[T], int]) -> None:

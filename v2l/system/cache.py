@@ -23,7 +23,7 @@ def cache_dir() -> Path:
 
 @contextmanager
 def caching(path: Path) -> Iterator[IO[bytes]]:
-    """`files.replacing` for our cache, whose folders are made as needed. Raises ModelError."""
+    """A file in our cache to write into, as `files.replacing` has it; its folders are created. Raises ModelError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
@@ -61,7 +61,7 @@ def remember(file: Path, digest: str) -> None:
 
 
 def _note(file: Path) -> tuple[Path, dict[str, Any]]:
-    """Where the hash of a file is remembered, and what it is remembered of."""
+    """File in which the hash of a file is remembered, and the facts for which it holds."""
     real, status = file.resolve(), file.stat()
     facts = {"path": str(real), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
     return cache_dir() / "sha256" / f"{hashlib.sha256(str(real).encode()).hexdigest()[:32]}.json", facts

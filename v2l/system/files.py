@@ -64,7 +64,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def create_folder(folder: Path) -> None:
-    """Raises OutputError."""
+    """Creates a folder, and those above it. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -127,12 +127,12 @@ def _sweep(folder: Path) -> None:
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
-            found = _TEMPORARY.fullmatch(entry.name)
+            match = _TEMPORARY.fullmatch(entry.name)
             with suppress(OSError):
-                if found is None or not entry.is_file(follow_symlinks=False):
+                if match is None or not entry.is_file(follow_symlinks=False):
                     continue
                 old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER
-                if fcntl is not None and found[1] == _machine():
+                if fcntl is not None and match[1] == _machine():
                     _remove_unlocked(entry.path, old)
                 elif old:
                     os.unlink(entry)
@@ -161,7 +161,7 @@ def _machine() -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name itself durable. The file is whole already, and some mounts refuse this: not an error."""
+    """Makes the new name itself durable. The file is whole already, and some mounts refuse this: not an error."""
     if os.name == "nt":
         return
     with suppress(OSError):
@@ -173,7 +173,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _reason(error: OSError | ValueError, path: Path) -> str:
-    """What went wrong and the way out, as the end of a sentence."""
+    """End of a sentence: what went wrong, and the way out."""
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return "no space is left there; free some, or choose another place"

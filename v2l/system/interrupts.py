@@ -26,13 +26,13 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM or SIGHUP came. It does what Ctrl-C does, but ends a conversation too."""
 
 
-def told(error: KeyboardInterrupt) -> tuple[str, int]:
-    """What to say of an interrupt, and the exit status."""
+def message_and_status(error: KeyboardInterrupt) -> tuple[str, int]:
+    """Message for the user, and exit status, of an interrupt."""
     return ("Terminated.", TERMINATED) if isinstance(error, Terminated) else ("Interrupted.", INTERRUPTED)
 
 
-def behind(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The interrupt in whose wake an error came: some code breaks when it unwinds, and its error takes the place."""
+def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Interrupt in whose wake an error came: some code breaks when it unwinds, and its error takes the place."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt):
             return error
@@ -41,7 +41,7 @@ def behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def listen() -> None:
-    """From now on SIGTERM and SIGHUP unwind as Ctrl-C does, and none of them is lost; those that this process was
+    """Has SIGTERM and SIGHUP unwind the stack as Ctrl-C does, none of them lost; those that this process was
     started to ignore (`nohup`, a shell's background) it still ignores. For the main thread."""
     for number in _heeded():
         signal.signal(number, _raise)
@@ -49,7 +49,7 @@ def listen() -> None:
 
 
 def ignore() -> None:
-    """From now on they come too late: the work is done, and its exit status stands."""
+    """Ignores the signals from now on: the work is done, and its exit status stands."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -73,7 +73,7 @@ _waits = False
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """The handler of all three."""
+    """Handler of all three signals."""
     global _waits
     if _importing(frame) and not _waits:
         _waits = True
@@ -106,7 +106,7 @@ def _raise_soon(number: int) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """In a finalizer or a callback of C code nothing can be raised; Python would print it and go on."""
+    """Raises an interrupt that came in a finalizer or a callback of C code, where Python would print it and go on."""
     global _waits
     if issubclass(lost.exc_type, KeyboardInterrupt):
         _waits = True
@@ -117,19 +117,19 @@ def _unraisable(lost: Any) -> None:
 
 @contextmanager
 def at_the_end(noted: Callable[[], None]) -> Iterator[Callable[[], bool]]:
-    """A block to whose end an interrupt waits; what it yields says whether one does. The block should end soon then. A
-    second one does not wait. `noted` is called, in a thread of its own, when one begins to wait."""
+    """Has an interrupt wait for the end of the block; what it yields says whether one waits, and then the block should
+    end soon. A second one does not wait. `noted` is called, in a thread of its own, when one begins to wait."""
     if current_thread() is not main_thread():  # which alone gets signals
         yield lambda: False
         return
     handlers = {number: signal.getsignal(number) for number in _heeded()}
-    came: list[tuple[int, float]] = []
+    waiting: list[tuple[int, float]] = []
 
     def note(number: int, frame: FrameType | None) -> None:
-        if not came:
-            came.append((number, time.monotonic()))
+        if not waiting:
+            waiting.append((number, time.monotonic()))
             Thread(target=noted, daemon=True).start()  # in here, printing might come in the middle of printing
-        elif time.monotonic() - came[0][1] > _SAME:
+        elif time.monotonic() - waiting[0][1] > _SAME:
             restore()
             signal.raise_signal(number)
 
@@ -140,8 +140,8 @@ def at_the_end(noted: Callable[[], None]) -> Iterator[Callable[[], bool]]:
     for number in handlers:
         signal.signal(number, note)
     try:
-        yield lambda: bool(came)
+        yield lambda: bool(waiting)
     finally:
         restore()
-    if came:
-        signal.raise_signal(came[0][0])
+    if waiting:
+        signal.raise_signal(waiting[0][0])

@@ -1,12 +1,12 @@
-"""How long work tells of itself."""
+"""Reports of work that takes long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[str, int, int | None], None]
-"""Called with (what is under way, how much is done, of how much or None): frames, bytes, steps or cells."""
+"""Callback for (what is under way, how much is done, of how much or None): frames, bytes, steps or cells."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
-    """Progress that nobody hears of."""
+    """Progress that nobody is shown."""

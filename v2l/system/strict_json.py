@@ -6,16 +6,16 @@ import json
 import math
 from typing import Any
 
-MAX_DEPTH = 32
-"""Of nested JSON; our own documents need 5."""
+_DEEPEST = 32
+"""Levels of nested JSON that are read; our own documents need 5."""
 
 
 class Invalid(ValueError):
-    """Why something is not of this format, as the end of a sentence; who catches it adds the file's name."""
+    """Input is not of its format; the message is the end of a sentence that begins with the file's name."""
 
 
 def encode(value: Any) -> str:
-    """The one way we write a value as JSON: sorted, compact, ASCII (file names may hold undecodable bytes)."""
+    """JSON as we write it, always the same: sorted, compact, ASCII (file names may hold undecodable bytes)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -51,7 +51,7 @@ def _number(text: str) -> float:
 def check_depth(value: Any) -> None:
     """Raises Invalid where containers are nested too deep to be handled safely; does not recurse itself."""
     level = [value]
-    for _ in range(MAX_DEPTH):
+    for _ in range(_DEEPEST):
         containers = [x for x in level if isinstance(x, (dict, list))]
         level = [y for x in containers for y in (x.values() if isinstance(x, dict) else x)]
         if not level:
@@ -60,15 +60,15 @@ def check_depth(value: Any) -> None:
 
 
 def is_unicode(x: Any) -> bool:
-    """A text without half a surrogate pair, which other readers of safetensors refuse."""
+    """Whether x is a text without half a surrogate pair, which other readers of safetensors refuse."""
     return isinstance(x, str) and x.encode(errors="ignore").decode() == x
 
 
 def is_finite(x: Any) -> bool:
-    """A number that fits a float; JSON's integers have no bound of their own."""
+    """Whether x is a number that fits a float; JSON's integers have no bound of their own."""
     return isinstance(x, (int, float)) and not isinstance(x, bool) and -1e300 < x < 1e300
 
 
 def is_positive(x: Any) -> bool:
-    """A number above 0 that fits a float."""
+    """Whether x is a number above 0 that fits a float."""
     return is_finite(x) and x > 0

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from v2l.adapter.file import Adapter, save
+from v2l.adapter import Adapter, save
 from v2l.bench.config import RESOLUTIONS, edge_for
 from v2l.bench.speed.cells import AdapterTimes, CellPlan, PromptTimes, Throughput
 from v2l.bench.speed.compare import cached_prefix
