@@ -97,3 +97,37 @@ def test_no_file_is_too_long_and_no_room_too_full() -> None:
     assert {file: length for file, length in lengths.items() if length > 400} == {}
     entries = [path.name for path in (ROOT / "v2l").iterdir() if path.name != "__pycache__"]
     assert len(entries) <= 24, sorted(entries)
+
+
+ALLOWED_TWICE = {
+    "main": "what `python -m` of a module runs",
+    "ask": "the command, and what it calls, which answers one question",
+    "train": "the command, and what it calls",
+    "Attention": "of the text stack and of the vision tower, each that model's own",
+    "Layer": "of the text stack and of the vision tower",
+    "MLP": "of the text stack and of the vision tower",
+}
+"""Public names with more than one definition, and why; ten at the most."""
+
+
+def test_a_public_name_means_one_thing() -> None:
+    places: dict[str, list[str]] = {}
+    for module in modules():
+        for name in public_names(tree(module)):
+            places.setdefault(name, []).append(module)
+    several = {name: where for name, where in places.items() if len(where) > 1}
+    assert several.keys() == ALLOWED_TWICE.keys(), several
+    assert len(ALLOWED_TWICE) <= 10
+
+
+def public_names(module: ast.Module) -> set[str]:
+    """What a module defines at its top for others: functions, classes, constants and types."""
+    names: set[str] = set()
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Assign):
+            names |= {part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            names.add(node.target.id)
+    return {name for name in names if not name.startswith("_")}

@@ -25,7 +25,7 @@ SHOWN = 20
 """Names in one message; more are counted."""
 MAX_JSON = 16 << 20
 """Bytes of a JSON document, and of the header of a safetensors file; those of the largest models have a tenth."""
-MAX_SIZE, MAX_DEPTH, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
+MAX_SIZE, MAX_LAYERS, MAX_TILE = 1 << 24, 1 << 10, 1 << 12
 """Bounds of a model: largest width or vocabulary, most layers or blocks, longest edge of a tile in pixels."""
 
 
@@ -158,7 +158,7 @@ def _check_sizes(text: TextConfig, vision: VisionConfig) -> None:
     for part, config in (("text", text), ("vision", vision)):
         for field in fields(config):
             value: Any = getattr(config, field.name)
-            most = MAX_DEPTH if field.name == "num_layers" else MAX_SIZE
+            most = MAX_LAYERS if field.name == "num_layers" else MAX_SIZE
             if field.type == "int":
                 good = type(value) is int and 0 < value <= most
             else:
@@ -211,8 +211,8 @@ def hypernetwork_shapes(config: HypernetConfig) -> Shapes:
 
     from v2l.model.hypernetwork import Hypernetwork
 
-    if config.num_blocks > MAX_DEPTH:
-        raise ValueError(f"num_blocks is {config.num_blocks}, and more than {MAX_DEPTH} are not read")
+    if config.num_blocks > MAX_LAYERS:
+        raise ValueError(f"num_blocks is {config.num_blocks}, and more than {MAX_LAYERS} are not read")
     try:
         with torch.device("meta"):
             return {name: tuple(tensor.shape) for name, tensor in Hypernetwork(config).state_dict().items()}

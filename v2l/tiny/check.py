@@ -30,7 +30,7 @@ from v2l.score.text import token_f1
 from v2l.tiny import WEIGHTS
 from v2l.tiny.clips import write_video
 from v2l.tiny.data import PREFIX, Frames, PromptEncoder, Sampled, clip_adapters, pack_turns, render_clips, split
-from v2l.tiny.model import END, PAD, TILE, load_hypernetwork
+from v2l.tiny.model import END_ID, PAD, TILE, load_hypernetwork
 from v2l.tiny.questions import CAPTION_KINDS, KINDS, ONE_PART, SHORT_KINDS, QAPair, ask_about
 from v2l.tiny.world import FPS, WorldClip, held_out_clips, held_out_film, sample_times
 from v2l.train.joined import padded
@@ -137,10 +137,10 @@ def generate(network: Network, hyper: Hypernetwork | None, encoder: PromptEncode
             last = torch.tensor([len(line) - 1 for line in lines], device=text.device)
             best = text.logits(hidden[torch.arange(len(lines), device=text.device), last]).argmax(-1).tolist()
             for line, answer, token in zip(lines, answers, best, strict=True):
-                if not answer or answer[-1] != END:
+                if not answer or answer[-1] != END_ID:
                     answer.append(token)
                 line.append(token)
-            if all(answer[-1] == END for answer in answers):
+            if all(answer[-1] == END_ID for answer in answers):
                 break
         out += [encoder.tokenizer.decode(answer, skip_special_tokens=True).strip() for answer in answers]
     return out

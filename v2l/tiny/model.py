@@ -31,7 +31,7 @@ SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<fake_token_around_im
 PIECES = ("User:", "\nAssistant:", "\n\n", *(f"\nFrame from {minute:02}:" for minute in range(20)), "\nFrame from ",
           "You are provided the following series of", " frames from a", " [H:MM:SS] video.\n",
           "Internalize this video for later captioning.")
-PAD, START, IMAGE, END = 2, 1, 4, 6
+PAD, START, IMAGE, END_ID = 2, 1, 4, 6
 
 
 def build_tokenizer() -> Tokenizer:
@@ -57,7 +57,7 @@ def base_config(vocabulary: int) -> SmolVLMConfig:
             model_type="llama", hidden_size=192, num_hidden_layers=6, num_attention_heads=6, num_key_value_heads=6,
             head_dim=32, intermediate_size=576, vocab_size=vocabulary, max_position_embeddings=65536,
             rope_theta=10000.0, rms_norm_eps=1e-5, hidden_act="silu", attention_bias=False, mlp_bias=False,
-            bos_token_id=START, eos_token_id=END, pad_token_id=PAD, tie_word_embeddings=False, use_cache=True,
+            bos_token_id=START, eos_token_id=END_ID, pad_token_id=PAD, tie_word_embeddings=False, use_cache=True,
             initializer_range=0.04),
         vision_config=dict(
             hidden_size=128, num_hidden_layers=3, num_attention_heads=4, intermediate_size=384, image_size=TILE,
@@ -94,7 +94,7 @@ def save_base(model: SmolVLMForConditionalGeneration, tokenizer: Tokenizer, fold
     folder.mkdir(parents=True, exist_ok=True)
     half = SmolVLMForConditionalGeneration(model.config).to(torch.bfloat16)
     half.load_state_dict(model.state_dict())
-    half.generation_config = GenerationConfig(bos_token_id=START, eos_token_id=END, pad_token_id=PAD)
+    half.generation_config = GenerationConfig(bos_token_id=START, eos_token_id=END_ID, pad_token_id=PAD)
     half.save_pretrained(folder)
     (folder / "model.safetensors").chmod(0o644)
     tokenizer.save(str(folder / "tokenizer.json"))
