@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from v2l.errors import ModelError
-from v2l.model.folder import missing_files, plain_loading, read_header, weight_names
+from v2l.model.folder import missing_files, plain_loading, stored_tensors, weight_names
 from v2l.model.tokenizer import CHAT_STEPS, check_tokenizer
 from v2l.store.hub import Repo
 from v2l.store.resolve import hub_model
@@ -173,4 +173,4 @@ def _check_whole(folder: Path) -> None:
     if absent := missing_files(folder):
         raise ModelError(f"The judge in {folder} has no {' and no '.join(absent)}; copy it again.")
     for name in weight_names(folder):
-        read_header(folder / name)
+        stored_tensors(folder / name)
