@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from reliability import bombs, corpus, damage
 from reliability.corpus import ALL, ENTRIES, NAMES, Entry, can_write, make
+from reliability.recorded import RECORDED
 from support.cli import MAKE, MODEL, documents, process, refused, run
 
 from v2l.config import MOST_SEGMENTS, Sampling, Scenes
@@ -37,7 +38,8 @@ def entry(name: str) -> Entry:
     return next(entry for entry in ENTRIES if entry.name == name)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.name not in SLOW], ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", [entry for entry in (*ENTRIES, *RECORDED) if entry.name not in SLOW],
+                         ids=lambda entry: entry.name)
 def test_the_frames_are_what_they_say(made: Path, entry: Entry) -> None:
     if not can_write(entry):
         pytest.skip("this PyAV cannot write it")

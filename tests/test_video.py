@@ -24,7 +24,8 @@ from v2l.config import Sampling
 from v2l.errors import UsageError, V2LError, VideoError
 from v2l.video import container
 from v2l.video import decode as decoding
-from v2l.video.clip import find_videos, frame_indices, open_clip, source_record
+from v2l.video.clip import frame_indices, open_clip, source_record
+from v2l.video.folder import find_videos
 from v2l.video.track import Track, read_track
 
 GOLDEN = json.loads((Path(__file__).parent / "reference" / "golden.json").read_text())["cases"]
@@ -458,8 +459,9 @@ def test_find_videos(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     odd = tmp_path / "notes.txt"
-    assert find_videos([odd, tmp_path]) == [odd, tmp_path / "a" / "z.MKV", tmp_path / "b.mp4", tmp_path / "c.webm"]
-    assert find_videos([tmp_path / "nowhere.mp4"]) == [tmp_path / "nowhere.mp4"]
+    named = [tmp_path / "a" / "z.MKV", tmp_path / "b.mp4", tmp_path / "c.webm"]
+    assert find_videos([odd, tmp_path]).videos == [odd, *named]
+    assert find_videos([tmp_path / "nowhere.mp4"]).videos == [tmp_path / "nowhere.mp4"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="without videos"):
         find_videos([tmp_path / "empty"])

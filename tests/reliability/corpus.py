@@ -5,7 +5,7 @@ one it is, where up and left are, and what yellow and blue are; its time is held
 Exit status 1 if one differs.
 
 What no encoder in PyAV's wheel writes is not here: VVC, Theora, RealVideo 3 and 4, VC-1, Indeo, VP6, Bink, VP9 of 10
-bits, animated HEIF, encrypted files.
+bits. What camcorders, recorders and shells make of videos is in `recorded.py`.
 """
 
 from __future__ import annotations
@@ -91,6 +91,10 @@ class Entry:
     """Which frames there are after it; None for all."""
     displayed: tuple[int, int] | None = None
     """Width and height as a player shows it, where its pixels are not square."""
+    start: float = 0.0
+    """Seconds from the file's start at which its pictures begin."""
+    matrix: tuple[int, int, int, int] = (1, 0, 0, 1)
+    """a, b, c, d: what is stored at x, y is shown at a x + c y, b x + d y."""
     note: str = ""
     """Words of the note that comes with it."""
 
@@ -98,9 +102,9 @@ class Entry:
     def numbers(self) -> list[int]:
         return list(range(self.frames) if self.shown is None else self.shown)
 
-    def seconds(self, number: int) -> float:
-        """When a frame is shown."""
-        return self.stamps[number] / 1000 if self.stamps else float(number / Fraction(self.rate))
+    def shown_at(self, place: int) -> float:
+        """When the frame at a place is shown, seconds from the file's start."""
+        return self.start + (self.stamps[place] / 1000 if self.stamps else float(place / Fraction(self.rate)))
 
 
 def can_write(entry: Entry) -> bool:
@@ -117,7 +121,7 @@ def make(folder: Path, entry: Entry) -> Path:
     """The file of an entry, written when it is first asked for."""
     path = folder / entry.name
     if not path.exists():
-        raw = folder / f"before {entry.name}.mp4" if entry.change else path
+        raw = folder / f"before {entry.name}.{'gif' if entry.codec == 'gif' else 'mp4'}" if entry.change else path
         _encode(raw, entry)
         if entry.change:
             entry.change(raw, path)
@@ -289,7 +293,7 @@ NAMES = ("with spaces.mp4", "two\nlines.mp4", "emoji \N{CLAPPER BOARD}.mp4", "-l
 
 def faults(path: Path, entry: Entry) -> list[str]:
     """How the frames that `open_clip` gives of a file differ from those that were written; empty if they are right."""
-    turned = "turned" in entry.name and not entry.name.startswith("turned-180")
+    turned = ("turned" in entry.name and not entry.name.startswith("turned-180")) or not entry.matrix[0]
     found, numbers = [], entry.numbers
     for sampling in (Sampling(), ALL):
         try:
@@ -306,7 +310,7 @@ def faults(path: Path, entry: Entry) -> list[str]:
         for index, time, number in frames:
             if number != numbers[index]:
                 found.append(f"frame {index} shows {number} instead of {numbers[index]}")
-            if abs(time - (entry.seconds(numbers[index]) - entry.seconds(numbers[0]))) > 0.006:
+            if abs(time - entry.shown_at(index)) > 0.006:
                 found.append(f"frame {index} is shown at {time:.4f} s")
         if sampling is ALL and len(frames) != len(numbers):
             found.append(f"{len(frames)} of {len(numbers)} frames came")
@@ -320,17 +324,27 @@ def _upright(image: np.ndarray, entry: Entry) -> int:
     """What a picture says, turned back as it was written."""
     if entry.name.startswith("turned-"):  # written lying, as a phone does
         image = np.rot90(image, -int(entry.name[7:].split(".")[0]) // 90)
+    y, x = np.mgrid[: entry.size[1], : entry.size[0]]
+    a, b, c, d = entry.matrix
+    if entry.matrix != (1, 0, 0, 1):
+        x, y = a * x + c * y, b * x + d * y
+        image = image[y - y.min(), x - x.min()]
     return reading(image, entry.colour)
 
 
-def main(folder: Path, entries: Iterable[Entry] = ENTRIES) -> int:
+def main(entries: Iterable[Entry], folder: str | None) -> int:
+    """Reads every entry, in a folder that stays if one is named; the exit status."""
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            return main(entries, temporary)
+    Path(folder).mkdir(parents=True, exist_ok=True)
     bad = checked = 0
     for entry in entries:
         if not can_write(entry):
             print(f"{entry.name}: this PyAV cannot write it")
             continue
         checked += 1
-        if found := faults(make(folder, entry), entry):
+        if found := faults(make(Path(folder), entry), entry):
             bad += 1
             print(f"{entry.name}: {'; '.join(found[:4])}")
     print(f"{checked} files, {bad} with faults")
@@ -338,8 +352,4 @@ def main(folder: Path, entries: Iterable[Entry] = ENTRIES) -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        Path(sys.argv[1]).mkdir(parents=True, exist_ok=True)
-        sys.exit(main(Path(sys.argv[1])))
-    with tempfile.TemporaryDirectory() as folder:
-        sys.exit(main(Path(folder)))
+    sys.exit(main(ENTRIES, sys.argv[1] if len(sys.argv) > 1 else None))

@@ -261,7 +261,7 @@ def _check_exists(name: str) -> None:
         pass
     except (OSError, ValueError):  # reading it will say what is wrong
         return
-    from v2l.video.clip import EXTENSIONS
+    from v2l.video.folder import EXTENSIONS
 
     videos = (os.path.splitext(name)[0] + suffix for suffix in sorted(EXTENSIONS))
     video = next(filter(os.path.isfile, videos), None)

@@ -43,7 +43,7 @@ def ask(
     = Decoding.temperature,
     direct: Annotated[Path | None, option("VIDEO", "Ask with VIDEO in the prompt, instead of an adapter.")] = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
-    start: options.Start = None, end: options.End = None,
+    start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
@@ -57,7 +57,7 @@ def ask(
     lets the best ones answer (best for many), each asks each segment and sums their answers up in one; auto takes join
     for few and route for many.
 
-    --frames, --fps, --resolution, --start and --end need --direct.
+    --frames, --fps, --resolution, --start, --end and --stream need --direct.
 
     \b
       v2l ask lecture.v2lora "What happens first?"
@@ -70,7 +70,7 @@ def ask(
     names = [word for word in words or [] if is_adapter_name(word)]
     questions = [_as_text(word) for word in words or [] if not is_adapter_name(word)]
     console, times = Console(quiet), (from_, to)
-    sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end)
+    sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end, stream=stream)
     for_adapters = options.given(**{"each": each or None, "adapters": adapters, "from": from_, "to": to,
                                     "strategy": strategy, "segment-scale": segment_scale})
     names += _adapter_list(adapters, questions)

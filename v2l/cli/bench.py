@@ -56,6 +56,7 @@ def compare_ways(
     = REPEATS,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
+    stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
@@ -67,7 +68,7 @@ def compare_ways(
     \b
       v2l bench lecture.mp4 --model 500m
     """
-    sampling, console = options.given(frames=frames, fps=fps), Console(quiet)
+    sampling, console = options.given(frames=frames, fps=fps, stream=stream), Console(quiet)
     if question is not None and not question.strip():
         raise UsageError("The question is empty.")
     if video is not None:

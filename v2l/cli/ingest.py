@@ -35,7 +35,7 @@ def ingest(
     shard: options.OnlyShard = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
-    start: options.Start = None, end: options.End = None,
+    start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     adapter_dtype: Annotated[options.Dtype, option(
         "TYPE", "Store float32, bfloat16 or float16.", "float32 if computed in it, else float16")]
@@ -56,7 +56,8 @@ def ingest(
     """
     if output is not None and output_dir is not None:
         raise UsageError("-o and --output-dir exclude each other.")
-    sampling, spec = options.given(frames=frames, fps=fps, start=start, end=end), _segments(segment, keep_segments)
+    sampling = options.given(frames=frames, fps=fps, start=start, end=end, stream=stream)
+    spec = _segments(segment, keep_segments)
     outputs = plan_outputs(expand(videos), output, output_dir, shard)
     run = _Run(Console(quiet), json, outputs)
     run.report_plan(shard)
@@ -95,6 +96,8 @@ class _Run:
     def report_plan(self, shard: Shard | None) -> None:
         if shard is not None:
             self.console.note(f"Part {shard}: {len(self.outputs.jobs)} of {self.outputs.videos} videos.")
+        for note in self.outputs.notes:
+            self.console.note(note)
         for failure in self.outputs.failures:
             self.failures.add(failure, "")
 

@@ -47,8 +47,8 @@ def positive(value: float | None) -> float | None:
     return value
 
 
-def not_negative(value: float) -> float:
-    if not 0 <= value < float("inf"):
+def not_negative(value: float | None) -> float | None:
+    if value is not None and not 0 <= value < float("inf"):
         raise typer.BadParameter(f"{value} is not 0 or a number above it.")
     return value
 
@@ -107,6 +107,8 @@ Resolution = Annotated[int | None, option("PIXELS", "Scale frames to this longes
 Start = Annotated[float | None, option("TIME", "Use the video from TIME on: seconds, MM:SS or H:MM:SS.",
                                        parser=parse_time)]
 End = Annotated[float | None, option("TIME", "Use the video up to TIME.", parser=parse_time)]
+Stream = Annotated[int | None, option("N", "Use video stream N of the file, counted as ffprobe counts.", "the film",
+                                      callback=not_negative)]
 From = Annotated[float | None, option("TIME", "Only segments that end after TIME: seconds, MM:SS or H:MM:SS.", "",
                                       "--from", parser=parse_time)]
 To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]

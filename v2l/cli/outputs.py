@@ -8,7 +8,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -96,6 +96,8 @@ class Outputs:
     """Errors of inputs that cannot be used."""
     videos: int
     """Number of videos in all shards."""
+    notes: list[str] = field(default_factory=list)
+    """What was passed over: sentences for the user."""
 
 
 @dataclass
@@ -120,10 +122,13 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {output}.")
     videos: dict[Path, _Input] = {}  # by their real paths
     failures: list[V2LError] = []
+    notes: list[str] = []
     for name in map(Path, inputs):
         try:
-            for video in _videos(name):
+            for video in _videos(name, notes):
                 same = videos.setdefault(Path(os.path.realpath(video.video)), video)
+                if same.video != video.video:
+                    notes.append(f"{video.video} is another name of {same.video}, which is watched once.")
                 same.key = min(same.key, video.key)  # one given twice falls to one shard, in whatever order
         except V2LError as error:
             failures.append(error)
@@ -140,23 +145,25 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
             usable.append(job)
         except OutputError as error:
             failures.append(error)
-    return Outputs(usable, failures, len(videos))
+    return Outputs(usable, failures, len(videos), notes)
 
 
 def _adapter_of(video: Path) -> Path:
     """`talk.mp4` -> `talk.v2lora`."""
-    from v2l.video.clip import EXTENSIONS
+    from v2l.video.folder import EXTENSIONS
 
     path = without_ending(video, EXTENSIONS)
     return path.with_name(path.name + ADAPTER_SUFFIX)
 
 
-def _videos(name: Path) -> Iterator[_Input]:
-    """A video itself, or those below a folder. VideoError."""
-    from v2l.video.clip import find_videos
+def _videos(name: Path, notes: list[str]) -> Iterator[_Input]:
+    """A video itself, or those below a folder; what was passed over there goes to `notes`. VideoError."""
+    from v2l.video.folder import find_videos
 
     if os.path.isdir(name):  # unlike Path's, it takes any name
-        for video in find_videos([name]):
+        found = find_videos([name])
+        notes += [f"{name}: {note}" for note in found.notes()]
+        for video in found.videos:
             relative = video.relative_to(name)
             yield _Input(video, relative, relative.as_posix())
     elif is_adapter_name(name.name) and os.path.isfile(name):

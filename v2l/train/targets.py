@@ -17,7 +17,8 @@ from v2l.manifest import TURN_KEYS, Item, Turn, document_of, line_of, parse_item
 from v2l.system.appended import Appended
 from v2l.system.files import replacing
 from v2l.train.config import CAPTION_PROMPTS
-from v2l.video.clip import find_videos, open_clip
+from v2l.video.clip import open_clip
+from v2l.video.folder import find_videos
 
 if TYPE_CHECKING:
     from v2l.engine import Engine, Seen
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = None) -> list[tuple[Item, dict[str, Any]]]:
     """Videos, and those below folders, as the lines of a manifest in `folder`: the prompt, or one of the usual ones, is
     asked of each. Raises VideoError for a folder without videos."""
-    videos = {os.path.realpath(video): video for video in find_videos(map(Path, names))}
+    videos = {os.path.realpath(video): video for video in find_videos(map(Path, names)).videos}
     items = []
     for video in videos.values():
         name = video_path(video, folder)

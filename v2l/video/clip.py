@@ -6,9 +6,8 @@ Which frames there are comes from `track`, what they show from `decode`; PyAV is
 from __future__ import annotations
 
 import math
-import os
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,13 +20,6 @@ from v2l.errors import UsageError, VideoError
 from v2l.system.cache import hash_of
 from v2l.video.decode import Decoder
 from v2l.video.track import Track, read_track
-
-EXTENSIONS = (
-    ".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf",
-    ".ogv", ".ts", ".vob", ".webm", ".wmv",
-)
-"""Endings by which videos are found in a folder; a file given by name may have any."""
-
 
 SLACK = 0.0006
 """Seconds by which a frame may come before a window and belong to it: containers round times to a millisecond."""
@@ -219,31 +211,6 @@ def _chosen(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
         return [first + i for i in _sampled(stop - first, info.fps, sampling)]
     except VideoError as error:
         raise VideoError(f"{info.path}: {error}") from error
-
-
-def find_videos(paths: Iterable[Path]) -> list[Path]:
-    """Files as given; for a folder, the videos below it, sorted by path, hidden ones left out.
-
-    Errors: `VideoError` for a folder without videos.
-    """
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            below = sorted(_below(path))
-            if not below:
-                raise VideoError(f"{path} is a folder without videos.")
-            found += below
-        else:
-            found.append(path)
-    return found
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS:
-                yield Path(place, name)
 
 
 def source_record(info: VideoInfo) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class _Reader:
         """Frames that did not come."""
         self.frame: Any = None
         self.convert = VideoReformatter()
-        self.source = Source(track.path, track.name, track.stream, track.pts[0] if track.timed else None)
+        self.source = Source(track.path, track.name, track.stream, track.begin)
 
     @property
     def damaged(self) -> bool:

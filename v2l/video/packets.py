@@ -78,9 +78,13 @@ class StreamPackets:
         self.unstamped = False
         """Whether one had no presentation time."""
         self.encrypted = False
+        self.early = 0
+        """Packets of before the first key frame."""
         self.in_order = True
         """Whether they are shown in the order of the file."""
         self.last_duration = 0
+        """Ticks for which the last one is shown."""
+        self._end = -(1 << 62)
         self.first: list[Any] = []
         """The first ones, as long as they are small."""
         self._early: array[int] = array("q")
@@ -100,6 +104,7 @@ class StreamPackets:
             return
         self.count += 1
         self.last_duration = packet.duration or self.last_duration
+        self._end = max(self._end, (packet.pts or 0) + self.last_duration)
         if packet.pts is None:
             self.unstamped = True
             return
@@ -122,9 +127,12 @@ class StreamPackets:
 
     def finish(self) -> None:
         if self._started:
-            self.count -= len(self._early)
+            self.early = len(self._early)
+            self.count -= self.early
         else:
             self.pts = self._early
+        if self.pts and self.last_duration and not self.unstamped:  # it need not be that of the file's last packet
+            self.last_duration = max(self.last_duration, self._end - max(self.pts))
 
 
 @dataclass

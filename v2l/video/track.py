@@ -60,6 +60,8 @@ class Track:
     """The same in the file's own ticks; empty where packets carry none."""
     timed: bool
     """Whether a decoded frame is known by its ticks."""
+    begin: int | None
+    """Ticks of the first packet that can be decoded, where that is told: what earlier ones need was cut off."""
     keys: tuple[int, ...]
     """Frames a decoder can start at; empty where seeking is not to be trusted."""
     hdr: bool
@@ -158,7 +160,7 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
         raise VideoError(f"{path} holds no frame that can be decoded.")
-    _check_whole(container, packets, contents, path)
+    notes += _check_whole(container, packets, contents, path)
     return _track(container, packets, pictures, notes, path)
 
 
@@ -171,16 +173,19 @@ def _check_codec(context: Any, path: Path) -> None:
                          f"{LARGEST_PICTURE // 1_000_000} million at most.")
 
 
-def _check_whole(container: Any, packets: StreamPackets, contents: Contents, path: Path) -> None:
-    """Refuses a file that breaks off, unless all the pictures are there that its header promises."""
+def _check_whole(container: Any, packets: StreamPackets, contents: Contents, path: Path) -> list[str]:
+    """Refuses a file that breaks off, unless all the pictures are there that its header promises. A recorder that was
+    killed has promised nothing: then a note tells it."""
     format = container.format.name
     index = len(packets.stream.index_entries) if format == MP4 else 0  # of an mp4, it lists every picture
     cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
     if not cut and not contents.failed and not breaks_off(path, format, contents.read_to):
-        return
+        return []
     promised, seen = _promised(container, packets, contents.end)
     if not cut and promised and promised - seen <= 0.01 * promised + 2 * seen / packets.count:
-        return
+        return []
+    if not promised and format in (MATROSKA, FLV):
+        return [f"{path} breaks off in the middle of a picture, as where a recorder was stopped; the rest is watched."]
     wanted = max(index, packets.count + 1, round(packets.count * promised / seen) if seen > 0 else 0)
     raise VideoError(f"{path} is truncated: {packets.count - packets.cut} of about {wanted} frames could be read; "
                      "copy or download it again.")
@@ -207,11 +212,12 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
         notes.append(f"{path} begins in the middle of a film, whose key frame is missing; {cut} cannot be shown.")
     tick, start = float(stream.time_base), _start(container, stream, pts)
     last = _last_duration(container, stream, pts, shown.last)
-    said = float(stream.average_rate or 0)
+    paired = pictures.interlaced and 2 * count <= packets.count + 1  # then pictures a second, by what is coded itself
+    said = float((stream.codec_context.framerate if paired else None) or stream.average_rate or 0)
     said = said if math.isfinite(said) and said > 0 else 0.0
     length = (pts[-1] - pts[0] + last) * tick if len(pts) > 1 else 0.0
     real = count / length if length > 0 else said
-    if said and pictures.interlaced and 2 * count <= packets.count + 1 and abs(2 * real / said - 1) <= 0.01 + 1 / count:
+    if said and paired and abs(2 * real / said - 1) <= 0.01 + 1 / count:
         tick, length, real = tick / 2, length / 2, 2 * real  # field pictures, stamped as if each were a whole one
     # One frame of slack: the last one's duration is a guess in some containers.
     fps = said if said and (not real or abs(said / real - 1) <= 0.01 + 1 / count) else real or 25.0
@@ -227,7 +233,7 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     width, height = _square(first.width, first.height, stream.sample_aspect_ratio)
     if orientation[0]:
         width, height = height, width
-    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, keys,
+    return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, shown.begin, keys,
                  stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), varies,
                  decoder_version(), tuple(notes))
 
@@ -243,6 +249,8 @@ class _Shown:
     """Ticks for which the last one is shown; 0 where that is not known."""
     timed: bool
     """Whether a decoded picture is known by its ticks."""
+    begin: int | None
+    """Ticks of the first packet that can be decoded."""
     indexed: bool
     """Whether packets are pictures, so that the file's index is one of pictures."""
     missing: int = 0
@@ -254,16 +262,18 @@ def _shown(packets: StreamPackets, pictures: Pictures, format: str) -> _Shown:
     # AVI keeps no times; those of its packets are guessed, in the order they are decoded in.
     times = format != AVI
     timed = times and bool(pts) and all(a < b for a, b in pairwise(pts))
-    ordered = pictures.ordered()
+    ordered, begin = pictures.ordered(), pts[0] if times and pts else None
     if pictures.pts is None or (timed and ordered == pts):
-        return _Shown(pts, packets.count, packets.last_duration, timed, indexed=timed)
+        return _Shown(pts, packets.count, packets.last_duration, timed, begin, indexed=timed)
     count = len(pictures.pts)
-    missing = bisect_left(pts, ordered[0]) if ordered and times else 0
+    missing = bisect_left(pts, ordered[0]) + packets.early if ordered and times else 0
+    if packets.unstamped and not pictures.interlaced:
+        missing = max(0, packets.count - count)
     counted = array("q", sorted({p for p in pictures.pts if p is not None}))
     if len(counted) != count:
         counted = array("q")
-    last = packets.last_duration if count + missing >= packets.count else 0
-    return _Shown(counted, count, last, times and bool(ordered), False, missing)
+    last = packets.last_duration if count + missing >= packets.count else 0  # else of a field
+    return _Shown(counted, count, last, times and bool(ordered), begin, False, missing)
 
 
 def _start(container: Any, stream: Any, pts: array[int]) -> float:
@@ -345,5 +355,5 @@ def _animation(path: Path) -> Track | None:
         last, size = picture.duration, (picture.width, picture.height)
     length = (pts[-1] + last) / 1000
     times = array("d", (p / 1000 for p in pts))
-    return Track(str(path), os.path.abspath(path), len(pts) / length, *size, times, pts, True, (), False, ANIMATION,
-                 coded=size, varies=_varies(times, length), decoder=f"Pillow {version}")
+    return Track(str(path), os.path.abspath(path), len(pts) / length, *size, times, pts, True, None, (), False,
+                 ANIMATION, coded=size, varies=_varies(times, length), decoder=f"Pillow {version}")

@@ -12,7 +12,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from v2l.errors import UsageError
-from v2l.video.clip import EXTENSIONS
+from v2l.video.folder import EXTENSIONS
 
 
 class FolderFiles:
