@@ -96,7 +96,7 @@ def condition(network: Network, hyper: Hypernetwork | None, encoder: PromptEncod
 
 @torch.no_grad()
 def mark_answers(network: Network, hyper: Hypernetwork | None, encoder: PromptEncoder, items: Sequence[ClipQuestions],
-                  mode: str, batch: int = 32, frames: Frames = render_clips) -> dict[str, list[bool]]:
+                 mode: str, batch: int = 32, frames: Frames = render_clips) -> dict[str, list[bool]]:
     """Marks of each answer, by kind: True where it would be exactly right.
 
     Fed the right answer, the model must rank every one of its tokens (and the end) first: exactly when greedy decoding
