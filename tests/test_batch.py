@@ -18,7 +18,7 @@ from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
-from v2l.errors import AdapterError
+from v2l.errors import AdapterError, ModelError
 from v2l.model import batch
 from v2l.model.batch import ask_batch
 from v2l.model.generate import Answer
@@ -64,7 +64,7 @@ def one_by_one(engine: Engine, rows: list[tuple[Bound | None, str]], decoding: D
 
 def same(one: list[Answer], other: list[Answer]) -> None:
     def facts(answers: list[Answer]) -> list[object]:
-        return [(a.text, a.ids, a.prompt_tokens, a.visual_tokens) for a in answers]
+        return [(a.text, a.ids, a.prompt_tokens, a.visual_tokens, a.finish) for a in answers]
 
     assert facts(one) == facts(other)
 
@@ -86,13 +86,45 @@ def test_answers_that_end_at_once(
 ) -> None:
     """Were `yes` the end, every answer that is yes would be empty."""
     yes = next(i for i, answer in enumerate(one_by_one(engine, rows, Decoding(4))) if answer.text == "yes")
-    last = engine.base.tokenizer.id_to_token(engine.base.encode("Assistant: yes")[-1])
-    for room in ("generate", "batch"):
-        monkeypatch.setattr(f"v2l.model.{room}.END", last)
+    monkeypatch.setattr(engine.base, "ends", {engine.base.encode("Assistant: yes")[-1]})
     answers = list(engine.ask_batch(rows, Decoding(4)))
     same(answers, one_by_one(engine, rows, Decoding(4)))
     assert answers[yes].ids == [] and answers[yes].text == "" and answers[yes].ttft_s == answers[yes].total_s > 0
     assert any(len(answer.ids) == 4 for answer in answers)
+
+
+def test_why_an_answer_ended(engine: Engine, bound: list[Bound]) -> None:
+    """By its own end, or cut at the most tokens allowed; an answer of just as many tokens may go on, who knows."""
+    whole = engine.ask(bound[0], "What happened?", Decoding(40)).finish()
+    assert whole.finish == "stop" and len(whole.ids) > 8
+    for most, finish in ((len(whole.ids) + 1, "stop"), (len(whole.ids), "length"), (3, "length")):
+        assert engine.ask(bound[0], "What happened?", Decoding(most)).finish().finish == finish
+        (answer,) = engine.ask_batch([(bound[0], "What happened?")], Decoding(most))
+        assert answer.finish == finish
+
+
+def test_answers_end_at_every_token_that_the_folder_names(
+    engine: Engine, bound: list[Bound], tmp_path: Path
+) -> None:
+    """generation_config.json names one token or several; SmolVLM2's own end always counts."""
+    for file in engine.files.folder.iterdir():
+        (tmp_path / file.name).symlink_to(file)
+    config, yes = tmp_path / "generation_config.json", engine.base.encode("Assistant: yes")[-1]
+    config.unlink()
+
+    def answers(content: str) -> list[tuple[str, str]]:
+        config.write_text(content)
+        other = Engine(str(tmp_path), offline=True, device="cpu", dtype="float32")
+        question = f"Is there a {CLIPS[0][0].things[0].name}?"
+        one = other.ask(bound[0], question).finish()
+        (row,) = other.ask_batch([(bound[0], question)])
+        return [(each.text, each.finish) for each in (one, row)]
+
+    assert answers("{}") == answers('{"eos_token_id": null}') == answers('{"eos_token_id": 6}') == [("yes", "stop")] * 2
+    assert answers(f'{{"eos_token_id": [6, {yes}]}}') == answers(f'{{"eos_token_id": {yes}}}') == [("", "stop")] * 2
+    for wrong in ('"6"', "true", "[6, 99999]"):
+        with pytest.raises(ModelError, match="as a token that ends answers, and the model has tokens 0 to 706"):
+            answers(f'{{"eos_token_id": {wrong}}}')
 
 
 def test_batches_are_bounded(engine: Engine, bound: list[Bound], rows: list[tuple[Bound | None, str]],

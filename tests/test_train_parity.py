@@ -17,8 +17,8 @@ from v2l.engine import Engine
 from v2l.errors import VideoError
 from v2l.manifest import Item, Turn
 from v2l.model.base import Base
-from v2l.model.generate import END, next_logits
-from v2l.model.prompt import question_prompt
+from v2l.model.generate import next_logits
+from v2l.model.prompt import END, question_prompt
 from v2l.train.batches import Draw, Example, Watcher, random_cuts
 from v2l.train.config import Recipe
 from v2l.train.joined import context_features, joined_adapters

@@ -15,7 +15,7 @@ from v2l.config import CHUNK, INTERNALIZE
 from v2l.errors import ModelError
 from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
-from v2l.model.prompt import context_prompt, normalize
+from v2l.model.prompt import END, context_prompt, normalize
 from v2l.model.text import Cache, TextConfig, TextStack
 from v2l.model.tokenizer import check_tokenizer
 from v2l.model.vision import Vision, VisionConfig
@@ -123,6 +123,18 @@ class Base:
         # <image> is one token wherever it stands, so one for each tile is enough to count with, and ten times faster.
         counted = context_prompt(timestamps, [grid] * len(timestamps), duration, 1, text, generate)
         return len(self.encode(counted)) + tiles * (self.image_seq_len - 1)
+
+    @cached_property
+    def ends(self) -> frozenset[int]:
+        """Ids of the tokens that end an answer: `<end_of_utterance>`, and what generation_config.json names."""
+        file, ends = self.folder / "generation_config.json", {self.token(END)}
+        named = read_json(file).get("eos_token_id") if file.exists() else None
+        for token in named if isinstance(named, list) else [] if named is None else [named]:
+            if type(token) is not int or not 0 <= token < self.text_config.vocab_size:
+                raise ModelError(f"{file} names {token!r} as a token that ends answers, and the model has tokens 0 to "
+                                 f"{self.text_config.vocab_size - 1}; get it again.")
+            ends.add(token)
+        return frozenset(ends)
 
     def token(self, text: str) -> int:
         """Id of a special token."""

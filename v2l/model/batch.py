@@ -12,8 +12,8 @@ from torch import Tensor
 
 from v2l.config import Decoding
 from v2l.model.base import Base
-from v2l.model.generate import END, Answer, answer_limit, choose_token
-from v2l.model.prompt import question_prompt
+from v2l.model.generate import Answer, answer_limit, choose_token
+from v2l.model.prompt import END, question_prompt
 from v2l.model.text import Cache, LayerAdapter
 
 ROWS_AT_ONCE = 64
@@ -168,7 +168,7 @@ def ask_after(
 def _answers(base: Base, going: _Going, embeddings: Tensor, counts: Sequence[tuple[int, int]], decoding: Decoding,
              started: float) -> Iterator[Answer]:
     """Generates from the first embeddings [b, t, h] on; `counts` are each row's tokens of the prompt and of a video."""
-    end, limit, rows = base.token(END), answer_limit(base, decoding), len(counts)
+    limit, rows = answer_limit(base, decoding), len(counts)
     draws = [torch.Generator(device="cpu").manual_seed(decoding.seed) for _ in counts]
     ids: list[list[int]] = [[] for _ in counts]
     first, logprobs = [0.0] * rows, [0.0] * rows
@@ -186,13 +186,15 @@ def _answers(base: Base, going: _Going, embeddings: Tensor, counts: Sequence[tup
                 answers[row] = Answer("", [], *counts[row], now, now, -math.inf, finite=False)
                 continue
             logprobs[row] += logprob
-            if token != end:
+            ended = token in base.ends
+            if not ended:
                 ids[row].append(token)
                 first[row] = first[row] or now
-            if token == end or len(ids[row]) == limit:
+            if ended or len(ids[row]) == limit:
                 text = base.tokenizer.decode(ids[row], skip_special_tokens=True).strip()
-                logprob = logprobs[row] / (len(ids[row]) + (token == end))
-                answers[row] = Answer(text, ids[row], *counts[row], first[row] or now, now, logprob)
+                logprob = logprobs[row] / (len(ids[row]) + ended)
+                answers[row] = Answer(text, ids[row], *counts[row], first[row] or now, now, logprob,
+                                      finish="stop" if ended else "length")
         while done in answers:
             yield answers.pop(done)
             done += 1

@@ -16,8 +16,6 @@ from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
 from v2l.model.text import Cache, LayerAdapter
 
-END = "<end_of_utterance>"
-
 
 @dataclass(frozen=True)
 class Answer:
@@ -36,6 +34,8 @@ class Answer:
     finite: bool = True
     """False where the model's numbers were not, which an adapter made for that can bring about: there is no answer
     then, and the text is empty. Other rows of a batch are answered; a `Reply` raises ModelError."""
+    finish: str = "stop"
+    """Why it ended: "stop" where the model ended it, "length" where it was cut at the most tokens allowed."""
 
 
 def answer_limit(base: Base, decoding: Decoding) -> int:
@@ -72,6 +72,7 @@ class Reply:
         self._cache = cache or Cache(base.text_config, 1, room, base.device, base.dtype)
         self._counts = prompt_tokens, visual_tokens
         self.answer: Answer | None = None
+        self._finish = "length"
         self._pieces = self._run()
 
     def __iter__(self) -> Iterator[str]:
@@ -94,7 +95,7 @@ class Reply:
         text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text[len(shown) :]:
             yield text[len(shown) :]
-        self.answer = Answer(text, ids, *self._counts, first or total, total)
+        self.answer = Answer(text, ids, *self._counts, first or total, total, finish=self._finish)
 
     def finish(self) -> Answer:
         """Runs to the end and returns the answer."""
@@ -106,7 +107,6 @@ class Reply:
     @torch.inference_mode()
     def _tokens(self) -> Iterator[int]:
         base, decoding = self._base, self._decoding
-        end = base.token(END)
         draws = torch.Generator(device="cpu").manual_seed(decoding.seed)
         embeddings = self._embeddings
         for _ in range(self._limit):
@@ -115,7 +115,8 @@ class Reply:
                 raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
                                  "weights are damaged, or were made so; get them again, or try --dtype float32.")
             token = choose_token(logits, decoding.temperature, draws)
-            if token == end:
+            if token in base.ends:
+                self._finish = "stop"
                 return
             yield token
             embeddings = base.embed([token])

@@ -11,6 +11,8 @@ from PIL import Image
 
 from v2l.config import INTERNALIZE
 
+END = "<end_of_utterance>"
+"""The token that ends a message."""
 MAX_EDGE = 4096
 """No edge of a resized frame is longer, in pixels."""
 
@@ -96,7 +98,7 @@ def _tiles_text(rows: int, columns: int, image_seq_len: int) -> str:
 
 
 def _user(message: str, generate: bool) -> str:
-    return f"<|im_start|>User: {message}<end_of_utterance>\n" + ("Assistant:" if generate else "")
+    return f"<|im_start|>User: {message}{END}\n" + ("Assistant:" if generate else "")
 
 
 def context_prompt(

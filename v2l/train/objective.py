@@ -18,9 +18,9 @@ from v2l.config import Decoding
 from v2l.errors import ModelError
 from v2l.manifest import Item
 from v2l.model.base import Base
-from v2l.model.generate import END, Reply
+from v2l.model.generate import Reply
 from v2l.model.hypernetwork import Hypernetwork
-from v2l.model.prompt import question_prompt
+from v2l.model.prompt import END, question_prompt
 from v2l.model.text import LayerAdapter
 from v2l.train.batches import Example, SegmentTiles
 from v2l.train.config import Recipe
@@ -145,14 +145,16 @@ class Objective:
 
     def _own_answers(self, example: Example, video: InContext) -> list[list[int]]:
         """Answers of the base to each turn, greedily decoded; computed once for each."""
-        limit, answers = Decoding(), []
+        answers = []
         for number, prompt in enumerate(video.prompts):
             place = example.item, number
             if place not in self.own_answers:
-                reply = Reply(self.base, self.base.embed(prompt, video.image_tokens), limit, prompt_tokens=len(prompt),
-                              visual_tokens=len(video.image_tokens), started=time.perf_counter())
-                ids = reply.finish().ids
-                self.own_answers[place] = ids if len(ids) == limit.max_new_tokens else [*ids, self.base.token(END)]
+                reply = Reply(self.base, self.base.embed(prompt, video.image_tokens), Decoding(),
+                              prompt_tokens=len(prompt), visual_tokens=len(video.image_tokens),
+                              started=time.perf_counter())
+                answer = reply.finish()
+                cut = answer.finish == "length"
+                self.own_answers[place] = answer.ids if cut else [*answer.ids, self.base.token(END)]
             answers.append(self.own_answers[place])
         return answers
 
