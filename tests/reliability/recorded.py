@@ -200,8 +200,9 @@ RECORDED = (
     *(Entry(f"last-for-a-minute.{end}", options=_STRAIGHT, change=_lasting(60)) for end in ("mp4", "mkv", "mov")),
     Entry("still-at-the-end.avi", "mpeg4", options={"b": "1M"}, stamps=[*range(0, 1160, 40), 4000]),
     Entry("dropped.avi", "mpeg4", options={"b": "1M"}, stamps=[*range(0, 600, 40), *range(2600, 3200, 40)]),
-    *(Entry(f"cover-first.{end}", options=_B, change=_beside(count=1, size=(320, 240), default=default))
-      for default in (False, True) for end in ("mp4", "mkv", "ts")[: 1 if default else 3]),
+    *(Entry(f"cover-first.{end}", options=_B, change=_beside(count=1, size=(320, 240)))
+      for end in ("mp4", "mkv", "ts")),
+    Entry("cover-by-default.mp4", options=_B, change=_beside(count=1, size=(320, 240), default=True)),
     *(Entry(f"small-first.{end}", options=_B, change=_beside(count=30, size=(64, 48)), note=TWO_FILMS)
       for end in ("mp4", "mkv", "ts")),
     Entry("slides-first.mp4", options=_B, change=_beside(count=3, size=(320, 240)), note=TWO_FILMS),

@@ -156,11 +156,11 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     if packets.encrypted:
         _refuse_encrypted(path)
     _check_codec(packets.stream.codec_context, path)
+    notes += _check_whole(container, packets, contents, path)
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
         raise VideoError(f"{path} holds no frame that can be decoded.")
-    notes += _check_whole(container, packets, contents, path)
     return _track(container, packets, pictures, notes, path)
 
 
@@ -182,7 +182,7 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     if not cut and not contents.failed and not breaks_off(path, format, contents.read_to):
         return []
     promised, seen = _promised(container, packets, contents.end)
-    if not cut and promised and promised - seen <= 0.01 * promised + 2 * seen / packets.count:
+    if not cut and promised and promised - seen <= 0.01 * promised + 2 * seen / max(1, packets.count):
         return []
     if not promised and format in (MATROSKA, FLV):
         return [f"{path} breaks off in the middle of a picture, as where a recorder was stopped; the rest is watched."]

@@ -1,0 +1,359 @@
+"""What cameras, recorders, muxers and shells do to videos, beyond the frames that the corpus reads back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from reliability.corpus import ALL, make, picture, reading
+from reliability.recorded import RECORDED, boxes
+from support.cli import MAKE, documents, run
+from support.videos import number, write
+
+from v2l.adapter import load_label
+from v2l.config import Sampling
+from v2l.errors import VideoError
+from v2l.video.clip import open_clip, source_record
+from v2l.video.cuts import windows
+from v2l.video.decode import thumbnails
+from v2l.video.folder import find_videos
+from v2l.video.track import read_track
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recorded")
+
+
+def recorded(made: Path, name: str) -> Path:
+    return make(made, next(entry for entry in RECORDED if entry.name == name))
+
+
+# -- colours ---------------------------------------------------------------------------------------------------------
+
+LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 6: (0.299, 0.114), 7: (0.212, 0.087), 9: (0.2627, 0.0593)}
+"""Weights of red and blue by the number of the matrix in ITU-T H.273."""
+PATCHES = [(90, 128, 128), (200, 128, 128), (120, 90, 170), (120, 170, 90),
+           (90, 100, 100), (160, 150, 150), (60, 190, 128), (150, 128, 60)]
+"""Y, Cb and Cr of 8 bits."""
+
+
+def yuv(path: Path, codec: str, matrix: int, full: bool, bits: int) -> None:
+    """A video of 32 x 32 patches, their colours coded as told, without loss."""
+    shape = np.repeat(np.repeat(np.array(PATCHES).reshape(2, 4, 3), 32, 0), 32, 1) << (bits - 8)
+    planes = [shape[..., 0], shape[::2, ::2, 1], shape[::2, ::2, 2]]
+    pixels = "yuv420p10le" if bits == 10 else "yuv420p"
+    options = {"libx264": {"qp": "0"}, "libvpx-vp9": {"lossless": "1", "deadline": "realtime", "cpu-used": "8"}}[codec]
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream(codec, rate=10, options=options)
+        stream.width, stream.height, stream.pix_fmt = 128, 64, pixels
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, 2 if full else 1
+        for i in range(3):
+            frame = av.VideoFrame(128, 64, pixels)
+            for plane, values in zip(frame.planes, planes, strict=True):
+                line = np.zeros((plane.height, plane.line_size), np.uint8)
+                content = values.astype("<u2" if bits == 10 else np.uint8)
+                line[:, : plane.width * content.itemsize] = content.view(np.uint8).reshape(plane.height, -1)
+                plane.update(line.tobytes())
+            frame.pts, frame.colorspace, frame.color_range = i, matrix, 2 if full else 1
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def rgb(matrix: int, full: bool) -> np.ndarray:
+    """The patches' colours, by the definition."""
+    y, cb, cr = np.array(PATCHES, float).T
+    if full:
+        y, cb, cr = y / 255, (cb - 128) / 255, (cr - 128) / 255
+    else:
+        y, cb, cr = (y - 16) / 219, (cb - 128) / 224, (cr - 128) / 224
+    red, blue = LUMA[matrix]
+    r, b = y + 2 * (1 - red) * cr, y + 2 * (1 - blue) * cb
+    return np.stack([r, (y - red * r - blue * b) / (1 - red - blue), b], 1).clip(0, 1) * 255
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("matrix", LUMA)
+@pytest.mark.parametrize(("name", "codec", "bits"), [
+    ("a.mp4", "libx264", 8), ("a10.mp4", "libx264", 10), ("a.mkv", "libx264", 8), ("a.webm", "libvpx-vp9", 8)])
+def test_colours_are_what_their_tags_say(tmp_path: Path, name: str, codec: str, bits: int, matrix: int, full: bool
+                                         ) -> None:
+    yuv(tmp_path / name, codec, matrix, full, bits)
+    image = next(iter(open_clip(tmp_path / name, Sampling()).frames())).image
+    seen = image[16::32, 16::32].reshape(-1, 3).astype(float)
+    assert np.abs(seen - rgb(matrix, full)).max() <= 2.5
+
+
+@pytest.mark.parametrize("primaries", [1, 3, 9])
+def test_tags_that_nobody_knows_stop_no_picture(tmp_path: Path, primaries: int) -> None:
+    path = write(tmp_path / "odd.mp4", frames=3,
+                 options={"x264-params": f"colorprim={'bt709' if primaries == 1 else 'bt2020'}:transfer=log100"})
+    assert [number(frame.image) for frame in open_clip(path, ALL).frames()] == [0, 1, 2]
+
+
+# -- shapes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["dvd.mpg", "dvd.ts", "dvd.mkv", "dvd.mp4"])
+@pytest.mark.parametrize(("stored", "pixel", "shown"), [
+    ((720, 576), (64, 45), (1024, 576)), ((720, 480), (8, 9), (640, 480)), ((1440, 1080), (4, 3), (1920, 1080)),
+    ((480, 288), (1, 1), (480, 288))])
+def test_pixels_that_are_not_square_are_shown_as_they_are(
+    tmp_path: Path, name: str, stored: tuple[int, int], pixel: tuple[int, int], shown: tuple[int, int]
+) -> None:
+    codec = "mpeg2video" if name in ("dvd.mpg", "dvd.ts") else "libx264"
+    path = tmp_path / name
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream(codec, rate=25)
+        (stream.width, stream.height), stream.pix_fmt = stored, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*pixel)
+        for i in range(2):
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i, *stored), format="rgb24")))
+        output.mux(stream.encode(None))
+    clip = open_clip(path, ALL)
+    assert (clip.info.width, clip.info.height) == shown
+    frames = list(clip.frames())
+    assert [frame.image.shape for frame in frames] == [(*shown[::-1], 3)] * 2
+    assert [reading(frame.image) for frame in frames] == [0, 1]
+
+
+# -- which stream, and whether there is one ---------------------------------------------------------------------------
+
+
+def test_a_stream_can_be_chosen(made: Path) -> None:
+    path = recorded(made, "small-first.mp4")
+    assert "--stream: 0 (64 x 48, 30 frames)" in open_clip(path, ALL).warnings[0]
+    clip = open_clip(path, Sampling(frames=1000, fps=1000, skip=0, stream=0))
+    assert (clip.info.width, clip.info.height, clip.warnings) == (64, 48, [])
+    assert [reading(frame.image) for frame in clip.frames()] == list(range(4000, 4030))
+    with pytest.raises(VideoError, match=r"no video stream 7; its video streams are 0 \(64 x 48, 30 frames\), 1"):
+        open_clip(path, Sampling(stream=7))
+
+
+def test_a_chosen_stream_is_recorded_and_no_other(made: Path, tmp_path: Path) -> None:
+    path = recorded(made, "small-first.mp4")
+    for name, more in (("film", []), ("small", ["--stream", 0])):
+        run("ingest", path, "-o", tmp_path / f"{name}.v2lora", *more, *MAKE)
+    film, small = (load_label(tmp_path / f"{name}.v2lora").record for name in ("film", "small"))
+    assert "stream" not in film["sampling"] and small["sampling"]["stream"] == 0
+    assert (film["sources"][0]["width"], small["sources"][0]["width"]) == (160, 64)
+
+
+def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 48)).save(tmp_path / "still.webp")
+    Image.new("RGB", (64, 48)).save(tmp_path / "still.avif")
+    for name in ("still.webp", "still.avif"):
+        with pytest.raises(VideoError, match="is a picture, not a video"):
+            open_clip(tmp_path / name, ALL)
+
+
+@pytest.mark.parametrize("flags", ["", "frag_keyframe+empty_moov"])
+def test_encryption_is_told(tmp_path: Path, flags: str) -> None:
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "a" * 32}
+    path = write(tmp_path / "film.mp4", container={**key, **({"movflags": flags} if flags else {})})
+    with pytest.raises(VideoError, match=r"film\.mp4 is encrypted"):
+        open_clip(path, ALL)
+
+
+def test_a_scrambled_broadcast_is_told(tmp_path: Path) -> None:
+    content = bytearray(write(tmp_path / "whole.ts").read_bytes())
+    for at in range(0, len(content), 188):
+        if content[at + 1] & 0x1F == 1 and content[at + 2] == 0:  # the pictures
+            begin = at + 5 + content[at + 4] if content[at + 3] & 0x20 else at + 4
+            content[begin : at + 188] = bytes(byte ^ 0xA5 for byte in content[begin : at + 188])
+            content[at + 3] |= 0x80
+    path = tmp_path / "scrambled.ts"
+    path.write_bytes(content)
+    with pytest.raises(VideoError, match=r"scrambled\.ts is encrypted"):
+        open_clip(path, ALL)
+
+
+# -- times -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["screen.mkv", "screen.mp4", "screen.ts"])
+def test_frames_are_taken_evenly_in_time_where_the_rate_varies(made: Path, name: str) -> None:
+    """Taken by their numbers, ten of twelve would be of four seconds of the thirty. A broadcast does not say how long
+    the last picture stays."""
+    clip = open_clip(recorded(made, name), Sampling())
+    frames = list(clip.frames())
+    assert clip.info.varies and clip.info.duration == pytest.approx(29.04, abs=0.25)
+    assert [frame.timestamp for frame in frames] == [frame.time for frame in frames]
+    gaps = np.diff([frame.time for frame in frames])
+    assert len(frames) == 12 and gaps.min() > 1.4 and gaps.max() < 3.6
+    assert source_record(clip.info)["spacing"] == "time"
+
+
+def test_of_a_constant_rate_nothing_is_recorded_anew(reference: Path) -> None:
+    clip = open_clip(reference / "videos" / "clip.mp4", Sampling())
+    assert not clip.info.varies and {"spacing", "start"}.isdisjoint(source_record(clip.info))
+
+
+def test_a_window_in_which_nothing_new_comes_shows_what_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "slides.mkv", frames=4, stamps_ms=[0, 20_000, 31_000, 33_000], options={"bf": "0"})
+    assert open_clip(path, Sampling(start=22, end=25)).indices == [1]
+    assert open_clip(path, Sampling(start=30, end=32)).indices == [2]
+    assert open_clip(path, Sampling(start=0, end=31)).indices == [0, 1]
+
+
+def test_times_count_from_the_files_start(made: Path) -> None:
+    """The pictures begin after three seconds of sound, and last for 1.2."""
+    path = recorded(made, "after-sound.mp4")
+    clip = open_clip(path, Sampling(start=3.4, end=3.8, fps=100))
+    assert [reading(frame.image) for frame in clip.frames()] == list(range(10, 20))
+    assert [frame.timestamp for frame in clip.frames()] == pytest.approx([3.4 + i / 25 for i in range(10)])
+    whole = open_clip(path, Sampling())
+    assert whole.span(Sampling()) == (3.0, pytest.approx(4.2))
+    assert [(w.start, w.end) for w in windows(whole, Sampling(), [3.6])] == [(3.0, 3.6), (3.6, None)]
+    assert source_record(whole.info)["start"] == 3.0
+    with pytest.raises(VideoError, match="its pictures begin at 3 s"):
+        open_clip(path, Sampling(end=2))
+
+
+def test_an_adapter_of_what_begins_later_is_up_to_date(made: Path, tmp_path: Path) -> None:
+    path, output = recorded(made, "after-sound.mp4"), tmp_path / "film.v2lora"
+    skipped = [documents(run("ingest", path, "-o", output, "--json", *MAKE))[0]["skipped"] for _ in range(2)]
+    assert skipped == [False, True]
+
+
+def test_scenes_are_looked_for_across_a_jump_of_the_clock(made: Path) -> None:
+    track = read_track(recorded(made, "cat.ts"))
+    assert [index for index, _ in thumbnails(track, 0, 60, (32, 18))] == list(range(60))
+    assert [round(time * 25) for time in track.times] == list(range(60))
+
+
+# -- whole or not ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fragments(made: Path) -> list[bytes]:
+    """The head of a fragmented mp4, and its fragments in pairs."""
+    flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
+    options = {"g": "12", "x264-params": "scenecut=0"}
+    parts = boxes(write(made / "fragments.mp4", options=options, container=flags).read_bytes())
+    return [box for kind, box in parts if kind in (b"ftyp", b"moov", b"moof", b"mdat")]
+
+
+def test_a_fragment_that_breaks_off_is_told(fragments: list[bytes], tmp_path: Path) -> None:
+    path = tmp_path / "piece.mp4"
+    path.write_bytes(b"".join(fragments[:2] + fragments[4:8]))
+    assert open_clip(path, ALL).info.frames == 24
+    for last in (fragments[8][:50], fragments[8] + fragments[9][:50]):
+        path.write_bytes(b"".join(fragments[:2] + fragments[4:8]) + last)
+        with pytest.raises(VideoError, match="truncated"):
+            open_clip(path, ALL)
+
+
+def test_a_recorder_that_was_stopped_leaves_what_it_has(tmp_path: Path) -> None:
+    content = write(tmp_path / "live.mkv", container={"live": "1"}).read_bytes()
+    path = tmp_path / "stopped.mkv"
+    path.write_bytes(content[: len(content) * 2 // 3])
+    clip = open_clip(path, ALL)
+    assert 20 < clip.info.frames < 60 and "breaks off" in clip.warnings[0]
+    assert [number(frame.image) for frame in clip.frames()] == list(range(clip.info.frames))
+
+
+def test_what_breaks_off_where_nothing_is_lost_is_whole(tmp_path: Path) -> None:
+    """The index at the end of a Matroska file, and of an AVI, is no picture."""
+    for name, codec, index in (("a.mkv", "libx264", b"\x1c\x53\xbb\x6b"), ("a.avi", "mpeg4", b"idx1")):
+        content = write(tmp_path / name, codec).read_bytes()
+        (tmp_path / name).write_bytes(content[: content.rindex(index) + 6])
+        assert open_clip(tmp_path / name, ALL).info.frames == 60
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("name", ["animated.webp", "animated.apng", "from-the-middle.mp4"])
+def test_what_is_cut_off_is_refused(made: Path, tmp_path: Path, name: str, kept: float) -> None:
+    content = recorded(made, name).read_bytes()
+    (tmp_path / name).write_bytes(content[: int(len(content) * kept)])
+    with pytest.raises(VideoError, match=r"truncated|damaged"):
+        list(open_clip(tmp_path / name, ALL).frames())
+
+
+def test_a_picture_that_stays_for_long_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "slides.mkv", frames=3, stamps_ms=[0, 1000, 3_601_000], options={"bf": "0"})
+    (note,) = open_clip(path, ALL).warnings
+    assert "shows one picture for 60 min, from 0:01 on" in note or "shows one picture for 1" in note
+
+
+# -- folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_a_scan_passes_over_is_told(made: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "talks"
+    folder.mkdir()
+    for name in ("a.mp4", "b.hevc", "c.3g2", "d.M2T", "e.insv", "notes.txt", "cover.jpg", "README"):
+        (folder / name).write_bytes(b"x")
+    (folder / "app.ts").write_text("export const answer: number = 42;\n" * 200)
+    (folder / "go.mod").write_text("module example\n")
+    (folder / "film.ts").write_bytes(recorded(made, "cat.ts").read_bytes()[:2000])
+    Image.new("RGB", (8, 8)).save(folder / "still.webp")
+    (folder / "moving.webp").write_bytes(recorded(made, "animated.webp").read_bytes())
+    found = find_videos([folder])
+    assert [path.name for path in found.videos] == [
+        "a.mp4", "b.hevc", "c.3g2", "d.M2T", "e.insv", "film.ts", "moving.webp"]
+    (note,) = found.notes()
+    assert note.startswith("6 files passed over as no videos") and all(
+        words in note for words in ("1 .ts", "1 .mod", "1 .txt", "1 without ending", "1 .webp"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_links_and_second_names_are_told(tmp_path: Path) -> None:
+    (tmp_path / "talks").mkdir()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "c.mp4").touch()
+    (tmp_path / "talks" / "a.mp4").touch()
+    (tmp_path / "talks" / "b.mp4").symlink_to("a.mp4")
+    (tmp_path / "talks" / "more").symlink_to("../more")
+    found = find_videos([tmp_path / "talks"])
+    assert found.videos == [tmp_path / "talks" / "a.mp4"]
+    first, second = found.notes()
+    assert "talks/more is a link to a folder" in first and "b.mp4 is another name of" in second
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may enter everything")
+def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "closed").mkdir(mode=0)
+    assert "closed may not be entered" in find_videos([tmp_path]).notes()[0]
+    with pytest.raises(VideoError, match="may not be entered"):
+        find_videos([tmp_path / "closed"])
+
+
+def test_what_a_folder_holds_besides_is_said_by_the_command(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "film.mp4").write_bytes(recorded(made, "from-the-middle.mp4").read_bytes())
+    (tmp_path / "notes.txt").touch()
+    result = run("ingest", tmp_path, *MAKE)
+    assert "1 file passed over as no videos: 1 .txt." in result.stderr
+    again = run("ingest", tmp_path / "film.mp4", tmp_path / "film.mp4", *MAKE)
+    assert len(again.stdout.splitlines()) == 1
+
+
+def test_field_pictures_later_in_a_film_are_found(tmp_path: Path) -> None:
+    """An encoder takes frames or fields as the picture moves."""
+    from support.paff import fields
+
+    luma = [np.ascontiguousarray(picture(i, 160, 96) @ (0.299, 0.587, 0.114)).astype(np.uint8) for i in range(50)]
+    coded = fields(luma)
+    raw = tmp_path / "raw.h264"
+    raw.write_bytes(b"".join(content for content, _ in coded))
+    with av.open(str(raw)) as source, av.open(str(tmp_path / "mixed.mkv"), "w") as output:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for i in range(50):
+            pair = [(coded[2 * i][0] + coded[2 * i + 1][0], 2 * i)] if i < 25 else [(coded[2 * i + j][0], 2 * i + j)
+                                                                                     for j in (0, 1)]
+            for content, at in pair:
+                packet = av.Packet(content)
+                packet.pts = packet.dts = at
+                packet.time_base, packet.stream, packet.is_keyframe = Fraction(1, 50), stream, i % 25 == 0
+                output.mux(packet)
+    clip = open_clip(tmp_path / "mixed.mkv", ALL)
+    assert (clip.info.frames, clip.info.fps) == (50, 25)
+    assert [reading(frame.image, colour=False) for frame in clip.frames()] == list(range(50))
