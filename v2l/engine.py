@@ -33,6 +33,7 @@ from v2l.store.default import default_model
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
+from v2l.system.threads import limit_threads, threads
 from v2l.video.clip import Clip, open_clip
 from v2l.wording import shortened
 
@@ -79,6 +80,8 @@ class Engine:
         self.checkpoint, self.offline, self.progress = checkpoint, offline, progress
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
+        self.threads = limit_threads()
+        """Threads that watch videos, whatever torch is set to later: other numbers of threads give other bytes."""
 
     @cached_property
     def files(self) -> ModelFiles:
@@ -156,7 +159,7 @@ class Engine:
                 if self.progress:
                     self.progress(clip.info.path.name, len(times), wanted)
 
-        with ahead(cut(), DECODED_AHEAD, lambda item: item[2].nbytes) as frames:
+        with ahead(cut(), DECODED_AHEAD, lambda item: item[2].nbytes) as frames, threads(self.threads):
             image_tokens = self.base.see(looked_at(frames))
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
         return Seen(image_tokens, timestamps, times, grid, clip.info.end)
@@ -206,7 +209,8 @@ class Engine:
         """The adapter of a clip from its context, which is used up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         made_with = self.provenance(sampling, adapter_dtype)
-        A, B = self.internalize(context)
+        with threads(self.threads):
+            A, B = self.internalize(context)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module

@@ -20,6 +20,7 @@ from v2l.model.text import Cache, TextConfig, TextStack
 from v2l.model.tokenizer import check_tokenizer
 from v2l.model.vision import Vision, VisionConfig
 from v2l.model.weights import fingerprint, load_into, text_name, vision_name
+from v2l.system.threads import yield_to_others
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -218,6 +219,7 @@ class Base:
         for layer in stack.layers[: self.text_config.num_layers - 1]:
             held.length = 0
             for chunk, rope in zip(chunks, ropes, strict=True):
+                yield_to_others()
                 chunk.copy_(layer(chunk, rope, cache=held))
                 held.length += chunk.shape[1]
             yield x

@@ -23,6 +23,7 @@ from v2l.config import CHUNK
 from v2l.errors import ModelError
 from v2l.model.attention import attend
 from v2l.model.packed import Packable, PackedLinear
+from v2l.system.threads import yield_to_others
 
 
 @dataclass(frozen=True)
@@ -328,6 +329,7 @@ class TextStack(nn.Module):
             mask = mask[:, None]
         rope, x = self.rope(positions), embeddings
         for i, layer in enumerate(self.layers):
+            yield_to_others()
             x = layer(x, rope, mask, cache, i, adapters[i] if adapters else None)
         cache.length = end
         return x

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from v2l.errors import ModelError
 from v2l.model.attention import attend
 from v2l.model.packed import Packable, PackedLinear
+from v2l.system.threads import yield_to_others
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,7 @@ class Tower(nn.Module):
     def forward(self, tiles: Tensor) -> Tensor:
         x = self.embeddings(tiles)
         for layer in self.encoder.layers:
+            yield_to_others()
             x = layer(x)
         return self.post_layernorm(x)
 
