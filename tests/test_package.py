@@ -12,7 +12,9 @@ import pytest
 import v2l
 import v2l.adapter
 from v2l.adapter import file
-from v2l.engine import Engine
+from v2l.adapter.join import compose
+from v2l.door import Engine
+from v2l.errors import V2LError
 
 
 def python(code: str) -> str:
@@ -32,7 +34,7 @@ def test_reading_a_file_needs_no_torch() -> None:
 
 
 def test_the_names_are_those_of_the_rooms() -> None:
-    assert v2l.Engine is Engine
+    assert v2l.Engine is Engine and v2l.V2LError is V2LError and v2l.compose is compose
     assert v2l.load is file.load is v2l.adapter.load
     assert v2l.save is file.save is v2l.adapter.save
     with pytest.raises(AttributeError, match="module 'v2l' has no attribute 'nothing'"):
@@ -48,4 +50,4 @@ def test_a_star_brings_them_all() -> None:
 def test_help_tells_what_there_is() -> None:
     text = pydoc.plain(pydoc.render_doc(v2l))
     assert "class Engine" in text and "load(" in text and "save(" in text
-    assert 'engine.ingest("lecture.mp4")' in text and "v2l.errors.V2LError" in text
+    assert 'engine.ingest("lecture.mp4", segment="60s")' in text and "class V2LError" in text

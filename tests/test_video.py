@@ -24,7 +24,7 @@ from v2l.config import Sampling
 from v2l.errors import UsageError, V2LError, VideoError
 from v2l.video import container
 from v2l.video import decode as decoding
-from v2l.video.clip import frame_indices, open_clip, source_record
+from v2l.video.clip import frame_indices, open_clip
 from v2l.video.folder import find_videos
 from v2l.video.track import Track, read_track
 
@@ -470,7 +470,7 @@ def test_find_videos(tmp_path: Path) -> None:
 def test_source_record(reference: Path) -> None:
     path = reference / "videos" / "portrait.mp4"
     content = path.read_bytes()
-    assert source_record(open_clip(path, Sampling()).info) == {
+    assert open_clip(path, Sampling()).info.source == {
         "name": "portrait.mp4", "duration": 420 / 29.97, "fps": 29.97, "frames": 420, "width": 90, "height": 160,
         "size": len(content), "sha256": hashlib.sha256(content).hexdigest(),
     }

@@ -1,18 +1,19 @@
 """v2l: watch a video once, keep a small file, ask it forever.
 
-    import v2l
+    from v2l import Engine, load, save
 
-    engine = v2l.Engine("500m")
-    adapter = engine.ingest("lecture.mp4")
-    v2l.save(adapter, "lecture.v2lora")
+    with Engine("500m") as engine:
+        adapter = engine.ingest("lecture.mp4", segment="60s")
+        save(adapter, "lecture.v2lora")
+        print(engine.ask(adapter, "What happens first?").text)
 
-    adapter = v2l.load("lecture.v2lora")
-    print(engine.ask(adapter, "What happens first?").finish().text)
+    for piece in Engine("500m").ask("lecture.v2lora", "What happens?"):
+        print(piece, end="", flush=True)
 
-`Engine` watches videos and answers, `load` and `save` read and write adapter files; each is imported when it is first
-used, so that `import v2l` costs nothing. Many videos: `v2l.many`. A long one in segments: `v2l.segments`. Joining,
-slicing and compressing adapters: `v2l.adapter`. Everything that can go wrong is a `v2l.errors.V2LError`. The command
-line is `v2l --help`.
+`Engine` watches videos and answers, `load` and `save` read and write adapter files, `compose` joins adapters, and
+everything that can go wrong is a `V2LError`. Each is imported when it is first used, so that `import v2l` costs
+nothing. Many videos to a file each: `v2l.many`. Slicing and compressing adapters: `v2l.adapter`. The command line is
+`v2l --help`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.4.0"
-__all__ = ["Engine", "__version__", "load", "save"]
+__all__ = ["Adapter", "Answer", "Engine", "Reply", "V2LError", "__version__", "compose", "load", "save"]
 
 if TYPE_CHECKING:
-    from v2l.adapter import load, save
-    from v2l.engine import Engine
+    from v2l.adapter.file import Adapter, load, save
+    from v2l.adapter.join import compose
+    from v2l.door import Engine
+    from v2l.errors import V2LError
+    from v2l.model.generate import Answer, Reply
 else:
-    _MODULES = {"Engine": "v2l.engine", "load": "v2l.adapter.file", "save": "v2l.adapter.file"}
+    _MODULES = {"Adapter": "v2l.adapter.file", "Answer": "v2l.model.generate", "Engine": "v2l.door",
+                "Reply": "v2l.model.generate", "V2LError": "v2l.errors", "compose": "v2l.adapter.join",
+                "load": "v2l.adapter.file", "save": "v2l.adapter.file"}
 
     def __getattr__(name):
         """Imports what is handed out here when it is first asked for (PEP 562)."""

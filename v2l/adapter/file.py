@@ -26,10 +26,11 @@ import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
 from v2l.adapter.record import VERSIONS, Record, check, needed_version
-from v2l.errors import AdapterError
+from v2l.errors import AdapterError, UsageError
 from v2l.system.files import replacing
 from v2l.system.safetensors_header import Header, StoredTensor, read_header
 from v2l.system.strict_json import Invalid, decode, encode
+from v2l.wording import count_of, shortened, time_text
 
 FORMAT = "v2lora"
 MAX_HEADER = 8 << 20
@@ -43,7 +44,7 @@ _HASH = "sha256."  # begins the name of the metadata key
 _ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Adapter:
     """What was kept of one or more segments of video, for one base model. Checked on construction (AdapterError).
 
@@ -75,6 +76,13 @@ class Adapter:
             _check_shapes({key: array.shape for key, array in self.tensors().items()}, self.record)
         except Invalid as error:
             raise _damaged(self.name, error) from error
+
+    def __repr__(self) -> str:
+        names = list(dict.fromkeys(source["name"] for source in self.sources))
+        of = names[0] if len(names) == 1 else f"{len(names)} videos"
+        start, end = map(time_text, self.span)
+        return (f"<Adapter of {shortened(of, 60)}: {count_of(len(self.segments), 'segment')}, {start} to {end}, base "
+                f"{shortened(self.record['base']['id'], 60)}, rank {self.total_rank} + {self.rank}, {self.dtype}>")
 
     def tensors(self) -> dict[str, Array]:
         """The four arrays as stored, by the names A, B, bias_A, bias_B."""
@@ -155,7 +163,10 @@ def single(
 
 
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
-    """Writes the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError."""
+    """Writes the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError;
+    UsageError for what is no adapter."""
+    if not isinstance(adapter, Adapter):
+        raise UsageError(f"What is saved is an adapter, not {type(adapter).__name__}.")
     for key, array in adapter.tensors().items():
         if not all_finite(array, adapter.dtype):
             raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
@@ -243,6 +254,16 @@ def load(path: str | os.PathLike[str]) -> Adapter:
         return adapter
 
 
+def as_adapter(adapter: str | os.PathLike[str] | Adapter) -> Adapter:
+    """The adapter itself, or the one a file holds. AdapterError; UsageError for what is neither."""
+    if isinstance(adapter, Adapter):
+        return adapter
+    if isinstance(adapter, (str, os.PathLike)):
+        return load(adapter)
+    raise UsageError(f"An adapter is one that `ingest` or `load` gave, or the path of a file, not "
+                     f"{type(adapter).__name__}.")
+
+
 @dataclass(frozen=True)
 class Label:
     """What a file says about itself."""
@@ -264,6 +285,8 @@ def load_label(path: str | os.PathLike[str]) -> Label:
 @contextmanager
 def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A file to read; whatever turns out to be wrong with it becomes one AdapterError that names it."""
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        raise UsageError(f"An adapter's file is named by its path, not by {type(path).__name__}.")
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block the open
             raise AdapterError(f"{path} is not a file; name an adapter, which ends in .v2lora.")

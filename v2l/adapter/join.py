@@ -9,14 +9,15 @@ compressed together (`v2l.adapter.compress`) join as the one piece they are, and
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from v2l.adapter.dtypes import Array, from_float32, to_float32
-from v2l.adapter.file import Adapter
+from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.record import Piece, Record, combine, pieces
 from v2l.errors import AdapterError, UsageError
 from v2l.system.strict_json import encode
@@ -90,6 +91,26 @@ def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
     segments = [segment for part in parts for segment in part.segments]
     _refuse_repeats(segments)
     return _assemble(parts, bias, "The composed adapter"), widened + _notes(segments)
+
+
+def compose(adapters: Iterable[str | os.PathLike[str] | Adapter], max_rank: int | None = None) -> Adapter:
+    """Adapters, or files of some, joined into one that answers from all of them, as `v2l compose` does.
+
+    With `max_rank` its segments are compressed to that rank where they have more. AdapterError where they do not fit
+    together or hold the same segment; UsageError for what is no adapter, or a rank below 1.
+    """
+    if isinstance(adapters, (str, bytes)) or not isinstance(adapters, Iterable):
+        raise UsageError("compose takes a list of adapters, or of the paths of their files.")
+    whole, _ = join([as_adapter(one) for one in adapters])
+    if max_rank is None:
+        return whole
+    if type(max_rank) is not int or max_rank < 1:
+        raise UsageError(f"max_rank must be a whole number from 1 on, not {max_rank!r}.")
+    if max_rank >= whole.total_rank:
+        return whole
+    from v2l.adapter.compress import compress
+
+    return compress(whole, max_rank)
 
 
 def slice_segments(adapter: Adapter, indices: Sequence[int]) -> Adapter:

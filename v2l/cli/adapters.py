@@ -29,7 +29,7 @@ TimeRange = tuple[float | None, float | None]
 """--from and --to in seconds."""
 
 
-def compose(
+def compose_(
     segments: Annotated[list[str], argument("ADAPTER...")],
     output: Annotated[Path, options.OUTPUT],
     max_rank: Annotated[int | None, option("R", "Compress the segments to rank R; the bias comes on top.",

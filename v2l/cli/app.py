@@ -11,7 +11,7 @@ import typer
 
 from v2l import __version__
 from v2l.cli import options
-from v2l.cli.adapters import compose, info, slice_
+from v2l.cli.adapters import compose_, info, slice_
 from v2l.cli.ask import ask
 from v2l.cli.bench import bench
 from v2l.cli.console import Boundary, debugging, write
@@ -57,7 +57,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, compose, slice_, info):
+for command in (ingest, ask, compose_, slice_, info):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

@@ -15,9 +15,10 @@ from v2l.errors import ModelError
 from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
 from v2l.model.text import Cache, LayerAdapter
+from v2l.wording import count_of, shortened
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer:
     """One finished answer and what it cost; times in seconds from the moment the question was put to the model."""
 
@@ -36,6 +37,12 @@ class Answer:
     then, and the text is empty. Other rows of a batch are answered; a `Reply` raises ModelError."""
     finish: str = "stop"
     """Why it ended: "stop" where the model ended it, "length" where it was cut at the most tokens allowed."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Answer {shortened(self.text, 60)!r}, {count_of(len(self.ids), 'token')}, {self.total_s:.3g} s>"
 
 
 def answer_limit(base: Base, decoding: Decoding) -> int:
@@ -75,8 +82,26 @@ class Reply:
         self._finish = "length"
         self._pieces = self._run()
 
+    @classmethod
+    def of(cls, answer: Answer) -> Reply:
+        """A reply whose answer was found before: it comes as one piece."""
+        reply = cls.__new__(cls)
+        reply.answer, reply._pieces = answer, iter([answer.text])
+        return reply
+
     def __iter__(self) -> Iterator[str]:
         return self._pieces
+
+    @property
+    def text(self) -> str:
+        """The whole answer; what is not made yet is made now."""
+        return self.finish().text
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        return f"<Reply {shortened(self.answer.text, 60)!r}>" if self.answer else "<Reply, not finished>"
 
     def _run(self) -> Iterator[str]:
         first = 0.0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from v2l.errors import UsageError, VideoError
 from v2l.system.cache import hash_of
 from v2l.video.decode import Decoder
 from v2l.video.track import Track, read_track
+from v2l.wording import count_of, time_text
 
 SLACK = 0.0006
 """Seconds by which a frame may come before a window and belong to it: containers round times to a millisecond."""
@@ -52,7 +53,11 @@ class VideoInfo:
     @cached_property
     def source(self) -> dict[str, Any]:
         """`source_record`, read once."""
-        return source_record(self)
+        try:
+            size, sha256 = self.path.stat().st_size, hash_of(self.path)
+        except OSError as error:
+            raise VideoError(f"{self.path} cannot be read any more ({error}).") from error
+        return source_record(self, size, sha256)
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class Frame:
     image: np.ndarray
 
 
-@dataclass
+@dataclass(repr=False)
 class Clip:
     """The frames of a video chosen by a sampling. `warnings` are sentences for the user; clips of a file with one
     `decoder`, watched in the order of their frames, are decoded in one pass."""
@@ -75,13 +80,18 @@ class Clip:
     info: VideoInfo
     indices: list[int]
     warnings: list[str]
-    track: Track = field(repr=False)
-    decoder: Decoder | None = field(default=None, repr=False)
+    track: Track
+    decoder: Decoder | None = None
+
+    def __repr__(self) -> str:
+        info = self.info
+        return (f"<Clip {info.path.name}: {len(self.indices)} of {count_of(info.frames, 'frame')}, {info.width} x "
+                f"{info.height}, {time_text(info.duration)}>")
 
     def window(self, sampling: Sampling) -> Clip:
         """The clip another sampling makes of the file, which is not read again; both warn of the same. Errors as of
         `open_clip`."""
-        return Clip(self.info, _chosen(self.info, self.track, sampling), self.warnings, self.track)
+        return Clip(self.info, choose_frames(self.info, self.track, sampling), self.warnings, self.track)
 
     @property
     def end(self) -> float:
@@ -91,6 +101,10 @@ class Clip:
     def span(self, sampling: Sampling) -> tuple[float, float]:
         """Seconds that a sampling covers of the video."""
         return span(self.info.start, self.end, sampling)
+
+    def timestamp(self, index: int) -> float:
+        """The time that a prompt tells of a frame: index / fps where the rate is constant, else the real one."""
+        return self.track.times[index] if self.track.varies else self.info.start + index / self.info.fps
 
     def frames(self) -> Iterator[Frame]:
         """Decodes the frames one at a time, in order; only one is held. `indices` always says what came out: where a
@@ -103,8 +117,7 @@ class Clip:
         try:
             for index, image in decoder.images(self.indices):
                 seen.append(index)
-                time = self.track.times[index]
-                yield Frame(index, time if self.track.varies else self.info.start + index / self.info.fps, time, image)
+                yield Frame(index, self.timestamp(index), self.track.times[index], image)
         finally:
             if decoder is not self.decoder:
                 decoder.close()
@@ -195,14 +208,15 @@ def open_clip(path: Path, sampling: Sampling) -> Clip:
     _check(sampling)
     track = read_track(path, sampling.stream)
     info = VideoInfo(path, track.frames, track.fps, track.width, track.height, track.start, track.varies)
-    indices = _chosen(info, track, sampling)
+    indices = choose_frames(info, track, sampling)
     warnings = list(track.notes)
     if track.hdr:
         warnings.append(f"{path} is an HDR video; its colours are read without tone mapping and will look pale.")
     return Clip(info, indices, warnings, track)
 
 
-def _chosen(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
+def choose_frames(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
+    """Indices of the frames of a track that a sampling looks at. Errors as of `open_clip`."""
     _check(sampling)
     try:
         if track.varies:
@@ -213,14 +227,10 @@ def _chosen(info: VideoInfo, track: Track, sampling: Sampling) -> list[int]:
         raise VideoError(f"{info.path}: {error}") from error
 
 
-def source_record(info: VideoInfo) -> dict[str, Any]:
+def source_record(info: VideoInfo, size: int, sha256: str) -> dict[str, Any]:
     """What an adapter says of the video it was made from: the file's name without its folder, duration (s), fps,
     frames, width, height, size (bytes) and sha256. Where its pictures begin noticeably later than the file, start (s);
     where its rate varies, spacing: its frames are taken evenly in time, else evenly by their number."""
-    try:
-        size, sha256 = info.path.stat().st_size, hash_of(info.path)
-    except OSError as error:
-        raise VideoError(f"{info.path} cannot be read any more ({error}).") from error
     record = {
         "name": info.path.name, "duration": info.duration, "fps": info.fps, "frames": info.frames,
         "width": info.width, "height": info.height, "size": size, "sha256": sha256,

@@ -222,8 +222,8 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     # One frame of slack: the last one's duration is a guess in some containers.
     fps = said if said and (not real or abs(said / real - 1) <= 0.01 + 1 / count) else real or 25.0
     times = array("d", (start + (p - pts[0]) * tick for p in pts) if pts else (start + i / fps for i in range(count)))
-    varies = _varies(times, length)
-    if varies:
+    uneven = is_uneven(times, length)
+    if uneven:
         fps = count / length
     notes += _notes_on_time(packets, times, start + length, path)
     keys: tuple[int, ...] = ()
@@ -234,7 +234,7 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     if orientation[0]:
         width, height = height, width
     return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, shown.begin, keys,
-                 stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), varies,
+                 stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), uneven,
                  decoder_version(), tuple(notes))
 
 
@@ -298,7 +298,7 @@ def _last_duration(container: Any, stream: Any, pts: array[int], known: int) -> 
     return end - pts[-1] if end and later > _UNEVEN else last
 
 
-def _varies(times: array[float], length: float) -> bool:
+def is_uneven(times: array[float], length: float) -> bool:
     """Whether some picture is noticeably away from where it would be if all were shown equally long."""
     step = length / len(times)
     return length > 0 and any(abs(time - times[0] - i * step) > _UNEVEN for i, time in enumerate(times))
@@ -356,4 +356,4 @@ def _animation(path: Path) -> Track | None:
     length = (pts[-1] + last) / 1000
     times = array("d", (p / 1000 for p in pts))
     return Track(str(path), os.path.abspath(path), len(pts) / length, *size, times, pts, True, None, (), False,
-                 ANIMATION, coded=size, varies=_varies(times, length), decoder=f"Pillow {version}")
+                 ANIMATION, coded=size, varies=is_uneven(times, length), decoder=f"Pillow {version}")
