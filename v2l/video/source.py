@@ -85,13 +85,14 @@ def animation(path: Path) -> Iterator[Any]:
     import av
     from PIL import Image, ImageSequence
 
-    time = 0
+    time = 0  # milliseconds; what is to be shown for no time, browsers show for a tenth of a second
     try:
         with Image.open(path) as image:
             for picture in ImageSequence.Iterator(image):
                 frame = av.VideoFrame.from_ndarray(np.asarray(picture.convert("RGB")), format="rgb24")
-                frame.pts, frame.time_base, frame.duration = time, MILLISECOND, picture.info.get("duration", 100)
-                time += max(1, frame.duration)
+                frame.pts, frame.time_base, frame.duration = time, MILLISECOND, picture.info.get("duration", 0)
+                frame.duration = frame.duration if frame.duration > 10 else 100
+                time += frame.duration
                 yield frame
     except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise VideoError(f"{path} is damaged; copy or download it again.") from error

@@ -58,14 +58,14 @@ def _rank(packets: StreamPackets, most: int) -> tuple[Any, ...]:
     size = 0 if context is None else context.width * context.height
     return (context is not None, packets.count > 1 or most <= 1,
             bool(shown & Disposition.default) - bool(shown & (Disposition.visual_impaired | Disposition.dependent)),
-            packets.count * _FEW >= most, size, packets.size, -packets.stream.index)
+            packets.count * _FEW >= most, size, getattr(context, "bit_rate", 0) or 0, -packets.stream.index)
 
 
 def _listed(streams: Mapping[int, StreamPackets]) -> str:
-    """`0 (64 x 48, 100 frames) and 2 (...)`."""
+    """`0 (64 x 48, 100 frames), 2 (...)`."""
     texts = []
     for index, packets in streams.items():
         context = packets.stream.codec_context
-        size = "unknown" if context is None else f"{context.width} x {context.height}"
-        texts.append(f"{index} ({size}, {count_of(packets.count, 'frame')})")
+        size = f"{context.width} x {context.height}, " if context is not None and context.width else ""
+        texts.append(f"{index} ({size}{count_of(packets.count, 'frame')})")
     return ", ".join(texts)
