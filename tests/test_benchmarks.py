@@ -301,7 +301,7 @@ WRONG: list[tuple[str, str, Any, str]] = [
     ("plm-rcap", "plm_rcap_test.jsonl", [{"uid": 1}], "line 1: there is no start_frame"),
     ("plm-rcap", "plm_rcap_test.jsonl", "{}\n[1]\n", "line 2 is [1], not a JSON object"),
     ("plm-rcap", "plm_rcap_test.jsonl", '{"uid": 1', "line 1: this is not JSON"),
-    ("plm-rcap", "plm_rcap_test.jsonl", b"\xff\xfe", "cannot be read (it is no UTF-8 text)"),
+    ("plm-rcap", "plm_rcap_test.jsonl", b"\xff\xfe\xff", "cannot be read (it is no text in UTF-8 or UTF-16)"),
     ("plm-rcap", "plm_rcap_test.jsonl", "\n", "holds nothing to ask"),
     ("plm-rdcap", "plm_rdcap_test.jsonl", [{"uid": 1, "dense_captions": []}], "dense_captions is empty"),
     ("plm-rdcap", "plm_rdcap_test.jsonl", [{"uid": 1, "dense_captions": "x"}], 'dense_captions is "x", not a list'),

@@ -102,7 +102,7 @@ def test_what_is_no_manifest(tmp_path: Path, text: str, says: str) -> None:
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for path, says in ((tmp_path / "nope", "No such file"), (tmp_path, "Is a directory"),
-                       (tmp_path / "binary", "no UTF-8 text"), (Path("a\0b"), "")):
+                       (tmp_path / "binary", "no text in UTF-8"), (Path("a\0b"), "")):
         with pytest.raises(UsageError, match=rf"cannot be read \(.*{says}"):
             read_manifest(path)
 

@@ -85,13 +85,14 @@ def test_ways_to_cut(text: str, seconds: float | None) -> None:
     assert parse_segments(text) == SegmentSpec(seconds)
 
 
-@pytest.mark.parametrize("text", ["", "s", "60 seconds", "1:2:3:4", "1:75", "-5", "nan", "inf", "1e3", "Scenes", "٣"])
+@pytest.mark.parametrize("text", ["", "s", "60 seconds", "1:2:3:4", "1:75", "-5", "nan", "inf", "1e3", "Scene", "٣",
+                                  "9" * 400])
 def test_what_is_no_way_to_cut(text: str) -> None:
-    with pytest.raises(UsageError, match=r"is no way to cut a video; write a length, such as 60s, 2m or 1:30, or scen"):
+    with pytest.raises(UsageError, match="is no way to cut a video; write a length, such as 90, 5s, 1:30, 2m or 1h5"):
         parse_segments(text)
 
 
-@pytest.mark.parametrize("text", ["0", "0.99s", "0:00", "9" * 400])
+@pytest.mark.parametrize("text", ["0", "0.99s", "0:00"])
 def test_lengths_that_make_no_sense(text: str) -> None:
     with pytest.raises(UsageError, match="at least 1 second"):
         parse_segments(text)

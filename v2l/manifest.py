@@ -17,6 +17,7 @@ from typing import Any
 
 from v2l.errors import UsageError
 from v2l.system.files import replacing
+from v2l.system.lines import NO_TEXT, text_of
 
 SPLITS = ("train", "val", "test")
 TASKS = ("caption", "qa")
@@ -79,9 +80,9 @@ def read_lines(path: str | os.PathLike[str]) -> list[tuple[Item, dict[str, Any]]
 def documents(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Numbers of the lines and the JSON objects they hold. Raises UsageError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path.read_bytes())
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text, or a NUL in the path
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no UTF-8 text"
+        reason = (isinstance(error, OSError) and error.strerror) or NO_TEXT
         raise UsageError(f"The manifest {path} cannot be read ({reason}); name a JSON Lines file.") from None
     for number, line in enumerate(text.split("\n"), 1):  # not splitlines: a text may hold other ends of lines
         if not line.strip():

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import shlex
 from collections.abc import Callable, Iterable
+from difflib import get_close_matches
 
 _CLOCK = re.compile(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", re.ASCII)
+_UNITS = re.compile(r"(?=\d)(?:(\d+(?:\.\d+)?)\s*h\s*)?(?:(\d+(?:\.\d+)?)\s*m\s*)?(?:(\d+(?:\.\d+)?)\s*s)?",
+                    re.ASCII | re.IGNORECASE)
+
+TIME_FORMS = "90, 5s, 1:30, 2m or 1h5m"
+"""How times are written, for help and errors: whatever `clock_seconds` reads."""
 
 
 def clock_seconds(text: str) -> float | None:
-    """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`; None where it is nothing of the kind."""
-    match = _CLOCK.fullmatch(text)
+    """Seconds of a time as people write it: `90`, `90.5`, `5s`, `2m`, `1.5h`, `1h5m`, `MM:SS`, `H:MM:SS.fff`; None
+    where it is nothing of the kind."""
+    match = _CLOCK.fullmatch(text.strip()) or _UNITS.fullmatch(text.strip())
     if not match:
         return None
-    hours, minutes, seconds = match.groups(default="0")
-    return int(hours) * 3600 + int(minutes) * 60 + float(seconds)
+    hours, minutes, seconds = (float(part) for part in match.groups(default="0"))
+    total = hours * 3600 + minutes * 60 + seconds
+    return total if total < math.inf else None
 
 
 def time_text(seconds: float) -> str:
@@ -89,3 +99,20 @@ def shortened(text: str, room: int) -> str:
         return text
     front = (room - 1) // 2
     return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
+
+
+def shell_word(name: str | os.PathLike[str]) -> str:
+    """A name as a shell takes it: quoted where it must be, and no option though it begins with a dash."""
+    text = os.fspath(name)
+    return shlex.quote(f"./{text}" if text.startswith("-") and text != "-" else text)
+
+
+def command(words: str, *names: str | os.PathLike[str]) -> str:
+    """A command of v2l that a user can type as it is: `words` as they are, then names, as a shell takes them."""
+    return " ".join(["v2l", words, *map(shell_word, names)])
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; did you mean this?` where one of the names is much like a word; nothing where none is."""
+    close = get_close_matches(word.lower(), list(names), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -14,8 +14,9 @@ import typer
 
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
+from v2l.cli.inputs import adapters_of
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import check_output, expand
+from v2l.cli.outputs import check_output
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.system.files import create_folder, without_ending
@@ -38,7 +39,8 @@ def compose_(
 ) -> None:
     """Join adapters into one that answers from all of them.
 
-    All must come from one base model and one hypernetwork; - reads names from stdin, one per line. No model is loaded.
+    ADAPTER is a file, a folder of them, or - to read names from stdin, one per line. All must come from one base model
+    and one hypernetwork. No model is loaded.
     --max-rank makes the file smaller: it keeps the best approximation of rank R and reports its relative error. The
     result cannot be sliced.
 
@@ -49,8 +51,9 @@ def compose_(
     from v2l.adapter import load
     from v2l.adapter.compress import compress, is_compressed
 
-    names, console = list(expand(segments)), Console(quiet)
+    console = Console(quiet)
     check_output(output)
+    names = list(adapters_of(segments, console, output=output))
     _refuse_input(output, names)
     whole = load_joined(names, console)
     adapter = whole
@@ -138,7 +141,8 @@ def slice_(
 
     Segments are taken whole: all that overlap the time from --from to --to, or those of --segment, numbered as in
     `v2l info`. They are byte for byte the files that were composed. --each writes the segments of full.v2lora, all or
-    those chosen, to full-1.v2lora, full-2.v2lora and so on. - reads names from stdin, one per line.
+    those chosen, to full-1.v2lora, full-2.v2lora and so on. ADAPTER may be a folder, or
+    - to read names from stdin, one per line.
 
     \b
       v2l slice full.v2lora --from 12:00 --to 13:30 -o part.v2lora
@@ -150,7 +154,8 @@ def slice_(
         raise UsageError("--segment and --from, --to or --video exclude each other.")
     if not each and not segment and from_ is None and to is None and video is None:
         raise UsageError("Nothing is chosen; say what to take with --from, --to, --video or --segment.")
-    names, console, failures = list(expand(adapters)), Console(quiet), Failures()
+    console, failures = Console(quiet), Failures()
+    names = list(adapters_of(adapters, console, failures))
     outputs = _outputs(names, output, output_dir)
 
     def selected(adapter: Adapter) -> list[int]:
@@ -211,11 +216,12 @@ def _cut(
 
 def info(
     files: Annotated[list[str], argument("ADAPTER...")],
-    json: options.Json = False,
+    json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
     """Show what adapters hold.
 
-    Lists the base model, the videos, the segments and the settings of each. - reads names from stdin, one per line.
+    Lists the base model, the videos, the segments and the settings of each. ADAPTER is a file, a folder of them, or -
+    to read names from stdin, one per line.
 
     \b
       v2l info lecture.v2lora
@@ -224,7 +230,7 @@ def info(
     from v2l.cli.describe import adapter_text
 
     failures = Failures()
-    for number, name in enumerate(expand(files)):
+    for number, name in enumerate(adapters_of(files, Console(quiet), failures)):
         try:
             adapter = load(name)
         except V2LError as error:

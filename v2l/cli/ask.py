@@ -14,11 +14,12 @@ import typer
 
 from v2l.cli import ask_print, options
 from v2l.cli.adapters import first_record, load_joined
-from v2l.cli.console import Console, is_terminal
+from v2l.cli.console import Console, Failures, is_terminal
+from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import expand, is_adapter_name
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
 from v2l.errors import UsageError
+from v2l.system.lines import line_batches
 
 if TYPE_CHECKING:
     from v2l.adapter.record import Record
@@ -49,8 +50,8 @@ def ask(
 ) -> None:
     """Answer questions about videos, from their adapters.
 
-    Arguments that end in .v2lora are adapters, all others are questions; - reads questions from stdin, one per line,
-    and answers them as they come. Without a question, a conversation starts.
+    Adapters and folders of them are asked, all other arguments are questions; - reads questions from stdin, one per
+    line, and answers them as they come. Without a question, a conversation starts.
 
     Several adapters are joined and give one answer; with --each every adapter gives its own, on a line FILE: ANSWER.
     Of adapters with several segments, --strategy join adds all segments up (best for few), route asks each segment and
@@ -67,14 +68,17 @@ def ask(
       find . -name "*.v2lora" | v2l ask --each --adapters - "Is there a dog?"
       v2l ask --direct lecture.mp4 "What happens first?"
     """
-    names = [word for word in words or [] if is_adapter_name(word)]
-    questions = [_as_text(word) for word in words or [] if not is_adapter_name(word)]
+    names, questions = adapters_and_questions(words or [])
     console, times = Console(quiet), (from_, to)
     sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end, stream=stream)
     for_adapters = options.given(**{"each": each or None, "adapters": adapters, "from": from_, "to": to,
                                     "strategy": strategy, "segment-scale": segment_scale})
     names += _adapter_list(adapters, questions)
     _check_call(names, questions, direct, sampling, for_adapters)
+    failures = Failures()
+    names = list(adapters_of(names, console, failures if each else None))
+    if failures.count and not names:
+        failures.exit()
     _note_forgotten_quotes(questions, console)
     combining = Strategy(strategy or Strategy.name, segment_scale=_parse_scale(segment_scale))
 
@@ -99,6 +103,7 @@ def ask(
     offline = offline or (model is None and base not in PRESETS)
     engine = options.load_engine(console, base, None, device, dtype, offline)
     printer = ask_print.Printer(console, json, several=len(questions) > 1 or "-" in questions)
+    printer.failures = failures
     with console.working("Loading"):
         asker = make_asker(engine, Decoding(max_new_tokens, temperature), printer)
         engine.load_text()
@@ -113,29 +118,11 @@ def ask(
 # The call.
 
 
-def _as_text(word: str) -> str:
-    """An argument as text: where the locale does not know its bytes, as UTF-8."""
-    try:
-        word.encode()
-    except UnicodeEncodeError:
-        return os.fsencode(word).decode(errors="replace")
-    return word
-
-
 def _adapter_list(file: str | None, questions: list[str]) -> list[str]:
     """The adapters that --adapters names. UsageError where it cannot be read."""
-    if file is None:
-        return []
     if file == "-" and "-" in questions:
         raise UsageError("Adapters and questions cannot both come from stdin; give --adapters a file.")
-    try:
-        lines = expand("-") if file == "-" else map(os.fsdecode, Path(file).read_bytes().splitlines())
-        names = [line for line in lines if line.strip()]
-    except OSError as error:
-        raise UsageError(f"Cannot read the list of adapters {file}: {error.strerror}.") from None
-    if not names:
-        raise UsageError(f"--adapters {file} names no adapter; write one a line.")
-    return names
+    return [] if file is None else listed_in(file)
 
 
 def _check_call(names: list[str], questions: list[str], direct: Path | None, sampling: dict[str, Any],
@@ -143,9 +130,8 @@ def _check_call(names: list[str], questions: list[str], direct: Path | None, sam
     """UsageError where the arguments make no sense together. `sampling` are the options given that belong to --direct,
     `for_adapters` those that do not."""
     if not names and direct is None:
-        file = next((word for word in questions if os.path.exists(word)), None)
-        hint = f"{file} is not one; watch it first with `v2l ingest`" if file else "name a .v2lora file"
-        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter: {hint}.")
+        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter: name a .v2lora file, or a "
+                         "folder of them.")
     if sampling and direct is None:
         name = next(iter(sampling))
         hint = "; --from and --to choose segments of it" if name in ("start", "end") else ""
@@ -225,11 +211,7 @@ def _check_preset(name: str, record: Record, model: str) -> None:
 
 
 def question_batches(words: Iterable[str]) -> Iterator[list[str]]:
-    """Questions, as many at a time as are ready: the words, with `-` standing for the lines of stdin.
-
-    One read of stdin takes what is ready and waits only where that is nothing; so a file comes in large batches and
-    what someone types line by line.
-    """
+    """Questions, as many at a time as are ready: the words, with `-` standing for the lines of stdin."""
     batch: list[str] = []
     for word in words:
         if word != "-":
@@ -243,18 +225,5 @@ def question_batches(words: Iterable[str]) -> Iterator[list[str]]:
         yield batch
 
 
-_LONGEST_LINE = 8 << 20
-"""Bytes of a line of stdin; no base reads as much."""
-
-
 def _stdin_batches() -> Iterator[list[str]]:
-    stdin: Any = sys.stdin.buffer if sys.stdin else io.BytesIO()
-    rest, more = b"", True
-    while more:
-        data = stdin.read1(1 << 16)
-        more = bool(data)
-        *lines, rest = (rest + (data or b"\n")).split(b"\n")
-        if len(rest) > _LONGEST_LINE:
-            raise UsageError(f"A line of stdin is longer than {_LONGEST_LINE >> 20} MB; write one question a line.")
-        if batch := [line.rstrip(b"\r").decode(errors="replace") for line in lines if line.strip()]:
-            yield batch
+    return line_batches(sys.stdin.buffer if sys.stdin else io.BytesIO(), partial(bytes.decode, errors="replace"))

@@ -12,8 +12,9 @@ import typer
 
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
+from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Outputs, Shard, expand, plan_outputs
+from v2l.cli.outputs import Outputs, Shard, plan_outputs
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -16,28 +15,10 @@ from typing import TYPE_CHECKING
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, UsageError, V2LError, VideoError
 from v2l.system.files import replacing, without_ending
+from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
     from v2l.many import Job
-
-
-def is_adapter_name(text: str) -> bool:
-    return text.lower().endswith(ADAPTER_SUFFIX)
-
-
-def expand(words: Iterable[str]) -> Iterator[str]:
-    """The words, with `-` standing for the lines of stdin that are not blank, each given as it is read. UsageError
-    where those are no text."""
-    for word in words:
-        if word != "-":
-            yield word
-            continue
-        for line in sys.stdin.buffer if sys.stdin else ():
-            if b"\0" in line:
-                raise UsageError("- reads lines of text from stdin, and what is there is none, a video perhaps; "
-                                 "save it to a file and name that.")
-            if line.strip():
-                yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 # Shards.
@@ -119,7 +100,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     from v2l.many import Job
 
     if output is not None and os.path.isdir(output):
-        raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {output}.")
+        raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
     videos: dict[Path, _Input] = {}  # by their real paths
     failures: list[V2LError] = []
     notes: list[str] = []
@@ -158,6 +139,7 @@ def _adapter_of(video: Path) -> Path:
 
 def _videos(name: Path, notes: list[str]) -> Iterator[_Input]:
     """A video itself, or those below a folder; what was passed over there goes to `notes`. VideoError."""
+    from v2l.adapter.find import adapter_file
     from v2l.video.folder import find_videos
 
     if os.path.isdir(name):  # unlike Path's, it takes any name
@@ -166,8 +148,8 @@ def _videos(name: Path, notes: list[str]) -> Iterator[_Input]:
         for video in found.videos:
             relative = video.relative_to(name)
             yield _Input(video, relative, relative.as_posix())
-    elif is_adapter_name(name.name) and os.path.isfile(name):
-        raise VideoError(f"{name} is an adapter already; ask it with: v2l ask {name} QUESTION.")
+    elif os.path.isfile(name) and adapter_file(str(name)):
+        raise VideoError(f"{name} is an adapter already; ask it with: {command('ask', name)} QUESTION.")
     else:
         size = os.path.getsize(name) if os.path.isfile(name) else 0
         yield _Input(name, Path(name.name), f"{name.name} {size}")  # `*/video.mp4` must not all be one shard's
@@ -190,7 +172,7 @@ class _NotToBeWritten(Exception):
 
 def check_output(path: Path, create_folder: bool = False) -> None:
     """Raises OutputError unless `path` can be written now; UsageError if `ask` would not know it for an adapter."""
-    if not is_adapter_name(path.name):
+    if not path.name.lower().endswith(ADAPTER_SUFFIX):
         raise UsageError(f"{path} does not end in {ADAPTER_SUFFIX}, by which adapters are known; name the output so.")
     if create_folder and not path.exists():
         while not path.parent.exists():

@@ -10,8 +10,9 @@ import typer
 
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
+from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Shard, check_writable, expand
+from v2l.cli.outputs import Shard, check_writable
 from v2l.config import DEFAULT_MODEL, Decoding, Sampling
 from v2l.errors import UsageError
 from v2l.train.config import CAPTION_PROMPTS

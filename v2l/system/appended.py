@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -67,7 +68,10 @@ class Appended:
             return
         except OSError as error:
             raise OutputError(f"{path} cannot be read ({error.strerror or error}).") from error
-        *lines, last = content.split(b"\n")
+        if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            raise UsageError(f"{path} is UTF-16 text, as some shells write it, and cannot be added to; save it as "
+                             f"UTF-8, or {self._way_out}.")
+        *lines, last = content.removeprefix(BOM_UTF8).split(b"\n")
         if last.startswith(self._start[: len(last)]) and _parsed(last) is None:
             self._torn = len(content) - len(last) if last else None
         else:  # an editor takes the last end of a line away

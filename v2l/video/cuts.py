@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,9 +10,7 @@ from math import ceil
 from v2l.config import MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling
 from v2l.errors import UsageError
 from v2l.video.clip import SLACK, Clip
-from v2l.wording import clock_seconds
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+from v2l.wording import TIME_FORMS, clock_seconds
 
 
 @dataclass(frozen=True)
@@ -27,13 +24,12 @@ class SegmentSpec:
 
 
 def parse_segments(text: str) -> SegmentSpec:
-    """`60s`, `90`, `2m`, `1h`, `1:30`, `1:02:03` or `scenes`. UsageError."""
-    if text == "scenes":
+    """A length as `clock_seconds` reads it, or `scenes`. UsageError."""
+    if text.strip().lower() == "scenes":
         return SegmentSpec(None)
-    plain = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text, re.ASCII)
-    seconds = float(plain[1]) * _UNITS[plain[2] or "s"] if plain else clock_seconds(text)
+    seconds = clock_seconds(text)
     if seconds is None:
-        raise UsageError(f"{text!r} is no way to cut a video; write a length, such as 60s, 2m or 1:30, or scenes.")
+        raise UsageError(f"{text!r} is no way to cut a video; write a length, such as {TIME_FORMS}, or scenes.")
     if not SHORTEST_SEGMENT <= seconds < float("inf"):
         raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long, not {text}.")
     return SegmentSpec(seconds)

@@ -12,6 +12,7 @@ from typing import Any
 
 from v2l.errors import UsageError
 from v2l.manifest import Turn
+from v2l.system.lines import NO_TEXT, text_of
 
 
 @dataclass(frozen=True)
@@ -150,10 +151,9 @@ def _rows(path: Path) -> Iterator[Annotation]:
 
 def _read(path: Path) -> str:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # a line end within quotes is part of a text
-            return file.read()
+        return text_of(path.read_bytes())  # as it is: a line end within quotes is part of a text
     except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or "it is no UTF-8 text"
+        reason = (isinstance(error, OSError) and error.strerror) or NO_TEXT
         raise UsageError(f"The annotations {path} cannot be read ({reason}).") from None
 
 

@@ -1,0 +1,105 @@
+"""What the words and the lists that name inputs stand for: files, adapters below folders, questions."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from v2l.cli.console import Console, Failures
+from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.system.lines import line_batches
+from v2l.wording import command, shell_word
+
+
+def expand(words: Iterable[str]) -> Iterator[str]:
+    """The words, with `-` standing for the names that stdin lists, each given as it is read. UsageError where stdin
+    holds no list."""
+    for word in words:
+        if word != "-":
+            yield word
+        elif sys.stdin:
+            for lines in line_batches(sys.stdin.buffer, os.fsdecode):
+                yield from lines
+
+
+def listed_in(file: str) -> list[str]:
+    """The names that a file lists; `-` is stdin. UsageError where it cannot be read, or lists nothing."""
+    try:
+        if file == "-":
+            names = list(expand("-"))
+        else:
+            with open(file, "rb") as stream:
+                names = [name for lines in line_batches(stream, os.fsdecode, file) for name in lines]
+    except OSError as error:
+        raise UsageError(f"Cannot read the list {file}: {error.strerror}.") from None
+    if not names:
+        raise UsageError(f"{file} names nothing; write one name a line.")
+    return names
+
+
+def adapters_of(words: Iterable[str], console: Console, failures: Failures | None = None,
+                output: Path | None = None) -> Iterator[str]:
+    """The adapters that words name: files, with or without their ending, and those below folders, sorted, without
+    `output`. Tells what was passed over.
+
+    What fails is counted in `failures` and stops no other. Without these, AdapterError is raised.
+    """
+    from v2l.adapter.find import adapter_file, find_adapters
+
+    final = None if output is None else os.path.realpath(output)
+    for word in expand(words):
+        if not os.path.isdir(word):
+            yield adapter_file(word) or word
+            continue
+        try:
+            found = find_adapters(Path(word))
+        except V2LError as error:
+            if failures is None:
+                raise
+            failures.add(error, word)
+            continue
+        for note in found.notes("adapters"):
+            console.warn(f"{word}: {note}")
+        for closed in found.closed:
+            barred = AdapterError(f"{closed} may not be entered; check its permissions.")
+            if failures is None:
+                raise barred
+            failures.add(barred, closed)
+        yield from (str(path) for path in found.files if os.path.realpath(path) != final)
+
+
+def adapters_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Which words name adapters, or folders of them, and which are questions. UsageError for a file that is no adapter:
+    a file that is there is never a question."""
+    from v2l.adapter.find import adapter_file
+
+    names, questions = list[str](), list[str]()
+    for word in words:
+        if os.path.isdir(word) or adapter_file(word):
+            names.append(adapter_file(word) or word)
+        elif word == "-" or not os.path.lexists(word):
+            questions.append(as_text(word))
+        else:
+            raise _no_question(word, names)
+    return names, questions
+
+
+def _no_question(file: str, names: list[str]) -> UsageError:
+    from v2l.video.folder import EXTENSIONS
+
+    if file.lower().endswith(EXTENSIONS):
+        return UsageError(f"{file} is a video, and no question; watch it first: {command('ingest', file)}, or ask it "
+                          f"itself: {command('ask --direct', file)} QUESTION.")
+    asked = command("ask", *names) if names else "v2l ask ADAPTER"
+    return UsageError(f"{file} is a file, and no question; to ask what its lines say: {asked} - < {shell_word(file)}.")
+
+
+def as_text(word: str) -> str:
+    """An argument as text: where the locale does not know its bytes, as UTF-8."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(word).decode(errors="replace")
+    return word

@@ -1,0 +1,73 @@
+"""The files below a folder that a command is after, and what else was there: nothing is passed over in silence."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from v2l.wording import count_of
+
+_MOST_KINDS = 8
+"""Endings that are told of what was passed over."""
+
+
+@dataclass
+class Scan:
+    """The files of one kind below a folder, and what was passed over there."""
+
+    files: list[Path] = field(default_factory=list)
+    """Files of that kind, sorted by path; each once, whatever names it has."""
+    closed: list[Path] = field(default_factory=list)
+    """Folders that may not be entered."""
+    links: list[Path] = field(default_factory=list)
+    """Links to folders, which are not followed: some lead back to where they are."""
+    again: list[tuple[Path, Path]] = field(default_factory=list)
+    """(another name of a file, the name under which it is among the files)."""
+    others: Counter[str] = field(default_factory=Counter)
+    """How many files of each ending are of another kind."""
+
+    def notes(self, kind: str) -> list[str]:
+        """What was passed over because it is no `kind`, or is one already, as sentences for the user."""
+        notes = [f"{path} is a link to a folder, which is not followed; name it to have what is in it." for path in
+                 self.links]
+        notes += [f"{path} is another name of {first}, which is taken once." for path, first in self.again]
+        if self.others:
+            kinds = [f"{count} {ending or 'without an ending'}" for ending, count in self.others.most_common()]
+            more = ", ..." if len(kinds) > _MOST_KINDS else ""
+            notes.append(f"{count_of(self.others.total(), 'file')} passed over as no {kind}: "
+                         f"{', '.join(kinds[:_MOST_KINDS])}{more}.")
+        return notes
+
+
+def scan(folder: Path, wanted: Callable[[Path, str], bool], ours: frozenset[str] = frozenset()) -> Scan:
+    """The files below a folder for which `wanted` (path, ending in small letters) holds; hidden ones are left out, and
+    those with an ending of `ours` are not told of. Raises nothing: see `closed`."""
+    found, names = Scan(), dict[str, Path]()
+    for path in sorted(_below(folder, found)):
+        ending = path.suffix.lower()
+        if not wanted(path, ending):
+            if ending not in ours:
+                found.others[ending] += 1
+            continue
+        first = names.setdefault(os.path.realpath(path), path)
+        if first is path:
+            found.files.append(path)
+        else:
+            found.again.append((path, first))
+    return found
+
+
+def _below(folder: Path, found: Scan) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, in no order."""
+    def closed(error: OSError) -> None:
+        found.closed.append(Path(error.filename))
+
+    for place, folders, files in os.walk(folder, onerror=closed):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.links += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
+        for name in files:
+            if not name.startswith("."):
+                yield Path(place, name)
