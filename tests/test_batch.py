@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -171,7 +170,8 @@ def test_adapters_of_another_scale_are_answered_too(engine: Engine, bound: list[
     same(list(engine.ask_batch(rows, Decoding(40))), one_by_one(engine, rows, Decoding(40)))
 
 
-def test_rows_come_in_as_they_are_needed(engine: Engine, adapters: list[Adapter]) -> None:
+def test_rows_come_in_as_they_are_needed(engine: Engine, adapters: list[Adapter], monkeypatch: pytest.MonkeyPatch
+                                         ) -> None:
     """Adapters are bound batch by batch, and the first answers are there before the last row was looked at."""
     taken = 0
 
@@ -182,7 +182,8 @@ def test_rows_come_in_as_they_are_needed(engine: Engine, adapters: list[Adapter]
                 taken += 1
                 yield adapter, "What appears first?"
 
-    answers = ask_batch(engine.base, engine._bound(rows()), Decoding(8), rows_at_once=10)
+    monkeypatch.setattr(engine_module, "ask_batch", partial(ask_batch, rows_at_once=10))
+    answers = engine.ask_batch(rows(), Decoding(8))
     first = next(answers)
     assert taken == 11
     assert first.text == engine.ask(adapters[0], "What appears first?", Decoding(8)).finish().text
@@ -221,15 +222,14 @@ def test_the_video_in_the_prompt_answers_together_as_one_by_one(
     prefix, steps = engine.prefix(seen, 0), 0
     expected = [engine.direct(seen, question, decoding=Decoding(40)).finish() for question in questions]
     monkeypatch.setattr(engine_module, "ask_after", partial(batch.ask_after, **limits))
-    step = batch._Going.step
 
-    def counted(*arguments: Any) -> Any:
+    def count(*_: object) -> None:
         nonlocal steps
         steps += 1
-        return step(*arguments)
 
-    monkeypatch.setattr(batch._Going, "step", counted)
+    hook = engine.base.text.register_forward_pre_hook(count)
     same(list(engine.direct_batch(seen, prefix, questions, Decoding(40))), expected)
+    hook.remove()
     ran = [len(a.ids) + 1 for a in expected]
     lots = {"rows_at_once": [ran[:2], ran[2:]], "bytes_at_once": [[n] for n in ran]}.get(next(iter(limits), ""), [ran])
     assert steps == sum(map(max, lots)) and len(set(ran)) > 2

@@ -173,7 +173,7 @@ def test_bytes_are_those_of_the_weights() -> None:
 
 
 def test_a_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_PRODUCTS", ((64, 64, 64),))
+    monkeypatch.setattr(machine, "PRODUCT_SHAPES", ((64, 64, 64),))
     monkeypatch.setattr(machine, "memory", lambda: 1 << 26)
     found = machine.measure_machine(torch.device("cpu"), seconds=0.01)
     assert found.name and found.device == "cpu" and found.cores >= 1 and found.threads == torch.get_num_threads()
@@ -222,7 +222,7 @@ def test_what_the_budget_leaves_out_is_listed(here: list[str]) -> None:
 
 def test_estimates_follow_what_was_measured() -> None:
     made = example()
-    estimates = speed._Estimates(made)
+    estimates = speed.Estimates(made)
     small, large = (next(p for p in made.plans if (p.frames, p.resolution) == key) for key in ((8, 224), (1024, 224)))
     assert estimates.seconds("watch", small) == pytest.approx(10 + 4 * made.floors(small).watch_s)
     estimates.add("watch", small, replace(watched(8), watch_s=3.0, read_s=1.0), wall_s=9.0)
@@ -341,7 +341,7 @@ def test_memory_that_does_not_suffice_ends_only_the_worker(tmp_path: Path) -> No
 def test_a_cold_start_is_a_whole_process(tmp_path: Path) -> None:
     adapter = tmp_path / "a.v2lora"
     save(reference_engine().ingest(REFERENCE / "videos" / "short.mp4", Sampling(frames=2, resolution=64)), adapter)
-    found = cold_start(speed._ask_words(SETTING, adapter), 1)
+    found = cold_start(speed.ask_words(SETTING, adapter), 1)
     assert 0 < found.first_s <= found.total_s and found.peak and found.peak > 10e6
     with pytest.raises(NoFigures, match=r"(?i)no such file"):
         cold_start(["ask", tmp_path / "none.v2lora", "What?"], 1)
@@ -449,7 +449,7 @@ def test_a_plot_shows_its_lines_and_names_them_apart() -> None:
 
 @pytest.mark.parametrize("wanted", [[10.0, 11, 12, 200], [50.0], [5.0] * 6, [0.0, 100, 101, 102, 300], [299.0, 300]])
 def test_names_keep_their_distance_and_their_order(wanted: list[float]) -> None:
-    found = plots._apart(wanted, 13, 20, 290)
+    found = plots.spread_apart(wanted, 13, 20, 290)
     assert all(b - a >= 13 - 1e-6 for a, b in pairwise(found))
     alone = [w for w in wanted if all(abs(w - other) > 40 for other in wanted if other is not w) and 20 <= w <= 290]
     assert all(w in found for w in alone)

@@ -50,7 +50,7 @@ def test_asking_uses_no_vision_tower(reference: Path, adapter: Adapter, tmp_path
     whole = make(reference / "tiny-vlm", reference)
     decoding = Decoding(max_new_tokens=12)
     assert blind.ask(adapter, "What?", decoding).finish().ids == whole.ask(adapter, "What?", decoding).finish().ids
-    assert "vision" not in vars(whole.base) and "_body" not in vars(whole.base)
+    assert "vision" not in vars(whole.base) and "body" not in vars(whole.base)
 
 
 def test_watching_needs_neither_the_last_layer_nor_the_head(
@@ -162,7 +162,7 @@ def test_watching_and_asking_share_the_text_stack(reference: Path, clip: Path) -
     adapter = engine.ingest(clip, engine.sampling(resolution=64))
     engine.ask(adapter, "What?", Decoding(1)).finish()
     engine.ingest(clip, engine.sampling(resolution=64))
-    assert engine.base._body is engine.base.text
+    assert engine.base.body is engine.base.text
 
 
 def test_frames_are_never_larger_than_the_released_processor_makes_them() -> None:

@@ -132,3 +132,26 @@ def public_names(module: ast.Module) -> set[str]:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names.add(node.target.id)
     return {name for name in names if not name.startswith("_")}
+
+
+OTHERS = {"os._exit"}
+"""Private names of other libraries that tests use."""
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "tests").rglob("*.py")), ids=lambda file: file.name)
+def test_tests_touch_no_private_name(file: Path) -> None:
+    """Neither imported, nor as an attribute of anything but the test's own `self`, nor as text to be replaced."""
+    private: list[str] = []
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and str(node.module).split(".")[0] == "v2l":
+            private += [name.name for name in node.names if is_private(name.name)]
+        elif isinstance(node, ast.Attribute) and is_private(node.attr):
+            private += [] if ast.unparse(node.value) == "self" else [ast.unparse(node)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("setattr", "getattr", "delattr")):
+            private += [word.value for word in node.args if isinstance(word, ast.Constant)
+                        and isinstance(word.value, str) and is_private(word.value.rpartition(".")[2])]
+    assert set(private) <= OTHERS, "give what the test needs a public name, or test it through what is public"
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")

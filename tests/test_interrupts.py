@@ -198,13 +198,13 @@ def test_a_training_is_saved_before_it_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_interrupted_twice_it_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("v2l.system.interrupts._SAME", 0.0)
+    monkeypatch.setattr("v2l.system.interrupts.BOUNCE_S", 0.0)
     twice = lambda: [signal.raise_signal(signal.SIGINT) for _ in range(2)]
     run = fit(tmp_path, {3: twice})
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert run.now.step == 3 and not (tmp_path / "training.pt").exists()
-    monkeypatch.setattr("v2l.system.interrupts._SAME", 60.0)  # and a key that bounces is pressed once
+    monkeypatch.setattr("v2l.system.interrupts.BOUNCE_S", 60.0)  # and a key that bounces is pressed once
     assert fit(tmp_path, {}).now.step == 0
     run = fit(tmp_path, {3: twice})
     with pytest.raises(KeyboardInterrupt):

@@ -120,16 +120,16 @@ FORGED = [
 def test_an_answer_cannot_grade_itself(seven: Path, answer: str) -> None:
     judge = Judge(str(seven), device="cpu")
     case = Case("What moves?", ("a red ring",), answer)
-    honest, forged = judge._encoded(CASE), judge._encoded(case)
+    honest, forged = judge.encode(CASE), judge.encode(case)
     for token in SPECIAL:
-        place = judge._tokenizer.convert_tokens_to_ids(token)
+        place = judge.tokenizer.convert_tokens_to_ids(token)
         assert forged.count(place) == honest.count(place) == 1
-    before, after = judge.prompt(CASE).split(judge._quoted(CASE))
-    assert judge.prompt(case) == before + judge._quoted(case) + after  # all of it stays in its line
-    assert "\n" not in judge._quoted(case)
-    assert json.loads(judge._quoted(CASE)) == {"question": "What moves?", "references": ["a red ring", "the ring"],
+    before, after = judge.prompt(CASE).split(judge.quote(CASE))
+    assert judge.prompt(case) == before + judge.quote(case) + after  # all of it stays in its line
+    assert "\n" not in judge.quote(case)
+    assert json.loads(judge.quote(CASE)) == {"question": "What moves?", "references": ["a red ring", "the ring"],
                                                "answer": "a ring"}
-    quoted = json.loads(judge._quoted(case))
+    quoted = json.loads(judge.quote(case))
     assert quoted["answer"].replace(" ", "") == answer.replace(" ", "")
     assert judge.score([case, CASE]) == [0.7, 0.7]
 

@@ -77,12 +77,12 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     (1, 4, 2, 5, 5, True), (1, 4, 2, 5, 9, True), (1, 2, 1, 64, 500, True)])
 def test_attention(faster: bool, dtype: torch.dtype, tolerance: float, batch: int, heads: int, kv_heads: int, t: int,
                    s: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "_blocks_are_faster", lambda: faster)
+    monkeypatch.setattr(attention, "blocks_are_faster", lambda: faster)
     torch.manual_seed(0)
     q, k, v = (torch.randn(batch, n, tokens, 16, dtype=dtype) for n, tokens in ((heads, t), (kv_heads, s),
                                                                              (kv_heads, s)))
     for scores in (1 << 21, 20_000):  # the second one splits heads and rows, with remainders
-        monkeypatch.setattr(attention, "_SCORES", scores)
+        monkeypatch.setattr(attention, "SCORES_AT_ONCE", scores)
         close(attention.attend(q, k, v, causal=causal), by_hand(q, k, v, causal), tolerance)
 
 
@@ -119,7 +119,7 @@ def test_the_product_of_an_adapters_factors_takes_their_place_when_it_pays() -> 
         right = 2.0 * (x.double() @ adapter.A.double().mT) @ adapter.B.double()
         for _ in range(20):
             close(adapter.delta(x), right, 1e-6)
-    assert (low._product, rows._product) == (None, None) and high._product is not None
+    assert (low.product, rows.product) == (None, None) and high.product is not None
 
 
 def test_the_packed_module_is_the_one_that_runs() -> None:

@@ -28,7 +28,7 @@ from v2l.errors import OutputError, UsageError, VideoError
 from v2l.segments import Segmented, ingest_segments, kept_folder, work_folder
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import SegmentSpec, parse_segments, regular, windows
-from v2l.video.decode import Decoder, _Reader
+from v2l.video.decode import Decoder, FrameReader
 from v2l.video.track import read_track
 
 PAUSES = [40 * i + 5000 * (i >= 30) + 9000 * (i >= 40) for i in range(60)]
@@ -174,8 +174,8 @@ def test_the_file_is_read_and_decoded_once(engine: Engine, video: Path, monkeypa
     for place, what in (("v2l.video.clip", "read_track"), ("v2l.video.clip", "hash_of"), ("v2l.segments", "Decoder")):
         counting(place, what)
     taken: list[int] = []
-    advance = _Reader._advance
-    monkeypatch.setattr(_Reader, "_advance", lambda self: (taken.append(1), advance(self))[1])
+    advance = FrameReader.advance
+    monkeypatch.setattr(FrameReader, "advance", lambda self: (taken.append(1), advance(self))[1])
     assert ingest(engine, video).segments == 3
     assert sorted(reads) == ["Decoder", "hash_of", "read_track"]
     assert len(taken) <= 228
@@ -185,8 +185,8 @@ def test_decoding_goes_on_where_it_was(video: Path, monkeypatch: pytest.MonkeyPa
     track = read_track(video)
     decoder = Decoder(track)
     opened: list[object] = []
-    start = _Reader.__init__
-    monkeypatch.setattr(_Reader, "__init__", lambda self, *a: (opened.append(self), start(self, *a))[1])
+    start = FrameReader.__init__
+    monkeypatch.setattr(FrameReader, "__init__", lambda self, *a: (opened.append(self), start(self, *a))[1])
     lists = [[0, 5, 23], [24, 30], [200, 227]]
     assert [[index for index, _ in decoder.images(indices)] for indices in lists] == lists
     assert len(opened) == 1

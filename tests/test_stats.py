@@ -50,15 +50,15 @@ def chance(pairs: int, only_a: float, only_b: float, event: Callable[[Paired], b
 
 def test_students_t() -> None:
     for t in (-40.0, -3.2, -1.0, 0.0, 0.3, 2.5):
-        assert stats._student(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)
-        assert stats._student(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
+        assert stats.students_t(t, 1) == pytest.approx(0.5 + math.atan(t) / math.pi, abs=1e-12)
+        assert stats.students_t(t, 2) == pytest.approx(0.5 + t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
     for freedom in (3, 4, 9, 30, 299):
         at, step = np.linspace(-200, -1.5, 200_001, retstep=True)
         scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
         density = np.exp(scale - (freedom + 1) / 2 * np.log1p(at**2 / freedom))
         area = (density.sum() - density[-1] / 2) * step
-        assert stats._student(-1.5, freedom) == pytest.approx(area, abs=2e-6)
-        assert stats._student(1.5, freedom) == pytest.approx(1 - area, abs=2e-6)
+        assert stats.students_t(-1.5, freedom) == pytest.approx(area, abs=2e-6)
+        assert stats.students_t(1.5, freedom) == pytest.approx(1 - area, abs=2e-6)
 
 
 def test_normal_differences_give_nearly_the_t_interval() -> None:
@@ -72,7 +72,7 @@ def test_normal_differences_give_nearly_the_t_interval() -> None:
         for end, sign in ((found.low, -1), (found.high, 1)):  # the imagined clips widen it, less the more there are
             assert 0.97 <= sign * (end - found.difference) / half <= 1 + 5 / n + 0.05
         z = (found.difference + MARGIN) / (half / t)
-        assert found.p_noninferior == pytest.approx(1 - stats._student(z, n - 1), abs=2e-3)
+        assert found.p_noninferior == pytest.approx(1 - stats.students_t(z, n - 1), abs=2e-3)
 
 
 def test_resampling_is_what_a_plain_loop_does() -> None:
@@ -86,8 +86,8 @@ def test_resampling_is_what_a_plain_loop_does() -> None:
     shares = np.linspace(0.01, 0.99, 25)
     for kinds in (0, 1000):  # drawing clips, counting kinds
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(stats, "_FEW_KINDS", kinds)
-            ours = stats._resampled(sums, sizes, len(sums), 20_000, 0)
+            patch.setattr(stats, "FEW_KINDS", kinds)
+            ours = stats.resampled_means(sums, sizes, len(sums), 20_000, 0)
         assert np.abs(np.quantile(ours, shares) - np.quantile(means, shares)).max() < 0.006
 
 

@@ -124,7 +124,6 @@ def test_the_next_run_removes_what_a_killed_one_left_and_not_what_another_writes
     writers[0].kill()
     writers[0].wait()
     assert len(list(tmp_path.iterdir())) == 2
-    files._sweep.cache_clear()
     with replacing(tmp_path / "next") as file:
         file.write(b"whole")
     assert len(list(tmp_path.iterdir())) == 2  # what is alive, and this

@@ -206,8 +206,8 @@ def test_the_teacher_is_the_base_with_the_video_in_its_prompt(engine: Engine, pa
         said = engine.direct(seen, turn.prompt).finish().ids
         ended = len(said) < Decoding().max_new_tokens
         assert ids == [*said, *([engine.base.token(END)] if ended else [])]
-    videos = trained._in_context([made], [trained.see(segment) for segment in made.segments])
-    first = trained._teacher(videos, said_itself)[0]
+    videos = trained.in_context([made], [trained.see(segment) for segment in made.segments])
+    first = trained.teacher_logits(videos, said_itself)[0]
     prompt = engine.base.encode(seen.prompt(engine.base.image_seq_len, ITEM.turns[0].prompt, generate=True))
     with torch.no_grad():
         x, text = trained.network.embed(torch.tensor([prompt]), seen.image_tokens), trained.network.text

@@ -222,19 +222,19 @@ FAR = {
 
 @pytest.mark.parametrize("name", FAR)
 def test_a_jump_gives_the_very_frame_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setattr(decoding, "_LEAP", 1)
+    monkeypatch.setattr(decoding, "LEAP", 1)
     codec, options = FAR[name]
     track = read_track(write(tmp_path / name, codec, frames=240, size=(64, 64), **options))
-    reader = decoding._Reader(track, False)
+    reader = decoding.FrameReader(track, False)
     straight = [reader.read(i) for i in range(240)]
     reader.close()
     assert [number(image) for image in straight] == list(range(240))
     missed = 0
     for i in range(1, 240, 6):
-        reader = decoding._Reader(track, True)
+        reader = decoding.FrameReader(track, True)
         try:
             assert np.array_equal(reader.read(i), straight[i])
-        except decoding._Missed:
+        except decoding.Missed:
             missed += 1
         reader.close()
     assert reader.jumped
@@ -480,6 +480,6 @@ def test_large_pictures_are_decoded_several_at_a_time(monkeypatch: pytest.Monkey
     """As many as half a gigabyte holds: a phone's 8K by one core alone would take minutes."""
     monkeypatch.setattr(container.os, "cpu_count", lambda: 64)
     sizes = {"360p": 640 * 360, "1080p": 1920 * 1080, "4K": 3840 * 2160, "8K": 7680 * 4320, "largest": 8192 * 8192}
-    assert [container._threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
+    assert [container.decoder_threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
     monkeypatch.setattr(container.os, "cpu_count", lambda: None)
-    assert container._threads(sizes["8K"]) == 1
+    assert container.decoder_threads(sizes["8K"]) == 1

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from v2l.model.packed import cpu_has
 
-_SCORES = 1 << 21
+SCORES_AT_ONCE = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
 _ROWS = 64
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
 
-def _blocks_are_faster() -> bool:
+def blocks_are_faster() -> bool:
+    """Whether the blocks below beat torch's kernel in bfloat16 on this CPU."""
     return cpu_has("avx512_bf16") and not cpu_has("amx_bf16")
 
 
@@ -37,7 +38,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
         # One new token: the query heads that share keys stand side by side, so nothing is repeated in memory.
         y = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).squeeze(3), k, v, attn_mask=mask)
         return y.flatten(1, 2).unsqueeze(2)
-    faster = q.dtype == torch.bfloat16 and _blocks_are_faster()
+    faster = q.dtype == torch.bfloat16 and blocks_are_faster()
     training = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
     if training and q.device.type == "cpu" and (not causal if mask is None else mask.is_floating_point()):
         return _plain(q, k, v, mask)
@@ -69,10 +70,10 @@ def _in_blocks(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     q = (q * d**-0.5).reshape(b * n_kv, group, t, d)
     k, v = k.reshape(b * n_kv, s, d), v.reshape(b * n_kv, s, d)
     y = torch.empty_like(q)
-    rows = min(t, max(_ROWS, _SCORES // (group * s)))
+    rows = min(t, max(_ROWS, SCORES_AT_ONCE // (group * s)))
     if causal:
         rows = min(rows, max(_ROWS, t // 4))  # half of the scores are not computed at all
-    heads = min(b * n_kv, max(1, _SCORES // (group * rows * s)))
+    heads = min(b * n_kv, max(1, SCORES_AT_ONCE // (group * rows * s)))
     future = torch.ones(t, t, dtype=torch.bool).triu(1) if causal else None
     # What is not seen is not computed, where it is much. But oneDNN keeps half a megabyte for every shape it has met.
     few = s < 4 * t

@@ -153,11 +153,11 @@ class Base:
     @cached_property
     def text(self) -> TextStack:
         """The whole text stack: what answering needs."""
-        self.__dict__.pop("_body", None)  # this one takes its place
+        self.__dict__.pop("body", None)  # this one takes its place
         return self._load_text(None)
 
     @cached_property
-    def _body(self) -> TextStack:
+    def body(self) -> TextStack:
         """The text stack without its last layer, norm and head: all that context features need."""
         return self.__dict__.get("text") or self._load_text(self.text_config.num_layers - 1)
 
@@ -202,7 +202,7 @@ class Base:
     @torch.inference_mode()
     def context(self, ids: Sequence[int], image_tokens: Tensor | None) -> Tensor:
         """`embed` for `features`: what a prompt that shows a video begins as, [1, t, h]."""
-        return self.embed(ids, image_tokens, self._body)
+        return self.embed(ids, image_tokens, self.body)
 
     @torch.inference_mode()
     def features(self, x: Tensor) -> Iterator[Tensor]:
@@ -211,7 +211,7 @@ class Base:
         Only one layer's are held: each takes the place of the one before in x, so use it before asking for the next.
         The last layer is not run. Beyond x and one layer's keys and values, memory does not grow with t.
         """
-        stack, tokens = self._body, x.shape[1]
+        stack, tokens = self.body, x.shape[1]
         chunks = x.split(CHUNK if self.device.type == "cpu" else tokens, dim=1)
         ropes = [stack.rope(places[None]) for places in torch.arange(tokens, device=x.device).split(chunks[0].shape[1])]
         held = Cache(self.text_config, 1, tokens, self.device, self.dtype, layers=1)

@@ -87,16 +87,17 @@ class LayerAdapter:
     A: Tensor
     B: Tensor
     scale: float
-    _product: Tensor | None = field(default=None, init=False, repr=False)
+    product: Tensor | None = field(default=None, init=False, repr=False)
+    """scale * A^T B [d_in, d_out], from when on it takes the factors' place."""
     _lost: float = field(default=0.0, init=False, repr=False)
     """Multiply-adds spent on the factors beyond what the product would have cost."""
 
     def delta(self, x: Tensor) -> Tensor:
         """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], in the dtype of A (METHOD section 6)."""
-        if self._product is None and self._product_pays(x.shape[0] * x.shape[1]):
-            self._product = self.A.mT @ (self.B * self.scale)
-        if self._product is not None:
-            return x.to(self.A.dtype) @ self._product
+        if self.product is None and self._product_pays(x.shape[0] * x.shape[1]):
+            self.product = self.A.mT @ (self.B * self.scale)
+        if self.product is not None:
+            return x.to(self.A.dtype) @ self.product
         return (x.to(self.A.dtype) @ self.A.mT) @ self.B * self.scale
 
     def _product_pays(self, tokens: int) -> bool:

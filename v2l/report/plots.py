@@ -200,7 +200,7 @@ def _names(lines: Sequence[Line], x: _Scale, y: _Scale) -> str:
     """Each line's name beside its end; where that place is taken, moved up or down with a hairline to the end."""
     ends = [(line, line.points[-1]) for line in lines if line.name]
     ends.sort(key=lambda end: y(end[1].y))
-    places = _apart([y(point.y) for _, point in ends], FONT + 2, _TOP, HEIGHT - _BOTTOM)
+    places = spread_apart([y(point.y) for _, point in ends], FONT + 2, _TOP, HEIGHT - _BOTTOM)
     parts = []
     for (line, point), place in zip(ends, places, strict=True):
         at, start = (x(point.x), y(point.y)), x.end + 8
@@ -210,7 +210,7 @@ def _names(lines: Sequence[Line], x: _Scale, y: _Scale) -> str:
     return "".join(parts)
 
 
-def _apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread_apart(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Ascending places, each as near to the wanted one as it can be, `gap` apart and within low..high if they fit."""
     groups: list[tuple[float, int]] = []  # (first place, how many)
     for i, place in enumerate(wanted):

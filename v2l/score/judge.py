@@ -74,13 +74,13 @@ class Judge:
 
         self.name, self.asked, self.unparsed = model, 0, 0
         self._device = choose_device(device)
-        self._model, self._tokenizer = _load(folder, model, self._device, choose_dtype(dtype, self._device))
-        added = self._tokenizer.get_added_vocab()
+        self._model, self.tokenizer = _load(folder, model, self._device, choose_dtype(dtype, self._device))
+        added = self.tokenizer.get_added_vocab()
         self._own = sorted((token for token in added if len(token) > 1 and not token.isspace()), key=len, reverse=True)
 
     def score(self, cases: Iterable[Case]) -> list[float | None]:
         """Scores 0..1 in the order of the cases; None where the judge gave none or the case is longer than it reads."""
-        prompts = [self._encoded(case) for case in cases]
+        prompts = [self.encode(case) for case in cases]
         room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
         fit = [i for i, ids in enumerate(prompts) if room is None or len(ids) + REPLY_TOKENS <= room]
         scores: list[float | None] = [None] * len(prompts)
@@ -94,23 +94,25 @@ class Judge:
 
     def prompt(self, case: Case) -> str:
         """What the judge reads, in its template."""
-        text = INSTRUCTIONS.replace("{case}", self._quoted(case))
-        if not self._tokenizer.chat_template:
+        text = INSTRUCTIONS.replace("{case}", self.quote(case))
+        if not self.tokenizer.chat_template:
             return f"{text}\n\nGrade:"
         # Templates that know no thinking ignore the last; where they do, the reply is to be the grade itself.
-        return str(self._tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False,
+        return str(self.tokenizer.apply_chat_template([{"role": "user", "content": text}], tokenize=False,
                                                        add_generation_prompt=True, enable_thinking=False))
 
-    def _quoted(self, case: Case) -> str:
+    def quote(self, case: Case) -> str:
+        """The case as one line of JSON, in which the model's own tokens are spelled apart."""
         values = {"question": case.question, "references": list(case.references), "answer": case.answer}
         text = json.dumps(values, ensure_ascii=False)
         for token in self._own:
             text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 
-    def _encoded(self, case: Case) -> list[int]:
-        templated = bool(self._tokenizer.chat_template)  # such text holds its special tokens already
-        return list(self._tokenizer(self.prompt(case), add_special_tokens=not templated)["input_ids"])
+    def encode(self, case: Case) -> list[int]:
+        """Token ids of the prompt."""
+        templated = bool(self.tokenizer.chat_template)  # such text holds its special tokens already
+        return list(self.tokenizer(self.prompt(case), add_special_tokens=not templated)["input_ids"])
 
     def _replies(self, prompts: Sequence[list[int]]) -> list[str]:
         """What the model adds to each prompt."""
@@ -122,7 +124,7 @@ class Judge:
                             device=self._device)
         with torch.inference_mode():
             out = self._model.generate(ids, attention_mask=mask)
-        return list(self._tokenizer.batch_decode(out[:, width:], skip_special_tokens=True))
+        return list(self.tokenizer.batch_decode(out[:, width:], skip_special_tokens=True))
 
 
 def _load(folder: Path, name: str, device: Any, dtype: Any) -> tuple[Any, Any]:

@@ -46,7 +46,7 @@ FEWEST = 5
 """With fewer clips than this, nothing is taken from how little they happen to differ."""
 _SAME = 1e-9
 """Clips whose means lie within this of each other do not differ: it is rounding."""
-_FEW_KINDS = 32
+FEW_KINDS = 32
 """Up to so many different clips, counting how often each kind is drawn is faster than drawing clips."""
 _DRAWN_AT_ONCE = 1 << 17
 """Clips drawn together: what they need stays in the processor's cache."""
@@ -105,7 +105,7 @@ def paired(
     _check(scores_a, scores_b, groups, margin, confidence, resamples)
     sums, sizes = _by_clip(scores_a - scores_b, groups)
     more_sums, more_sizes = _with_imagined(sums, sizes)
-    means = _resampled(more_sums, more_sizes, len(sums), resamples, seed)
+    means = resampled_means(more_sums, more_sizes, len(sums), resamples, seed)
     skew = _skew(more_sums, more_sizes)
     from_below, from_above = (_p_value(len(sums), resamples, min(0.0, turned)) for turned in (skew, -skew))
 
@@ -172,11 +172,11 @@ def _with_imagined(sums: _Floats, sizes: _Floats) -> tuple[_Floats, _Floats]:
     return np.append(sums, mean * size + np.array([-away, away])), np.append(sizes, [size, size])
 
 
-def _resampled(sums: _Floats, sizes: _Floats, count: int, resamples: int, seed: int) -> _Floats:
+def resampled_means(sums: _Floats, sizes: _Floats, count: int, resamples: int, seed: int) -> _Floats:
     """Mean differences of `count` clips drawn with replacement, `resamples` times, sorted."""
     rng = np.random.default_rng(seed)
     kinds, counts = np.unique(np.stack([sums, sizes], 1), axis=0, return_counts=True)
-    if len(kinds) <= _FEW_KINDS:  # scores of 0 and 1: how often each kind of clip is drawn says it all
+    if len(kinds) <= FEW_KINDS:  # scores of 0 and 1: how often each kind of clip is drawn says it all
         totals = rng.multinomial(count, counts / len(sums), resamples) @ kinds
         return np.sort(totals[:, 0] / totals[:, 1])
     means = np.empty(resamples)
@@ -206,12 +206,12 @@ def _p_value(clips: int, resamples: int, skew: float) -> Callable[[int], float]:
         if share >= 1 or clips == 1:
             return 1.0
         z = standard.inv_cdf(share) - skew
-        return _student(narrow * (z / (1 + skew * z) - skew), clips - 1)
+        return students_t(narrow * (z / (1 + skew * z) - skew), clips - 1)
 
     return p
 
 
-def _student(t: float, freedom: int) -> float:
+def students_t(t: float, freedom: int) -> float:
     """Distribution function of Student's t (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
     angle, odd = math.atan(t / math.sqrt(freedom)), freedom % 2
     steps = np.arange(1, freedom // 2)

@@ -18,7 +18,7 @@ INTERRUPTED, TERMINATED = 130, 143
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SOON = 0.03
 """Seconds until a lost interrupt is raised again."""
-_SAME = 1.0
+BOUNCE_S = 1.0
 """Seconds within which signals count as one: a key that bounced, or a launcher that passes on what all got."""
 
 
@@ -129,7 +129,7 @@ def at_the_end(noted: Callable[[], None]) -> Iterator[Callable[[], bool]]:
         if not waiting:
             waiting.append((number, time.monotonic()))
             Thread(target=noted, daemon=True).start()  # in here, printing might come in the middle of printing
-        elif time.monotonic() - waiting[0][1] > _SAME:
+        elif time.monotonic() - waiting[0][1] > BOUNCE_S:
             restore()
             signal.raise_signal(number)
 

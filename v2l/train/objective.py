@@ -90,7 +90,7 @@ class Objective:
         seen = [self.see(segment) for segment in segments]
         pairs = self.pairs(segments, seen, [len(example.segments) for example in examples])
         turns = [(number, turn) for number, example in enumerate(examples) for turn in example.item.turns]
-        videos = self._in_context(examples, seen) if self.recipe.taught else []
+        videos = self.in_context(examples, seen) if self.recipe.taught else []
         if self.recipe.self_distill:
             answers = [ids for example, video in zip(examples, videos, strict=True)
                        for ids in self._own_answers(example, video)]
@@ -100,7 +100,7 @@ class Objective:
         logits = self.logits(packed, pairs, [number for number, _ in turns])
         loss = logits.new_zeros(()) if self.recipe.self_distill else cross_entropy(logits, packed.labels)
         if self.recipe.taught:
-            loss = loss + (self.recipe.kl or 1.0) * divergence(logits, self._teacher(videos, answers))
+            loss = loss + (self.recipe.kl or 1.0) * divergence(logits, self.teacher_logits(videos, answers))
         return loss, len(packed.labels)
 
     @torch.no_grad()
@@ -131,7 +131,8 @@ class Objective:
 
     # What the base says with the video in its prompt.
 
-    def _in_context(self, examples: Sequence[Example], seen: Sequence[Tensor]) -> list[InContext]:
+    def in_context(self, examples: Sequence[Example], seen: Sequence[Tensor]) -> list[InContext]:
+        """The clips of examples in the base's prompt; `seen` are the image tokens of all their segments."""
         prompted, first = [], 0
         for example in examples:
             whole = example.whole
@@ -159,7 +160,7 @@ class Objective:
         return answers
 
     @torch.no_grad()
-    def _teacher(self, videos: Sequence[InContext], answers: Sequence[list[int]]) -> Tensor:
+    def teacher_logits(self, videos: Sequence[InContext], answers: Sequence[list[int]]) -> Tensor:
         """`logits` of the base with the video in its prompt, clip by clip: these prompts are long."""
         logits, first = [], 0
         for video in videos:

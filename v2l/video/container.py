@@ -52,11 +52,11 @@ def decoder_of(stream: Any) -> Any:
             checking.extradata = context.extradata
             context = checking
     context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
-    context.thread_count = _threads(size)
+    context.thread_count = decoder_threads(size)
     return context
 
 
-def _threads(size: int) -> int:
+def decoder_threads(size: int) -> int:
     """How many pictures of so many pixels are decoded at a time; 0: as many as there are cores."""
     if size < _SMALL:
         return 1

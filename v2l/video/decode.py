@@ -22,12 +22,12 @@ from v2l.errors import VideoError
 from v2l.video.source import Source
 from v2l.video.track import Track
 
-_LEAP = 48
+LEAP = 48
 """Frames that must be skipped by a jump for it to be worth it."""
 _UNSPECIFIED = 2
 
 
-class _Missed(Exception):
+class Missed(Exception):
     """The frame asked for was not reached."""
 
 
@@ -39,7 +39,7 @@ class Decoder:
         self.track = track
         self.damaged = False
         """Whether a decoder found fault with a frame it was given so far."""
-        self._reader: _Reader | None = None
+        self._reader: FrameReader | None = None
         self._jumps, self._over = True, False
         self._end = 0
         self._spare: np.ndarray | None = None
@@ -55,10 +55,10 @@ class Decoder:
         """
         wanted, shown = list(indices), -1
         while wanted and not self._over:
-            self._reader = self._reader or _Reader(self.track, self._jumps)
+            self._reader = self._reader or FrameReader(self.track, self._jumps)
             try:
                 image = self._reader.read(wanted[0])
-            except _Missed:
+            except Missed:
                 self._missed(self._reader)
                 continue
             self.damaged = self.damaged or self._reader.damaged
@@ -69,7 +69,7 @@ class Decoder:
         if wanted:
             yield from self._last(shown)
 
-    def _missed(self, reader: _Reader) -> None:
+    def _missed(self, reader: FrameReader) -> None:
         if reader.jumped:
             self._jumps = False
         else:  # this is how far it gets
@@ -101,7 +101,7 @@ class Decoder:
 def thumbnails(track: Track, first: int, stop: int, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
     """Yields (index, RGB uint8 [height, width, 3]) of frames [first, stop), all shrunk to `size` (width, height) and
     not rotated: one pass over the file. Frames that cannot be decoded are left out."""
-    with closing(_Reader(track, True)) as reader:
+    with closing(FrameReader(track, True)) as reader:
         yield from reader.thumbnails(first, stop, size)
 
 
@@ -114,7 +114,7 @@ def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
     return np.asarray(cv2.resize(image, (track.width, track.height), interpolation=cv2.INTER_AREA))
 
 
-class _Reader:
+class FrameReader:
     """One pass over a file. `VideoError` where it cannot be opened any more."""
 
     def __init__(self, track: Track, jumps: bool) -> None:
@@ -137,12 +137,13 @@ class _Reader:
         return self.corrupt or self.source.damaged
 
     def read(self, index: int) -> np.ndarray:
-        if self.jumps and self.track.key_before(index) - self.position >= _LEAP:
+        """The frame, RGB uint8 [height, width, 3]. Raises Missed."""
+        if self.jumps and self.track.key_before(index) - self.position >= LEAP:
             self._jump(index)
         while self.position <= index:
-            self._advance()
+            self.advance()
         if self.jumped and self.damaged:  # by the jump, perhaps
-            raise _Missed
+            raise Missed
         return self._image()
 
     def _jump(self, index: int) -> None:
@@ -155,9 +156,9 @@ class _Reader:
                 if frame.pts >= pts[index]:
                     break
         else:
-            raise _Missed
+            raise Missed
         if frame.pts != pts[index]:
-            raise _Missed
+            raise Missed
         self.frame, self.position = frame, index + 1
 
     def _seek(self, key: int) -> None:
@@ -166,14 +167,14 @@ class _Reader:
         try:  # at the key frame itself: the one after may come before the wanted frame in the file
             self.source.seek(self.track.pts[key])
         except av.FFmpegError as error:
-            raise _Missed from error
+            raise Missed from error
         self.position = key
 
-    def _advance(self) -> None:
-        """One frame on, and past any that could not be decoded."""
+    def advance(self) -> None:
+        """Goes one frame on, and past any that could not be decoded. Raises Missed."""
         frame = next(self.source.frames, None)
         if frame is None:
-            raise _Missed
+            raise Missed
         place = self._place(frame)
         if place >= self.position:
             self.lost += place - self.position
@@ -192,8 +193,8 @@ class _Reader:
         return self.position
 
     def thumbnails(self, first: int, stop: int, size: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-        if self.track.key_before(first) >= _LEAP:
-            with suppress(_Missed):  # then from the beginning
+        if self.track.key_before(first) >= LEAP:
+            with suppress(Missed):  # then from the beginning
                 self._seek(self.track.key_before(first))
         for frame in self.source.frames:
             index = self._place(frame)

@@ -18,7 +18,7 @@ from v2l.bench.speed.timing import timed
 if TYPE_CHECKING:
     import torch
 
-_PRODUCTS = ((1024, 768, 3072), (1024, 960, 2560), (2048, 2048, 8192))
+PRODUCT_SHAPES = ((1024, 768, 3072), (1024, 960, 2560), (2048, 2048, 8192))
 """Rows, columns and columns of products as the released models have them."""
 
 
@@ -111,9 +111,9 @@ def _products(device: torch.device, dtype: torch.dtype, seconds: float) -> float
     import torch
 
     rates = []
-    for rows, inner, columns in _PRODUCTS:
+    for rows, inner, columns in PRODUCT_SHAPES:
         a, b = (torch.randn(n, inner, device=device, dtype=dtype) for n in (rows, columns))
-        elapsed = _fastest(lambda a=a, b=b: a @ b.T, device, seconds / len(_PRODUCTS))  # type: ignore[misc]
+        elapsed = _fastest(lambda a=a, b=b: a @ b.T, device, seconds / len(PRODUCT_SHAPES))  # type: ignore[misc]
         rates.append(2 * rows * inner * columns / elapsed)
     return max(rates)
 

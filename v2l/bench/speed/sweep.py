@@ -163,8 +163,8 @@ def _first_and_last(cells: list[SpeedCell]) -> list[SpeedCell]:
     return chosen[:1] if chosen and chosen[0] is chosen[-1] else chosen
 
 
-class _Estimates:
-    """How long a half will take, from the one nearest in arithmetic that was measured."""
+class Estimates:
+    """How long a half of a cell will take, from the one nearest in arithmetic that was measured."""
 
     def __init__(self, sweep: SpeedSweep) -> None:
         self._sweep = sweep
@@ -172,16 +172,19 @@ class _Estimates:
         self._start_s = _START_S
 
     def floor_s(self, name: str, plan: CellPlan) -> float:
+        """The least seconds a half can need, watch or direct."""
         floors = self._sweep.floors(plan)
         return floors.watch_s if name == "watch" else floors.direct_s
 
     def add(self, name: str, plan: CellPlan, times: AdapterTimes | PromptTimes, wall_s: float | None = None) -> None:
+        """Notes what a half needed; its process `wall_s` in all."""
         once = _once_s(times)
         self._measured[name].append((self.floor_s(name, plan), once))
         if wall_s is not None:
             self._start_s = max(wall_s - once, 0.0)
 
     def seconds(self, name: str, plan: CellPlan) -> float:
+        """Seconds a process for this half is taken to need."""
         floor = self.floor_s(name, plan)
         guess = (floor, floor * _GUESS[name])
         near_floor, near_s = min(self._measured[name], key=lambda m: abs(math.log(m[0] / floor)), default=guess)
@@ -219,7 +222,7 @@ class _Measuring:
                  earlier: EarlierSweep, run: Run) -> None:
         self.sweep, self.folder, self.end, self.budget_s = sweep, folder, end, budget_s
         self.emit, self.progress, self.earlier, self.run = emit, progress, earlier, run
-        self.estimates = _Estimates(sweep)
+        self.estimates = Estimates(sweep)
         self.too_large: dict[str, CellPlan] = {}
 
     def all(self) -> None:
@@ -254,7 +257,7 @@ class _Measuring:
             sweep.throughput = Throughput(**self.run(job, self._limit_s()))
             self._report("throughput", asdict(sweep.throughput))
             self.progress("Asking from a cold start", 0, None)
-            sweep.cold = cold_start(_ask_words(setting, adapter), setting.repeats)
+            sweep.cold = cold_start(ask_words(setting, adapter), setting.repeats)
             self._report("cold", asdict(sweep.cold))
         except NoFigures as error:
             self._report("asking", {"status": error.status, "reason": str(error)})
@@ -304,7 +307,7 @@ class _Measuring:
         return str(path)
 
 
-def _ask_words(setting: SpeedSetting, adapter: Path) -> list[object]:
+def ask_words(setting: SpeedSetting, adapter: Path) -> list[object]:
     """The command whose first token is waited for; its answer ends there."""
     words: list[object] = ["ask", adapter, setting.question, "--model", setting.model, "--dtype", setting.dtype,
                            "--max-new-tokens", 1, "--quiet", "--offline"]
