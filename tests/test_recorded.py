@@ -217,6 +217,28 @@ def test_times_count_from_the_files_start(made: Path) -> None:
         open_clip(path, Sampling(end=2))
 
 
+def test_the_decoder_is_recorded(made: Path, tmp_path: Path) -> None:
+    for name, decoder in (("from-the-middle.mp4", f"PyAV {av.__version__}, libavcodec "), ("animated.webp", "Pillow ")):
+        run("ingest", recorded(made, name), "-o", tmp_path / "film.v2lora", "--force", *MAKE)
+        assert load_label(tmp_path / "film.v2lora").record["compute"]["decoder"].startswith(decoder)
+
+
+def test_an_adapter_of_an_older_version_is_looked_at_anew(made: Path, tmp_path: Path) -> None:
+    """It is up to date where the file is read as it was then, and not where its frames were taken otherwise."""
+    from dataclasses import replace
+
+    from v2l.adapter import load, save
+
+    for name, current in (("from-the-middle.mp4", True), ("screen.mkv", False)):
+        path, output = recorded(made, name), tmp_path / f"{name}.v2lora"
+        run("ingest", path, "-o", output, *MAKE)
+        adapter = load(output)
+        older = {**adapter.record, "compute": {k: v for k, v in adapter.record["compute"].items() if k != "decoder"},
+                 "sources": [{k: v for k, v in adapter.sources[0].items() if k != "spacing"}]}
+        save(replace(adapter, record=older), output)
+        assert documents(run("ingest", path, "-o", output, "--json", *MAKE))[0]["skipped"] is current
+
+
 def test_an_adapter_of_what_begins_later_is_up_to_date(made: Path, tmp_path: Path) -> None:
     path, output = recorded(made, "after-sound.mp4"), tmp_path / "film.v2lora"
     skipped = [documents(run("ingest", path, "-o", output, "--json", *MAKE))[0]["skipped"] for _ in range(2)]

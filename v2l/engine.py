@@ -230,7 +230,8 @@ class Engine:
             end=end,
             timestamps=times,
             sampling=made_with.sampling,
-            compute={"dtype": made_with.compute, "device": self.device.type, "tokens": tokens},
+            compute={"dtype": made_with.compute, "device": self.device.type, "tokens": tokens,
+                     **({"decoder": clip.track.decoder} if clip.track.decoder else {})},
             prompt=made_with.prompt,
             version=v2l.__version__,
         )

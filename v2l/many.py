@@ -210,8 +210,12 @@ def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> 
 
 def is_unchanged(label: Label, video: Path, sampling: Sampling, made_with: Provenance) -> bool:
     """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long it
-    is. False where that does not settle it."""
-    source = singles(label.record)[0]["sources"][0]
+    is. False where that does not settle it, as of a record without a decoder: older versions read some files otherwise.
+    """
+    record = singles(label.record)[0]
+    if "decoder" not in record["compute"]:
+        return False
+    source = record["sources"][0]
     begin = source.get("start", 0.0)
     spans = [span(begin, begin + source["duration"], sampling)]
     return not made_with.differences(label, spans) and is_source(video, source)

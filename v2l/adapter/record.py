@@ -74,7 +74,7 @@ def _measured(x: Any) -> bool:
 
 def _compute(x: Any) -> bool:
     return (isinstance(x, dict) and _text(x.get("dtype")) and _text(x.get("device"))
-            and ("tokens" not in x or _count(x["tokens"])))
+            and ("tokens" not in x or _count(x["tokens"])) and ("decoder" not in x or _text(x["decoder"])))
 
 
 Schema = Mapping[str, "Check | Schema"]
