@@ -32,5 +32,6 @@ class OutputError(V2LError):
 def is_memory(error: BaseException) -> bool:
     """Whether an error means that the memory did not suffice."""
     # torch tells a full GPU by a class of its own and a full machine by its words; torch may not be imported here.
+    words = "can't allocate memory", "Cannot allocate memory"  # a tensor; a mapped file
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error)))
+            or (isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in words)))

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
 from v2l.adapter.record import VERSIONS, Record, check, needed_version
-from v2l.errors import AdapterError, UsageError
+from v2l.errors import AdapterError, UsageError, is_memory
 from v2l.system.files import replacing
 from v2l.system.safetensors_header import Header, StoredTensor, read_header
 from v2l.system.strict_json import Invalid, decode, encode
@@ -295,6 +295,8 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     except Invalid as error:
         raise _damaged(os.fspath(path), error) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        if is_memory(error):
+            raise MemoryError from error
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AdapterError(f"Cannot read the adapter {path}: {reason}.") from error
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from v2l.errors import OutputError, V2LError, is_memory
+from v2l.errors import OutputError, UsageError, V2LError, is_memory
 from v2l.system.interrupts import interrupt_behind, message_and_status
 
 if TYPE_CHECKING:
@@ -219,7 +219,19 @@ class Boundary(TyperGroup):
         return _bounded(lambda: super(Boundary, self).make_context(*args, **kwargs))
 
     def invoke(self, ctx: Any) -> Any:
-        return _bounded(lambda: super(Boundary, self).invoke(ctx))
+        def work() -> Any:
+            _check_working_folder()
+            return super(Boundary, self).invoke(ctx)
+
+        return _bounded(work)
+
+
+def _check_working_folder() -> None:
+    """UsageError where it was deleted: relative names mean nothing then, and MKL ends the process."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UsageError("The working folder no longer exists; change to another one.") from None
 
 
 def _bounded(work: Callable[[], Any]) -> Any:

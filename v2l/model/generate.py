@@ -149,7 +149,7 @@ class Reply:
 
 def choose_token(logits: Tensor, temperature: float, draws: torch.Generator) -> int:
     """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them."""
-    if temperature == 0:
+    if temperature < torch.finfo(torch.float32).tiny:  # float32 cannot divide by less; nothing else has a chance
         return int(logits.argmax())
     logits = logits.float().cpu()
     return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(-1), 1, generator=draws))

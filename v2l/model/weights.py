@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from v2l.errors import ModelError
+from v2l.errors import ModelError, is_memory
 from v2l.model.folder import stored_tensors, weight_names
 from v2l.model.packed import pack
 
@@ -27,6 +27,8 @@ def opened(file: Path) -> Iterator[Any]:
         with safe_open(file, "pt") as stored:
             yield stored
     except (SafetensorError, OSError) as error:
+        if is_memory(error):
+            raise MemoryError from error
         raise ModelError(f"{file} cannot be read ({error}); copy or pull it again.") from None
 
 

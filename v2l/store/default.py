@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from v2l.config import DEFAULT_MODEL
-from v2l.errors import OutputError, UsageError
+from v2l.errors import ModelError, OutputError, UsageError
 from v2l.store.resolve import check_name
+from v2l.system.cache import needs_home
 from v2l.system.files import replacing
 
 VARIABLE = "V2L_MODEL"
@@ -27,16 +29,18 @@ def config_file() -> Path:
     """The file whose one line names the model: in the folder that V2L_CONFIG names, else in the platform's."""
     from platformdirs import user_config_dir
 
-    return Path(os.environ.get("V2L_CONFIG") or user_config_dir("v2l")).expanduser() / "model"
+    with needs_home("V2L_CONFIG"):
+        return Path(os.environ.get("V2L_CONFIG") or user_config_dir("v2l")).expanduser() / "model"
 
 
 def default_model() -> DefaultModel:
     """The model that is taken where none is named. UsageError, which says where it was named, for a name that can be
     none, and for a configuration that cannot be read."""
-    file = config_file()
     origin, name = VARIABLE, os.environ.get(VARIABLE, "").strip()
     if not name:
-        origin, name = str(file), _line(file)
+        with suppress(ModelError):  # who has no home has configured nothing
+            file = config_file()
+            origin, name = str(file), _line(file)
     if not name:
         return DefaultModel(DEFAULT_MODEL, "")
     try:

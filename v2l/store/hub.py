@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from v2l.errors import ModelError
-from v2l.system.cache import hash_of, remember
+from v2l.system.cache import hash_of, needs_home, remember
 from v2l.system.files import LEFT_OVER, replacing
 from v2l.system.progress import Progress
 
@@ -59,10 +59,11 @@ class Repo:
 
 
 def hub_cache() -> Path:
-    """The Hugging Face cache that the environment names now."""
+    """The Hugging Face cache that the environment names now. ModelError for a user who has no home."""
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
-    return Path(os.path.expandvars(named)).expanduser()
+    with needs_home("HF_HOME"):
+        return Path(os.path.expandvars(named)).expanduser()
 
 
 def endpoint() -> str:
@@ -90,9 +91,10 @@ def snapshot(repo: Repo) -> Path | None:
 def resolve(repo: Repo) -> tuple[Repo, list[str]]:
     """Asks the Hub: the repository pinned to the commit its revision is at, and the names of its files."""
     with _explained(repo, str(repo)):
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, constants
 
-        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision)
+        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision,
+                                                     timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
         commit = str(info.sha)
         names = [file.rfilename for file in info.siblings or ()]
         if not names:
@@ -110,6 +112,9 @@ def set_revision(repo: Repo, pinned: Repo) -> None:
     if repo.revision != pinned.revision:
         with _explained(repo, str(repo)):
             ref = repo.folder / "refs" / repo.revision
+            with suppress(OSError, ValueError):
+                if ref.read_text() == pinned.revision:
+                    return  # a cache that is shared may be read-only
             ref.parent.mkdir(parents=True, exist_ok=True)
             with replacing(ref) as file:
                 file.write(pinned.revision.encode())
@@ -224,13 +229,17 @@ class _NoBar:
 
 @contextmanager
 def _explained(repo: Repo, what: str) -> Iterator[None]:
-    """Errors of the client as one sentence each; its log stays quiet meanwhile, since these sentences say it all."""
-    from huggingface_hub import errors
+    """Errors of the client as one sentence each; its log stays quiet meanwhile, since these sentences say it all. No
+    request waits for ever: the client sets no limit to some."""
+    from huggingface_hub import constants, errors
 
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.CRITICAL)
     web = f"{endpoint()}/{repo.id}"
+    session = _session()
+    limits = session.timeout
+    session.timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
     try:
         yield
     except errors.GatedRepoError:
@@ -261,6 +270,9 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
                              "or check HF_TOKEN.") from None
         raise ModelError(f"{endpoint()} answered with status {status} for {what}; try again later, "
                          "a download continues where it stopped.") from None
+    except UnicodeError:  # a header is ASCII
+        raise ModelError(f"{what} cannot be asked for with this HF_TOKEN, which holds a character that no token has; "
+                         "set it anew.") from None
     except errors.HFValidationError:
         raise ModelError(f"{repo.id!r} is no name of a Hub repository; they look like org/name.") from None
     except _transport_error() as error:
@@ -276,6 +288,19 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
                          "check that folder, or move the cache with HF_HOME.") from None
     finally:
         log.setLevel(level)
+        session.timeout = limits
+
+
+def _session() -> Any:
+    """The client's connections. ModelError where they cannot be made as the environment has it."""
+    from huggingface_hub import get_session
+
+    try:
+        return get_session()
+    except (ImportError, OSError, ValueError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or str(error).rstrip(".")
+        raise ModelError(f"No connection can be made with these settings ({reason}); check SSL_CERT_FILE, and the "
+                         "proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names.") from None
 
 
 def offline_error(what: str) -> ModelError:

@@ -62,7 +62,7 @@ def _read(place: Path) -> tuple[Repo, dict[str, Pin]]:
 
 def pins(repo: Repo) -> dict[str, Pin]:
     """The record of a repository's revision by file; empty where it cannot be read."""
-    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+    with suppress(ModelError, OSError, ValueError, TypeError, LookupError, AttributeError):
         return _read(_place(repo))[1]
     return {}
 

@@ -15,10 +15,21 @@ from v2l.system.files import replacing
 
 
 def cache_dir() -> Path:
-    """Our own cache: what V2L_CACHE says, else the platform's place."""
+    """Our own cache: what V2L_CACHE says, else the platform's place. ModelError for a user who has no home."""
     from platformdirs import user_cache_dir
 
-    return Path(os.environ.get("V2L_CACHE") or user_cache_dir("v2l")).expanduser()
+    with needs_home("V2L_CACHE"):
+        return Path(os.environ.get("V2L_CACHE") or user_cache_dir("v2l")).expanduser()
+
+
+@contextmanager
+def needs_home(variable: str) -> Iterator[None]:
+    """Turns the RuntimeError of a user who has no home, neither HOME nor an entry in the system's list of users, as in
+    many containers, into a ModelError that names the variable by which another folder can be named."""
+    try:
+        yield
+    except RuntimeError:
+        raise ModelError(f"There is no home folder for this user; set {variable} to a folder, or HOME.") from None
 
 
 @contextmanager
@@ -33,7 +44,8 @@ def caching(path: Path) -> Iterator[IO[bytes]]:
 
 
 def sha256_of(file: Path) -> str:
-    """sha256 of a file; remembered in our cache for as long as its size and time of change stay the same."""
+    """sha256 of a file; remembered in our cache, where there is one, for as long as its size and time of change stay
+    the same."""
     try:
         return _sha256_of(file)
     except OSError as error:
@@ -41,7 +53,10 @@ def sha256_of(file: Path) -> str:
 
 
 def _sha256_of(file: Path) -> str:
-    note, facts = _note(file)
+    try:
+        note, facts = _note(file)
+    except ModelError:
+        return hash_of(file)
     try:
         known = json.loads(note.read_bytes())
         if isinstance(known, dict) and known.items() >= facts.items():
@@ -55,9 +70,10 @@ def _sha256_of(file: Path) -> str:
 
 def remember(file: Path, digest: str) -> None:
     """Notes the sha256 of a file, for `sha256_of`. OSError where there is no such file."""
-    note, facts = _note(file)
-    with suppress(ModelError), caching(note) as out:  # a cache that cannot be written costs time, nothing else
-        out.write(json.dumps({**facts, "sha256": digest}).encode())
+    with suppress(ModelError):  # a cache that cannot be written costs time, nothing else
+        note, facts = _note(file)
+        with caching(note) as out:
+            out.write(json.dumps({**facts, "sha256": digest}).encode())
 
 
 def _note(file: Path) -> tuple[Path, dict[str, Any]]:
