@@ -46,7 +46,7 @@ def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.parametrize(("words", "status"), [
     ((), 0), (("--help",), 0), (("ingest", "--help"), 0), (("info", "a.v2lora"), 0), (("models",), 0),
-    (("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora"), 0), (("slice", "a.v2lora", "--each"), 0),
+    (("ls",), 0), (("compose", "a.v2lora", "b.v2lora", "-o", "full.v2lora"), 0), (("slice", "a.v2lora", "--each"), 0),
     (("compose", "a.v2lora", "b.v2lora", "--max-rank", "3", "-o", "full.v2lora"), 0),
     (("ask", "Why?"), 2), (("ask", "nope.v2lora", "Why?"), 1), (("ingest", "folder"), 1),
     (("ask", "nope.v2lora", "--each", "Why?", "--model", "tiny"), 1),
@@ -68,7 +68,7 @@ def test_help_and_version(here: Path) -> None:
     assert run().stdout == run("--help").stdout
     for words in ((), ("models",)):  # a line for every command, none cut short
         assert "..." not in run(*words, "--help").stdout.split("Commands:")[1]
-    for name in ("ingest", "ask", "compose", "slice", "info", "models", "bench"):
+    for name in ("ingest", "ask", "ls", "compose", "slice", "info", "models", "bench"):
         assert re.search(rf"^  {name} ", run("--help").stdout, re.MULTILINE)
         text = run(name, "-h").stdout
         assert text.startswith(f"Usage: v2l {name}") and f"    v2l {name} " in text

@@ -16,6 +16,7 @@ from v2l.cli.ask import ask
 from v2l.cli.bench import bench
 from v2l.cli.console import Boundary, debugging, write
 from v2l.cli.ingest import ingest
+from v2l.cli.ls import ls
 from v2l.cli.models import models
 from v2l.cli.train import train
 
@@ -57,7 +58,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, compose_, slice_, info):
+for command in (ingest, ask, ls, info, compose_, slice_):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

@@ -1,0 +1,89 @@
+"""`v2l ls`: a line an adapter, told from its header, and whether its video is still the one that was watched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from support.adapters import make
+from support.cli import documents, run
+
+from v2l.adapter import save
+from v2l.adapter.join import join
+from v2l.errors import V2LError
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Adapters of a video that is there, of one that changed, of one that is gone, and of two at once."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("same", "changed", "gone")):
+        content = name.encode() * 9
+        facts = {"name": f"{name}.mp4", "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        Path("talks").mkdir(exist_ok=True)
+        Path("talks", f"{name}.mp4").write_bytes(content)
+        save(make(seed, source={**make().sources[0], **facts}), Path("talks", f"{name}.v2lora"))
+    Path("talks/gone.mp4").unlink()
+    Path("talks/changed.mp4").write_bytes(b"CHANGED" * 9)
+    two, _ = join([make(3), make(4, source={**make().sources[0], "name": "other.mp4", "sha256": "e" * 64})])
+    save(two, "both.v2lora")
+    return tmp_path
+
+
+def states(*words: object) -> dict[str, str]:
+    return {document["adapter"]: document["state"] for document in documents(run("ls", *words, "--json"))}
+
+
+def test_each_adapter_has_a_line_and_a_state(library: Path) -> None:
+    later = os.stat("talks/changed.v2lora").st_mtime + 10
+    os.utime("talks/changed.mp4", (later, later))
+    result = run("ls")
+    lines = [line.split("  ") for line in result.stdout.splitlines()]
+    assert [(line[0].strip(), line[-1].strip()) for line in lines] == [
+        ("both.v2lora", "orphaned"), ("talks/changed.v2lora", "stale"), ("talks/gone.v2lora", "orphaned"),
+        ("talks/same.v2lora", "up to date")]
+    assert "2 videos" in result.stdout and "2 segments" in result.stdout and "0:10" in result.stdout
+    assert "4 adapters" in result.stderr and "1 up to date, 1 stale, 2 orphaned." in result.stderr
+    assert run("ls", "--quiet").stderr == ""
+
+
+def test_a_video_that_was_only_copied_is_still_the_one_that_was_watched(library: Path) -> None:
+    later = os.stat("talks/same.v2lora").st_mtime + 10
+    os.utime("talks/same.mp4", (later, later))
+    assert states("talks")["talks/same.v2lora"] == "up to date"
+
+
+def test_videos_may_lie_in_a_folder_of_their_own(library: Path) -> None:
+    Path("adapters").mkdir()
+    os.rename("talks/same.v2lora", "adapters/same.v2lora")
+    assert states("adapters") == {"adapters/same.v2lora": "orphaned"}
+    assert states("adapters", "--videos", "talks") == {"adapters/same.v2lora": "up to date"}
+
+
+def test_a_damaged_file_is_told_and_stops_nothing(library: Path) -> None:
+    Path("talks/bad.v2lora").write_bytes(b"no adapter")
+    result = run("ls", "talks", "nowhere", "--json", status=1)
+    found = documents(result)
+    assert [document.get("adapter") for document in found if "error" not in document] == [
+        "talks/changed.v2lora", "talks/gone.v2lora", "talks/same.v2lora"]
+    assert [document["source"] for document in found if "error" in document] == ["talks/bad.v2lora", "nowhere"]
+    assert "not a usable adapter" in result.stderr
+
+
+def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file whose tensors are damaged is listed all the same; `info` and `ask` refuse it."""
+    content = bytearray(Path("talks/same.v2lora").read_bytes())
+    content[-1] ^= 255
+    Path("talks/same.v2lora").write_bytes(content)
+    assert states("talks/same.v2lora") == {"talks/same.v2lora": "up to date"}
+    with pytest.raises(V2LError):
+        from v2l.adapter import load
+
+        load("talks/same.v2lora")
+
+
+def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
+    result = run("ls", tmp_path)
+    assert result.stdout == "" and "make some with: v2l ingest VIDEO" in result.stderr
