@@ -85,5 +85,20 @@ def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_an_empty_folder_says_what_to_do(tmp_path: Path) -> None:
-    result = run("ls", tmp_path)
-    assert result.stdout == "" and "make some with: v2l ingest VIDEO" in result.stderr
+    result = run("ls", tmp_path, status=1)
+    assert result.stdout == "" and f"make some with: v2l ingest {tmp_path}" in result.stderr
+
+
+def test_an_adapter_larger_than_its_video_is_told_once_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Path(__file__).parents[1] / "examples" / "long.mp4"
+    words = ("--segment", "12s", "--frames", 1, "--device", "cpu")
+    films = [tmp_path / "a b.mp4", tmp_path / "c.mp4"]
+    for copy in films:
+        copy.write_bytes(film.read_bytes())
+    monkeypatch.setattr("v2l.cli.ingest.LARGE", 1000)
+    said = run("ingest", *films, *words).stderr
+    assert said.count("and its video 36.2 kB") == 1
+    assert f"v2l compose --max-rank 64 '{tmp_path}/a b.v2lora' -o '{tmp_path}/a b-small.v2lora'" in said
+    assert "its video" not in run("ingest", films[0], *words, "--force", "--quiet").stderr
+    monkeypatch.undo()
+    assert "its video" not in run("ingest", films[0], *words, "--force").stderr

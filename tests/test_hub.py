@@ -22,8 +22,10 @@ from v2l.config import PRESETS
 from v2l.errors import ModelError, UsageError
 from v2l.store import hub as client
 from v2l.store import resolve as checkpoints
-from v2l.store.hub import snapshot
+from v2l.store.hub import hub_cache, snapshot
 from v2l.store.resolve import available, find_base, find_hypernetwork, pull
+from v2l.store.sizes import to_fetch
+from v2l.wording import size_text
 
 P500M = PRESETS["500m"]
 NEW, OLD = P500M.checkpoints
@@ -202,7 +204,7 @@ def test_offline_without_a_cache(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> N
         with pytest.raises(ModelError, match=r"not in the Hugging Face cache.*v2l is offline.*v2l models pull"):
             find("500m", offline=True)
         monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-        with pytest.raises(ModelError, match="v2l is offline"):
+        with pytest.raises(ModelError, match=r"v2l is offline, as HF_HUB_OFFLINE says; .* `v2l models pull 500m`"):
             find("500m")
         monkeypatch.delenv("HF_HUB_OFFLINE")
     assert hub.requests == []
@@ -219,6 +221,21 @@ def test_offline_with_a_cache_and_with_no_hub_at_all(hub: Hub, monkeypatch: pyte
         find_base("2.2b")
     with pytest.raises(ModelError, match=r"The connection to http://127.0.0.1:9 failed"):
         find_hypernetwork("2.2b")
+
+
+def test_pull_says_how_much_will_come_in_and_only_then_fetches_it(hub: Hub) -> None:
+    base, hypernetwork = (PRESETS["500m"].base, PRESETS["500m"].checkpoints[0])
+    sizes = to_fetch("500m")
+    assert hub.fetched() == [] and sizes[hypernetwork] == len(hub.repos[hypernetwork][PRESETS["500m"].checkpoint_file])
+    run("models", "pull", "500m")
+    assert sizes[base] == sum(len(hub.repos[base][name]) for name in set(hub.fetched()) & hub.repos[base].keys())
+    shutil.rmtree(hub_cache())
+    assert run("models", "pull", "500m").stderr.startswith(
+        f"Fetching at most {size_text(sizes[base])} of {base} and {size_text(sizes[hypernetwork])} of {hypernetwork} "
+        "into ")
+    assert to_fetch("500m") == {} and "Fetching" not in run("models", "pull", "500m").stderr
+    hub.repos[base]["config.json"] += b" "
+    assert list(to_fetch("500m")) == [base], "a newer commit is fetched anew"
 
 
 def test_pull_fetches_what_is_new(hub: Hub) -> None:

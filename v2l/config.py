@@ -143,6 +143,17 @@ class Preset:
     resolution: int
     """Longest edge its hypernetwork was trained at, in pixels."""
     about: str
+    layers: int
+    """Decoder layers of the base, each with a pair of an adapter's."""
+    d_in: int
+    """Input width of the projection that is adapted."""
+    d_out: int
+    """Output width of it."""
+
+    @property
+    def segment_size(self) -> int:
+        """Bytes of one segment in an adapter's file, in float16; its bias, once a file, takes as much."""
+        return self.layers * HypernetConfig.rank * (self.d_in + self.d_out) * 2
 
 
 _RELEASED = ("MananSuri27/Frames2LoRA-SmolVLM-ckpts", "MananSuri27/Video2LoRA-SmolVLM-ckpts")
@@ -150,7 +161,8 @@ _RELEASED = ("MananSuri27/Frames2LoRA-SmolVLM-ckpts", "MananSuri27/Video2LoRA-Sm
 PRESETS = {
     preset.name: preset
     for preset in (
-        Preset("tiny", "", (), "", 64, "shipped with v2l; knows only the small synthetic world it was trained on"),
+        Preset("tiny", "", (), "", 64, "shipped with v2l; knows only the small synthetic world it was trained on",
+               6, 576, 192),
         Preset(
             "500m",
             "HuggingFaceTB/SmolVLM2-500M-Video-Instruct",
@@ -158,6 +170,7 @@ PRESETS = {
             "frames2lora-smolvlm2-500m-best-ce.pt",
             384,
             "SmolVLM2 500M with the released Frames2LoRA hypernetwork",
+            32, 2560, 960,
         ),
         Preset(
             "2.2b",
@@ -166,6 +179,7 @@ PRESETS = {
             "frames2lora-smolvlm2-2.2b-best-ce.pt",
             384,
             "SmolVLM2 2.2B with the released Frames2LoRA hypernetwork",
+            24, 8192, 2048,
         ),
     )
 }

@@ -123,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
             files = self.hub.repos[repo]
             tree = [{"type": "file", "path": name, "size": len(content), "oid": hashlib.sha1(content).hexdigest()}
                     for name, content in files.items()]
-            siblings = [{"rfilename": name} for name in files]
+            siblings = [{"rfilename": name, "size": len(content)} for name, content in files.items()]
             info = {"id": repo, "modelId": repo, "sha": self.hub.commit(repo), "siblings": siblings}
             body = json.dumps(tree if kind == "tree" else info).encode()
             self.reply(200, {"Content-Type": "application/json"}, body)

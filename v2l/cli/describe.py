@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import Record, pieces, singles
 from v2l.cli.timeline import draw_timeline
+from v2l.config import PRESETS, Preset
 from v2l.system.strict_json import encode
 from v2l.wording import size_text, time_text
 
@@ -70,7 +71,8 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
         *_compressed_fields(record),
         ("scale", f"{adapter.scale:g}"),
         ("tensors", f"{', '.join(record['target_modules'])} {adapter.A.shape[2]} -> {adapter.B.shape[2]} "
-                    f"of {adapter.num_layers} layers, {adapter.dtype}, {size_text(adapter.file_size)}"),
+                    f"of {adapter.num_layers} layers, {adapter.dtype}"),
+        ("size", _size_text(adapter)),
         *_source_fields(adapter.sources),
     ]
     if count > 1:
@@ -85,6 +87,15 @@ def adapter_text(adapter: Adapter, width: int | None = None) -> str:
     if len(unknown) > _LISTED_FIELDS:
         fields += [("", f"and {len(unknown) - _LISTED_FIELDS} more fields; --json shows all")]
     return _lines(adapter.name, fields, width)
+
+
+def _size_text(adapter: Adapter) -> str:
+    """Bytes of an adapter's file, and of what in it."""
+    tensors = {key: array.nbytes for key, array in adapter.tensors().items()}
+    segments, bias = tensors["A"] + tensors["B"], tensors["bias_A"] + tensors["bias_B"]
+    each = "" if adapter.compressed or len(adapter.segments) == 1 else " each"
+    part = segments // len(adapter.segments) if each else segments
+    return f"{size_text(adapter.file_size)}: {size_text(part)}{each} for the segments, {size_text(bias)} for the bias"
 
 
 _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", "segments", "sampling", "prompt",
@@ -189,14 +200,21 @@ def models_text(models: Sequence[Availability], default: DefaultModel, width: in
         if not model.ready:
             state = f"{'in part' if model.size else 'no'}; fetch it with: v2l models pull {model.name}"
         parts.append(_lines(model.name, [("", model.about), ("base", model.base), ("hypernetwork", model.hypernetwork),
-                                         ("on disk", state)], width))
+                                         ("on disk", state), ("adapter", _adapter_size(PRESETS[model.name]))], width))
     return "\n".join(parts)
+
+
+def _adapter_size(preset: Preset) -> str:
+    """What the file of an adapter weighs."""
+    size = preset.segment_size
+    return (f"{size_text(2 * size)} for one segment, {size_text(size)} for each further one, so {size_text(61 * size)} "
+            "an hour with --segment 60s; twice that in float32")
 
 
 def model_record(model: Availability, default: DefaultModel) -> dict[str, Any]:
     """A preset's part of `models_text` for JSON."""
     return {"name": model.name, "about": model.about, "base": model.base, "hypernetwork": model.hypernetwork,
-            "ready": model.ready, "size": model.size,
+            "ready": model.ready, "size": model.size, "segment_size": PRESETS[model.name].segment_size,
             "base_folder": str(model.base_folder) if model.base_folder else None,
             "hypernetwork_file": str(model.hypernetwork_file) if model.hypernetwork_file else None,
             "default": model.name == default.name, "default_model": default.name,

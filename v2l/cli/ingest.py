@@ -17,6 +17,7 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
+from v2l.wording import command, shell_word, size_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -86,12 +87,16 @@ def _segments(length: str | None, keep: bool) -> SegmentSpec | None:
     return parse_segments(length)
 
 
+LARGE = 10_000_000
+"""Bytes of an adapter of several segments from which on it is said that it is larger than its video."""
+
+
 class _Run:
     """Reports on many videos, and how the run ends."""
 
     def __init__(self, console: Console, json: bool, outputs: Outputs) -> None:
         self.console, self.json, self.outputs = console, json, outputs
-        self.failures, self.counts = Failures(), Counter[str]()
+        self.failures, self.counts, self.told_larger = Failures(), Counter[str](), False
         self.started = time.perf_counter()
 
     def report_plan(self, shard: Shard | None) -> None:
@@ -132,6 +137,7 @@ class _Run:
         for warning in result.warnings:
             self.console.warn(warning)
         self.console.note(_note(result))
+        self.note_larger(result)
         try:
             if self.json:
                 write_json(_document(result))
@@ -139,6 +145,17 @@ class _Run:
                 write_path(result.job.output)
         except OutputError as error:
             self.failures.add(error, result.job.video)
+
+    def note_larger(self, result: Ingested) -> None:
+        """Says, once a run, that an adapter is larger than its video, where that is worth a word."""
+        video = sum(source["size"] for source in result.record["sources"])
+        if result.segments == 1 or result.size < max(LARGE, video) or self.told_larger:
+            return
+        self.told_larger, output = True, result.job.output
+        smaller = output.with_name(f"{output.stem}-small{output.suffix}")
+        self.console.warn(f"{output} takes {size_text(result.size)}, and its video {size_text(video)}; longer segments "
+                          f"take less, and so does what this writes, at some loss: "
+                          f"{command('compose --max-rank 64', output)} -o {shell_word(smaller)}")
 
     def end(self) -> None:
         """Sums up, where there were several. Raises typer.Exit if something failed."""

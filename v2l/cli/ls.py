@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,9 +12,9 @@ from v2l.adapter import Label, load_label
 from v2l.adapter.record import Record
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, one_line, write, write_json
+from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import expand, is_adapter_name
-from v2l.errors import AdapterError, V2LError
+from v2l.errors import V2LError
 from v2l.wording import count_of, shortened, size_text, time_text
 
 UP_TO_DATE, STALE, ORPHANED = "up to date", "stale", "orphaned"
@@ -74,53 +73,32 @@ def ls(
       v2l ls --json | jq 'select(.state == "stale").adapter'
     """
     console, failures, found = Console(quiet), Failures(), list[Listed]()
-    for folder, path in _adapters(expand(folders or ["."]), failures, json):
-        try:
-            label = load_label(path)
-            listed = Listed(path, label, _state(path, label, folder, videos))
-        except V2LError as error:
-            _report(failures, error, path, json)
-            continue
-        found.append(listed)
-        if json:
-            write_json(listed.document())
+    for word in expand(folders or ["."]):
+        for path in map(Path, adapters_of([word], console, failures)):
+            try:
+                label = load_label(path)
+                listed = Listed(path, label, _state(path, label, Path(word), videos))
+            except V2LError as error:
+                failures.add(error, path)
+                if json:
+                    write_json({"source": str(path), "error": str(error)})
+                continue
+            found.append(listed)
+            if json:
+                write_json(listed.document())
     if not json:
         for line in _aligned([listed.row() for listed in found]):
             write(line)
-    if not found and not failures.count:
-        console.note("There are no adapters; make some with: v2l ingest VIDEO.")
     if len(found) > 1:
         console.note(_summed_up(found))
     failures.exit()
-
-
-def _adapters(names: Iterable[str], failures: Failures, json: bool) -> Iterator[tuple[Path, Path]]:
-    """Adapters as given, or those below a folder, sorted by path: (the folder named, the file)."""
-    for name in names:
-        if not os.path.isdir(name):
-            if os.path.exists(name):
-                yield Path(name).parent, Path(name)
-            else:
-                _report(failures, AdapterError(f"{name}: no such file or folder."), name, json)
-            continue
-        for place, folders, files in os.walk(name):
-            folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-            for file in sorted(files):
-                if is_adapter_name(file) and not file.startswith("."):
-                    yield Path(name), Path(place, file)
-
-
-def _report(failures: Failures, error: V2LError, name: str | Path, json: bool) -> None:
-    failures.add(error, name)
-    if json:
-        write_json({"source": str(name), "error": str(error)})
 
 
 def _state(path: Path, label: Label, folder: Path, videos: Path | None) -> str:
     """The worst state of its videos, which lie next to it, or in `videos` as it does in the folder that was named."""
     places = [path.parent]
     if videos is not None:
-        places += [videos / path.parent.relative_to(folder), videos]
+        places += [videos / path.parent.relative_to(folder), videos] if path.is_relative_to(folder) else [videos]
     states = {_state_of(source, path, places) for source in label.record["sources"]}
     return next(state for state in (ORPHANED, STALE, UP_TO_DATE) if state in states)
 

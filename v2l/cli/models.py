@@ -10,6 +10,7 @@ import typer
 from v2l.cli import options
 from v2l.cli.console import Console, columns, write, write_json, write_path
 from v2l.cli.options import argument
+from v2l.wording import size_text
 
 models = typer.Typer(rich_markup_mode=None)
 
@@ -66,21 +67,41 @@ def pull_model(
 ) -> None:
     """Download a model, or update it, so that it works offline.
 
-    NAME is what --model takes. Prints the base model's folder and the hypernetwork's file.
+    NAME is what --model takes. Says how much will come in before it does; an interrupted download goes on where it
+    was. Prints the base model's folder and the hypernetwork's file.
+
+    For a machine without a connection, pull the model on another one and copy the folders models--* of it from that
+    machine's Hugging Face cache to the same place here: ~/.cache/huggingface/hub, or hub in what HF_HOME names.
 
     \b
       v2l models pull 500m
+      rsync -a other:.cache/huggingface/hub/ ~/.cache/huggingface/hub/
     """
     console = Console(quiet)
     with console.working("Asking the Hub"):
         from v2l.store.resolve import pull
 
+        _note_sizes(name, checkpoint, console)
         base, hypernetwork = pull(name, checkpoint, console.progress)
     write_path(base.folder)
     if hypernetwork is None:
         console.warn(f"No hypernetwork is known for {name}; name one with --checkpoint when you ingest.")
     else:
         write_path(hypernetwork.weights)
+
+
+def _note_sizes(name: str, checkpoint: str | None, console: Console) -> None:
+    """Says what will come in, and whether there is room for it."""
+    from v2l.store.hub import hub_cache, is_offline
+    from v2l.store.sizes import free_space, to_fetch
+
+    sizes = {} if is_offline() else to_fetch(name, checkpoint)
+    if not sizes:
+        return
+    parts = " and ".join(f"{size_text(size)} of {repo}" for repo, size in sizes.items())
+    free = free_space()
+    room = "" if free is None else f", where {size_text(free)} are free"
+    console.note(f"Fetching at most {parts} into {hub_cache()}{room}.")
 
 
 @models.command("verify", cls=options.Command)

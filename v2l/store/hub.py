@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from v2l.config import PRESETS
 from v2l.errors import ModelError
 from v2l.system.cache import hash_of, needs_home, remember
 from v2l.system.files import LEFT_OVER, replacing
@@ -100,6 +101,16 @@ def resolve(repo: Repo) -> tuple[Repo, list[str]]:
         if not names:
             names = HfApi(endpoint=endpoint()).list_repo_files(repo.id, revision=commit)
     return Repo(repo.id, commit), names
+
+
+def file_sizes(repo: Repo) -> tuple[Repo, dict[str, int]]:
+    """`resolve` with the bytes of files, by their names, as far as the Hub tells them."""
+    with _explained(repo, str(repo)):
+        from huggingface_hub import HfApi
+
+        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision, files_metadata=True)
+        sizes = {file.rfilename: file.size for file in info.siblings or () if file.size is not None}
+        return Repo(repo.id, str(info.sha)), sizes
 
 
 def set_revision(repo: Repo, pinned: Repo) -> None:
@@ -304,5 +315,11 @@ def _session() -> Any:
 
 
 def offline_error(what: str) -> ModelError:
-    return ModelError(f"{what} is not in the Hugging Face cache ({hub_cache()}) and v2l is offline; "
-                      "fetch it with `v2l models pull` while there is a connection.")
+    """What is to be said of a file or repository that is not there and may not be fetched."""
+    forbidden = next((name for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE") if os.environ.get(name)), None)
+    why = f", as {forbidden} says" if forbidden and is_offline() else ""
+    names = (preset.name for preset in PRESETS.values()
+             if what.partition("@")[0] == preset.base or what.endswith(f":{preset.checkpoint_file}"))
+    return ModelError(f"{what} is not in the Hugging Face cache ({hub_cache()}) and v2l is offline{why}; fetch it "
+                      f"with `v2l models pull {next(names, what.partition(':')[0])}` while there is a connection, or "
+                      "copy its folder of that cache from a machine that has it (`v2l models pull --help` says how).")

@@ -172,6 +172,11 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
     return ModelFiles(repo.id, folder, folder.name, resolution)
 
 
+def is_base_file(name: str) -> bool:
+    """Whether it is a file that is fetched of a base's repository besides its safetensors."""
+    return name in _SMALL
+
+
 def _repo(model: str) -> Repo:
     """The repository of a base that is neither a preset nor a folder. UsageError where the name is no Hub id."""
     repo = Repo.parse(model)
@@ -190,7 +195,7 @@ def check_name(model: str) -> None:
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:
     """The snapshot folder of a base, whole and checked."""
-    return hub_model(repo, "v2l needs a base with a fast tokenizer and safetensors", _SMALL.__contains__,
+    return hub_model(repo, "v2l needs a base with a fast tokenizer and safetensors", is_base_file,
                      check_architecture, check_base, offline, progress, refresh)
 
 
