@@ -20,7 +20,7 @@ from support.videos import number, write
 from v2l.adapter import load_label
 from v2l.config import Sampling
 from v2l.errors import VideoError
-from v2l.video.clip import open_clip, source_record
+from v2l.video.clip import open_clip
 from v2l.video.cuts import windows
 from v2l.video.decode import thumbnails
 from v2l.video.folder import find_videos
@@ -188,12 +188,12 @@ def test_frames_are_taken_evenly_in_time_where_the_rate_varies(made: Path, name:
     assert [frame.timestamp for frame in frames] == [frame.time for frame in frames]
     gaps = np.diff([frame.time for frame in frames])
     assert len(frames) == 12 and gaps.min() > 1.4 and gaps.max() < 3.6
-    assert source_record(clip.info)["spacing"] == "time"
+    assert clip.info.source["spacing"] == "time"
 
 
 def test_of_a_constant_rate_nothing_is_recorded_anew(reference: Path) -> None:
     clip = open_clip(reference / "videos" / "clip.mp4", Sampling())
-    assert not clip.info.varies and {"spacing", "start"}.isdisjoint(source_record(clip.info))
+    assert not clip.info.varies and {"spacing", "start"}.isdisjoint(clip.info.source)
 
 
 def test_a_window_in_which_nothing_new_comes_shows_what_is_there(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ def test_times_count_from_the_files_start(made: Path) -> None:
     whole = open_clip(path, Sampling())
     assert whole.span(Sampling()) == (3.0, pytest.approx(4.2))
     assert [(w.start, w.end) for w in windows(whole, Sampling(), [3.6])] == [(3.0, 3.6), (3.6, None)]
-    assert source_record(whole.info)["start"] == 3.0
+    assert whole.info.source["start"] == 3.0
     with pytest.raises(VideoError, match="its pictures begin at 3 s"):
         open_clip(path, Sampling(end=2))
 
