@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from pathlib import Path
 
@@ -155,3 +156,16 @@ def test_tests_touch_no_private_name(file: Path) -> None:
 
 def is_private(name: str) -> bool:
     return name.startswith("_") and not name.startswith("__")
+
+
+DANGLING = re.compile("(Of|It|Its|That|This|Those|These|They|Them|There|Some|Not|Only|By|With|On|"
+                      "Whether (it|they|one(?! of))) ")
+"""Beginnings of docstrings that mean nothing without what stands around them."""
+
+
+@pytest.mark.parametrize("module", sorted(modules()))
+def test_docstrings_can_be_read_alone(module: str) -> None:
+    """They begin with a noun or a verb, those of attributes too."""
+    texts = [node.value.value.strip() for node in ast.walk(tree(module)) if isinstance(node, ast.Expr)
+             and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)]
+    assert [text for text in texts if DANGLING.match(text)] == []

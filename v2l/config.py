@@ -31,7 +31,7 @@ class Sampling:
     """Which stream of the file; None for the one that is the film."""
 
     def recorded(self) -> dict[str, Any]:
-        """Its values as files record them: where it starts and ends stands elsewhere, the stream only where given."""
+        """Values as files record them: where it starts and ends stands elsewhere, the stream only where given."""
         left_out = {"start", "end"} | ({"stream"} if self.stream is None else set())
         return {name: value for name, value in asdict(self).items() if name not in left_out}
 

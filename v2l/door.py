@@ -232,7 +232,7 @@ def _text(value: str | os.PathLike[str] | None) -> str | None:
 
 
 def _is_one(adapter: object) -> bool:
-    """Whether it is meant as one adapter: an adapter, a path, or what is refused as one."""
+    """Whether a value is meant as one adapter: an adapter, a path, or what is refused as one."""
     return isinstance(adapter, (str, bytes, os.PathLike, Adapter)) or not isinstance(adapter, Iterable)
 
 

@@ -2,7 +2,7 @@
 
 
 class V2LError(Exception):
-    """Some input failed. The command line prints the message and exits with `exit_status`."""
+    """An input failed. The command line prints the message and exits with `exit_status`."""
 
     exit_status = 1
 

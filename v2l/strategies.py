@@ -37,7 +37,7 @@ class Part:
     """What of an adapter can be asked by itself: a segment, or segments that were compressed together."""
 
     rank: slice
-    """Its rows of A and B."""
+    """Rows of A and B."""
     spans: list[tuple[float, float]]
     """Start and end of its segments in seconds."""
     source: str
@@ -62,7 +62,7 @@ class Parts:
         return len(self.parts)
 
     def joined(self, chosen: Sequence[int], scale: float | None = 1.0) -> list[LayerAdapter]:
-        """Some parts and the bias, once; A of the parts times `scale`, None being one over their number."""
+        """Adapter of some parts and, once, the bias; A of the parts times `scale`, None being one over their number."""
         scale = 1 / len(chosen) if scale is None else scale
         if len(chosen) == len(self) and scale == 1:
             return self.whole

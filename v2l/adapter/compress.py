@@ -108,7 +108,7 @@ def _distance(factors: tuple[Matrix, Matrix], stored: tuple[Matrix, Matrix]) -> 
 
 
 def _lost_before(adapter: Adapter) -> Matrix:
-    """By layer, the most that compressing before took away, as a norm: errors add up at worst."""
+    """Norm of the most that compressing before took away, by layer: errors add up at worst."""
     taken = [np.multiply(block["errors"], block["norms"], dtype=np.float64) for block in adapter.compressed]
     return np.sum([np.zeros(adapter.num_layers), *taken], axis=0)
 

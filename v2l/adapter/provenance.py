@@ -46,7 +46,7 @@ class Provenance:
         segments = singles(adapter.record)
         recorded = [Provenance.of(segment, adapter.dtype) for segment in segments]
         names = [field.name for field in fields(self)
-                 if any(getattr(one, field.name) != getattr(self, field.name) for one in recorded)]
+                 if any(getattr(each, field.name) != getattr(self, field.name) for each in recorded)]
         of_segments = [(segment["segments"][0]["start"], segment["segments"][0]["end"]) for segment in segments]
         if "compressed" in adapter.record or of_segments != list(spans):
             names.append("segments")

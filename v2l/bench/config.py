@@ -32,9 +32,9 @@ class Comparing:
     """How the answers of an adapter are held against those with the video in the prompt (METHOD section 8)."""
 
     margin: float = 0.15
-    """By how much a judge's score, 0 to 1, may differ and still count as equivalent."""
+    """Difference up to which a judge's scores, 0 to 1, count as equivalent."""
     f1_margin: float = 0.05
-    """By how much token F1 and exact match may differ."""
+    """Difference up to which token F1 and exact match do."""
     budget_share: float = 1 / 3
     """Share of the tokens of the prompt that holds the video which a prompt with fewer frames may have, where no other
     number is given."""

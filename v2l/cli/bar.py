@@ -37,7 +37,7 @@ class Pace:
         """Items made, and the seconds they took."""
 
     def advance(self, fraction: float) -> None:
-        """That fraction of the current item is finished."""
+        """Notes that this fraction of the current item is finished."""
         if self._resumed_at is None:
             self._resumed_at = fraction
         self.fraction = fraction

@@ -63,7 +63,7 @@ class _Chunk:
             rows.pop()
 
     def fits(self, base: Base, decoding: Decoding, rows: int, size: int) -> bool:
-        """Whether it has no more than this many rows and bytes, and its adapters one scale."""
+        """Whether the chunk has no more than this many rows and bytes, and its adapters one scale."""
         config, n = base.text_config, len(self.prompts)
         tokens = max(map(len, self.prompts)) + answer_limit(base, decoding)
         cache = tokens * 2 * config.num_layers * config.num_kv_heads * config.head_dim * base.dtype.itemsize

@@ -43,7 +43,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 10_000
 """Resamples of the bootstrap."""
 FEWEST = 5
-"""With fewer clips than this, nothing is taken from how little they happen to differ."""
+"""Number of clips below which nothing is taken from how little they happen to differ."""
 _SAME = 1e-9
 """Clips whose means lie within this of each other do not differ: it is rounding."""
 FEW_KINDS = 32

@@ -26,7 +26,7 @@ REPEATED = 0.5
 """Share of repeated 4-grams from which on an answer counts as degenerate. Captions and enumerations in fixed words stay
 below 0.4 (tests/test_scores.py)."""
 FEWEST_WORDS = 16
-"""With fewer words the share of repeated 4-grams says nothing."""
+"""Number of words below which the share of repeated 4-grams says nothing."""
 
 _ARTICLES = frozenset(("a", "an", "the"))
 _DROPPED = str.maketrans("", "", string.punctuation + "‘’‚‛“”„‟")

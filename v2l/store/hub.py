@@ -170,17 +170,17 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
             _stream(url, f, facts.size, lambda done: progress(name, done, facts.size) if progress else None)
             os.fsync(f.fileno())
         # A large file's ETag is the sha256 of its content.
-        sizes_differ, told = partial.stat().st_size != facts.size, re.fullmatch(r"[0-9a-f]{64}", facts.etag)
-        if sizes_differ or (told and hash_of(partial) != facts.etag):
+        sizes_differ, hashed = partial.stat().st_size != facts.size, re.fullmatch(r"[0-9a-f]{64}", facts.etag)
+        if sizes_differ or (hashed and hash_of(partial) != facts.etag):
             partial.unlink()
             raise ModelError(f"{repo}:{name} came in with another {'size' if sizes_differ else 'content'} than the Hub "
                              "says and was thrown away; try again.")
         os.replace(partial, blob)
-        if told:
+        if hashed:
             remember(blob, facts.etag)
 
 
-def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> None:
+def _stream(url: str, f: IO[bytes], size: int, report: Callable[[int], None]) -> None:
     """Appends to `f` what it lacks of `size` bytes, writing what arrives as it arrives; a lost connection is taken up
     again until `TRIES` in a row bring nothing. (The client's own downloader forgets up to 10 MB at every loss.)"""
     from huggingface_hub import constants, get_session, hf_raise_for_status
@@ -189,7 +189,7 @@ def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> N
     tries = TRIES
     while True:
         start = f.tell()
-        tell(start)
+        report(start)
         if start >= size:
             return
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}  # compressed bytes could not be resumed
@@ -204,7 +204,7 @@ def _stream(url: str, f: IO[bytes], size: int, tell: Callable[[int], None]) -> N
                     f.truncate()
                 for block in response.iter_bytes():
                     f.write(block)
-                    tell(f.tell())
+                    report(f.tell())
             return
         except _transport_error() as error:
             if isinstance(error, OSError):  # a status, not a lost connection

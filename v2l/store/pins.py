@@ -44,7 +44,7 @@ class Verified:
     size: int
     """Bytes of all."""
     changed: list[Path]
-    """Those with another content than when they were fetched or converted."""
+    """Files with another content than when they were fetched or converted."""
 
 
 def _place(repo: Repo) -> Path:

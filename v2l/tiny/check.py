@@ -191,8 +191,8 @@ def by_kind(network: Network, hyper: Hypernetwork, encoder: PromptEncoder, items
             captions = [(clip, turn) for clip, asked in items for turn in asked if turn.kind == kind]
             wrong = [pair for pair, ok in zip(captions, right[kind], strict=True) if not ok]
             asked = [(clip, turn.question) for clip, turn in wrong]
-            said = generate(network, hyper, encoder, asked, mode, frames=frames)
-            overlap += [token_f1(answer, turn.answer) for answer, (_, turn) in zip(said, wrong, strict=True)]
+            answers = generate(network, hyper, encoder, asked, mode, frames=frames)
+            overlap += [token_f1(answer, turn.answer) for answer, (_, turn) in zip(answers, wrong, strict=True)]
             overlap += [1.0] * (len(captions) - len(wrong))
         result[mode]["caption token F1"] = percentage(overlap)
     return result

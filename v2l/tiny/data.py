@@ -260,7 +260,7 @@ def clip_adapters(
     positions = padded(places(ids)).to(device) if places else None
     with torch.no_grad():
         pixels = frames(segments, seed, dtype, str(device), grid)
-        seen = torch.cat([network.vision(some) for some in pixels.split(512)])
+        seen = torch.cat([network.vision(batch) for batch in pixels.split(512)])
     features, mask = context_features(network, ids, seen.flatten(0, 1), positions)
     return joined_adapters(hyper, features, mask, [parts] * (len(segments) // parts), keep, dtype)
 

@@ -130,8 +130,8 @@ def _stranger(rng: random.Random, clip: WorldClip) -> str:
         elif roll < 0.8:
             shape = rng.choice(things).shape
         if roll < 0.5 and len(things) > 1:  # the hardest: both are there, on different objects
-            one, other = rng.sample(things, 2)
-            color, shape = one.color, other.shape
+            first, second = rng.sample(things, 2)
+            color, shape = first.color, second.shape
         if f"{color} {shape}" not in present:
             return f"{color} {shape}"
 
@@ -144,8 +144,8 @@ def _word(rng: random.Random, kind: str, **names: str) -> str:
 
 
 def _event(rng: random.Random, clip: WorldClip, *kinds: str) -> int | None:
-    found = [i for i, event in enumerate(clip.events) if event.kind in kinds]
-    return rng.choice(found) if found else None
+    places = [i for i, event in enumerate(clip.events) if event.kind in kinds]
+    return rng.choice(places) if places else None
 
 
 def _background(rng: random.Random, clip: WorldClip) -> QAPair | None:
@@ -160,20 +160,22 @@ def _background(rng: random.Random, clip: WorldClip) -> QAPair | None:
 def _unique(rng: random.Random, clip: WorldClip, trait: Callable[[Thing], str]) -> tuple[int, Thing] | None:
     """A thing that no other of the clip shares a trait with, and its event."""
     traits = [trait(thing) for thing in clip.things]
-    found = [(i, t) for i, event in enumerate(clip.events) for t in event.things if traits.count(trait(t)) == 1]
-    return rng.choice(found) if found else None
+    unique = [(i, t) for i, event in enumerate(clip.events) for t in event.things if traits.count(trait(t)) == 1]
+    return rng.choice(unique) if unique else None
 
 
 def _color(rng: random.Random, clip: WorldClip) -> QAPair | None:
-    if (found := _unique(rng, clip, lambda t: t.shape)) is None:
+    if (unique := _unique(rng, clip, lambda t: t.shape)) is None:
         return None
-    return QAPair("color", _word(rng, "color", s=found[1].shape), found[1].color, found[0])
+    at, thing = unique
+    return QAPair("color", _word(rng, "color", s=thing.shape), thing.color, at)
 
 
 def _shape(rng: random.Random, clip: WorldClip) -> QAPair | None:
-    if (found := _unique(rng, clip, lambda t: t.color)) is None:
+    if (unique := _unique(rng, clip, lambda t: t.color)) is None:
         return None
-    return QAPair("shape", _word(rng, "shape", c=found[1].color), found[1].shape, found[0])
+    at, thing = unique
+    return QAPair("shape", _word(rng, "shape", c=thing.color), thing.shape, at)
 
 
 def _exists(rng: random.Random, clip: WorldClip) -> QAPair | None:
@@ -226,10 +228,10 @@ def _relation(rng: random.Random, clip: WorldClip) -> QAPair | None:
 
 
 def _slide(rng: random.Random, clip: WorldClip) -> QAPair | None:
-    found = [i for i, event in enumerate(clip.events) if event.kind == SLIDE]
-    if len(found) != 1:
+    slides = [i for i, event in enumerate(clip.events) if event.kind == SLIDE]
+    if len(slides) != 1:
         return None
-    return QAPair("slide", _word(rng, "slide"), clip.events[found[0]].action, found[0])
+    return QAPair("slide", _word(rng, "slide"), clip.events[slides[0]].action, slides[0])
 
 
 def _ends(kind: str, at: int) -> Callable[[random.Random, WorldClip], QAPair | None]:
@@ -241,11 +243,11 @@ def _beside(kind: str) -> Callable[[random.Random, WorldClip], QAPair | None]:
         if len(clip.events) == 1:
             return None
         at = rng.randrange(len(clip.events) - 1)
-        one, other = clip.events[at : at + 2] if kind == "after" else clip.events[at : at + 2][::-1]
-        if one.kind == SLIDE and sum(event.kind == SLIDE for event in clip.events) > 1:
+        event, other = clip.events[at : at + 2] if kind == "after" else clip.events[at : at + 2][::-1]
+        if event.kind == SLIDE and sum(each.kind == SLIDE for each in clip.events) > 1:
             return None
         # The later event's frames tell both.
-        return QAPair(kind, _word(rng, kind, x=_refer(rng, clip, one)), shown(other), at + 1)
+        return QAPair(kind, _word(rng, kind, x=_refer(rng, clip, event)), shown(other), at + 1)
 
     return turn
 

@@ -83,11 +83,11 @@ def facts(reference: str, answer: str) -> float:
     ring, moves down). Of two clauses at the same place the longest common sequence of terms counts; the sum is divided
     by the longer text's number of terms.
     """
-    wanted, said = _clauses(reference), _clauses(answer)
+    wanted, given = _clauses(reference), _clauses(answer)
     if not any(wanted):
         return float(reference.strip().lower() == answer.strip().lower())
-    shared = sum(common_subsequence(a, b) for a, b in zip(wanted, said, strict=False))
-    return shared / max(sum(map(len, wanted)), sum(map(len, said)))
+    shared = sum(common_subsequence(a, b) for a, b in zip(wanted, given, strict=False))
+    return shared / max(sum(map(len, wanted)), sum(map(len, given)))
 
 
 def _clauses(text: str) -> list[list[str]]:

@@ -154,8 +154,8 @@ class Trainer:
             thing = state[:, GROUND + slot * THING : GROUND + (slot + 1) * THING]
             x, y = thing[:, 4, None, None], thing[:, 5, None, None]
             far = torch.hypot(grid[None, None, :] - x, grid[None, :, None] - y)
-            there = (thing[:, 0] >= 0) & (thing[:, 0] < len(SHAPES))
-            owner[((far < thing[:, 6, None, None]) & there[:, None, None]).flatten(1)] = slot
+            visible = (thing[:, 0] >= 0) & (thing[:, 0] < len(SHAPES))
+            owner[((far < thing[:, 6, None, None]) & visible[:, None, None]).flatten(1)] = slot
         readings = self.aid["patch"](patches).float().split(PATCH_LABELS, -1)
         loss = torch.zeros((), device=self.device)
         for trait, reading in enumerate(readings):

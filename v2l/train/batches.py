@@ -92,7 +92,7 @@ def step_draws(items: Sequence[Item], recipe: Recipe, processes: Processes, step
 
 
 def validation_draws(items: Sequence[Item], recipe: Recipe, processes: Processes) -> list[Draw]:
-    """This process's share of the clips to validate on, cut the same way every time."""
+    """Clips for this process to validate on, its share of all, cut the same way every time."""
     return [Draw(item, f"validation {recipe.seed} {i}") for i, item in enumerate(items)
             if i % processes.count == processes.rank]
 

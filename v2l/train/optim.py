@@ -47,7 +47,7 @@ class Optimizers:
 
 
 def optimizers(named: Named, recipe: Recipe) -> Optimizers:
-    """Those of a recipe for the parameters of a hypernetwork. Raises UsageError where this torch has no Muon."""
+    """Optimizers of a recipe for the parameters of a hypernetwork. Raises UsageError where this torch has no Muon."""
     return {"adamw": _adamw, "muon": _muon}[recipe.optimizer](list(named), recipe)
 
 

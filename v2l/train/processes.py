@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among `count`; one alone needs none of the rest."""
+    """A process among `count`; one alone needs none of the rest."""
 
     rank: int = 0
     count: int = 1

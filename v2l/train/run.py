@@ -89,7 +89,7 @@ class HypernetTask:
 
     @cached_property
     def objective(self) -> Objective:
-        """With the frozen base, which is not loaded before a step needs it."""
+        """The loss with the frozen base, which is not loaded before a step needs it."""
         return Objective(self.base, self.hyper, self.recipe)
 
     def losses(self, step: int) -> Iterator[tuple[Tensor, float]]:

@@ -182,7 +182,7 @@ class FrameReader:
             self.frame, self.position = frame, place + 1
 
     def _place(self, frame: Any) -> int:
-        """Which frame of the track it is; -1 for one before them all."""
+        """Index of a decoded frame in the track; -1 for one before them all."""
         pts = self.track.pts
         if self.track.timed and frame.pts is not None:
             place = bisect_left(pts, frame.pts)

@@ -113,5 +113,5 @@ def _may_be_video(path: Path, ending: str) -> bool:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether it holds no control characters, as no video does without."""
+    """Whether a file's first bytes hold no control characters, as no video does without."""
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head)

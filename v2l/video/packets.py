@@ -65,7 +65,7 @@ class StreamPackets:
         self.stream = stream
         self.clock = Clock(stream, format)
         self.pts: array[int] = array("q")
-        """Of the pictures shown, in the order of the file."""
+        """Presentation times of the pictures shown, in the order of the file."""
         self.key_pts: array[int] = array("q")
         self.count = 0
         """Packets that hold a picture to be shown."""
@@ -74,14 +74,14 @@ class StreamPackets:
         self.size = 0
         """Bytes."""
         self.cut = False
-        """Whether one ended before its length."""
+        """Whether a packet ended before its length."""
         self.unstamped = False
-        """Whether one had no presentation time."""
+        """Whether a packet had no presentation time."""
         self.encrypted = False
         self.early = 0
         """Packets of before the first key frame."""
         self.in_order = True
-        """Whether they are shown in the order of the file."""
+        """Whether pictures are shown in the order of the file."""
         self.last_duration = 0
         """Ticks for which the last one is shown."""
         self._end = -(1 << 62)
@@ -121,8 +121,8 @@ class StreamPackets:
         return not (packet.is_discard or (self._vp8 and not memoryview(packet)[0] & 0x10))
 
     def is_late(self, packet: Any) -> bool:
-        """Whether it may be decoded: nothing from before the first key frame of a broadcast cut mid-way can be, though
-        it may come after."""
+        """Whether a packet may be decoded: nothing from before the first key frame of a broadcast cut mid-way can be,
+        though it may come after."""
         return not self._started or packet.pts is None or packet.pts >= self._first_pts
 
     def finish(self) -> None:
@@ -140,7 +140,7 @@ class Contents:
     """What the packets of a file tell."""
 
     streams: dict[int, StreamPackets]
-    """Of each video stream, by its index."""
+    """Packets of each video stream, by its index."""
     end: float = 0.0
     """When the last packet of any track ends, seconds on the file's clock."""
     read_to: int = 0

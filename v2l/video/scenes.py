@@ -100,12 +100,12 @@ class _Pictures:
     PER_SECOND = 5
     """Pictures for gradual changes, each the median of a fifth of a second, in which a flash is lost."""
     REACH = 4
-    """Of those pictures on either side of a gradual change, so that it may take a second and a half."""
+    """Pictures of that kind on either side of a gradual change, so that it may take a second and a half."""
 
     def __init__(self, fps: float) -> None:
         self.index = array("q")
         self.steps, self.held = array("f"), array("f")
-        """Of each picture: how far it is from the one before; what of this holds, where it may be a cut."""
+        """Distance of each picture from the one before; what of this holds, where it may be a cut."""
         self.blank = array("b")
         self.group = max(1, round(fps / self.PER_SECOND))
         self.changes, self.changes_held = array("f"), array("f")

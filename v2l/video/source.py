@@ -63,7 +63,7 @@ class Source:
                 self.damaged = True
 
     def _undecodable(self, packet: Any) -> bool:
-        """Whether what it needs was cut off before the first key frame."""
+        """Whether what a packet needs was cut off before the first key frame."""
         return bool(self.first is not None and packet.pts is not None and packet.pts < self.first
                     and not (packet.is_keyframe or packet.is_discard))
 

@@ -45,7 +45,7 @@ def choose_stream(
 
 
 def _accompanies(stream: Any) -> bool:
-    """Whether it is a cover or the thumbnails of a player: video streams too."""
+    """Whether a stream is a cover or the thumbnails of a player: video streams too."""
     from av.stream import Disposition
 
     return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))

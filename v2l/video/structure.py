@@ -163,7 +163,7 @@ def _flv_breaks_off(file: BinaryIO, size: int) -> bool:
 
 
 def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
-    """Not where only the trailer is missing, or where something comes after it."""
+    """Whether a GIF breaks off; not where only the trailer is missing, or where something comes after it."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content, suppress(IndexError):
         at = 13 + (3 << (content[10] & 7) + 1 if content[10] & 0x80 else 0)
         while at < size and content[at] in b"!,":

@@ -47,12 +47,12 @@ class Track:
     """The video stream of a file that is looked at; frames are counted in the order they are shown."""
 
     name: str
-    """As the user gave it."""
+    """The path as the user gave it."""
     path: str
     """Absolute, so that no name can mean an option, an address or a device to a decoder."""
     fps: float
     width: int
-    """As displayed: after rotation, with square pixels."""
+    """Pixels as displayed: after rotation, with square pixels."""
     height: int
     times: array[float]
     """When each frame is shown, seconds from the file's start, ascending."""
@@ -66,7 +66,7 @@ class Track:
     """Frames a decoder can start at; empty where seeking is not to be trusted."""
     hdr: bool
     stream: int
-    """Which stream of the file it is."""
+    """Index of the stream in the file."""
     orientation: tuple[bool, bool, bool] = (False, False, False)
     """How pictures are shown: with x and y exchanged, then mirrored left to right, then upside down."""
     coded: tuple[int, int] = (0, 0)
@@ -243,7 +243,7 @@ class _Shown:
     """The pictures of a stream, as its packets tell or as they were counted."""
 
     pts: array[int]
-    """Of each, ascending; empty where they have no times."""
+    """Presentation time of each picture, ascending; empty where they have no times."""
     count: int
     last: int
     """Ticks for which the last one is shown; 0 where that is not known."""

@@ -69,8 +69,8 @@ class FolderFiles:
         return likest[0] if likest else None
 
 
-def _alike(one: Path, other: Path) -> bool:
+def _alike(path: Path, other: Path) -> bool:
     try:
-        return one.read_bytes() == other.read_bytes()
+        return path.read_bytes() == other.read_bytes()
     except OSError:
         return False

@@ -84,7 +84,7 @@ def _mark(answer: Scored) -> tuple[int, Html]:
 
 
 def _frames(quality: Quality, clip: EvalClip) -> Html:
-    """Some of the frames that were looked at; a sentence where the video is no longer there."""
+    """A few of the frames that were looked at; a sentence where the video is no longer there."""
     try:
         opened = open_clip(clip.video, quality.respondent.sampling_of(clip))
         few = replace(opened, indices=evenly(opened.indices, _FRAMES))

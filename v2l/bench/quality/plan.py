@@ -31,7 +31,7 @@ class Question:
     prompt: str
     references: tuple[str, ...]
     task: str = ""
-    """Its benchmark's task, caption or qa, where that is known: the paper's Table 1 or its Table 4."""
+    """Task of its benchmark, caption or qa, where that is known: the paper's Table 1 or its Table 4."""
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ class Session:
         return [task for task in cut if task.arms]
 
     def complete(self, tasks: Sequence[ClipTask], answer: AnswerTasks | None = None) -> Answers:
-        """Known answers to the tasks, and new ones to all else, by default those of `arms.answer_tasks`. A clip that
+        """Answers to the tasks: those known, and new ones to all else, by default of `arms.answer_tasks`. A clip that
         cannot be read is named once."""
         if self.missing(tasks):
             self.load_engine()

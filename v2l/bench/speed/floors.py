@@ -67,7 +67,7 @@ class ModelSizes:
 
     @property
     def layer_parameters(self) -> int:
-        """Of one decoder layer's matrices."""
+        """Parameters in the matrices of one decoder layer."""
         attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
         return attention + 3 * self.hidden * self.inner
 

@@ -101,6 +101,6 @@ def _start(words: Sequence[object]) -> tuple[float, float, int | None]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with this very v2l to be imported."""
+    """Environment of this process, with this very v2l to be imported."""
     root = str(Path(v2l.__file__).parents[1])
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH", ""))))}

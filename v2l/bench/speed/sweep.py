@@ -58,7 +58,7 @@ class SpeedSetting:
     seconds: float = 1.0
     """Spent on each of the machine's speeds."""
     quick: bool = False
-    """Only at the model's own resolution, where none is given."""
+    """Restricts a sweep without resolutions to the model's own."""
 
     def job(self, name: str, **more: Any) -> dict[str, Any]:
         return {"job": name, **asdict(self), **more}
