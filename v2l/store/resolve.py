@@ -173,7 +173,7 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
 
 
 def is_base_file(name: str) -> bool:
-    """Whether it is a file that is fetched of a base's repository besides its safetensors."""
+    """Whether a file is fetched of a base's repository besides its safetensors."""
     return name in _SMALL
 
 
