@@ -42,7 +42,8 @@ def test_subtitles_are_read_back(format: str) -> None:
 
 
 def test_chapters_are_read_back() -> None:
-    assert chapters_read(subtitles(CUES, "chapters")) == [(*span, text) for span, text in zip(SPANS, TEXTS, strict=True)]
+    expected = [(*span, text) for span, text in zip(SPANS, TEXTS, strict=True)]
+    assert chapters_read(subtitles(CUES, "chapters")) == expected
 
 
 @pytest.mark.parametrize("format", SUBTITLES)

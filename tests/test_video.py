@@ -478,8 +478,8 @@ def test_source_record(reference: Path) -> None:
 
 def test_large_pictures_are_decoded_several_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as half a gigabyte holds: a phone's 8K by one core alone would take minutes."""
-    monkeypatch.setattr(container.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(container, "usable_cores", lambda: 64)
     sizes = {"360p": 640 * 360, "1080p": 1920 * 1080, "4K": 3840 * 2160, "8K": 7680 * 4320, "largest": 8192 * 8192}
-    assert [container.decoder_threads(size) for size in sizes.values()] == [1, 0, 0, 8, 4]
-    monkeypatch.setattr(container.os, "cpu_count", lambda: None)
+    assert [container.decoder_threads(size) for size in sizes.values()] == [1, 16, 16, 8, 4]
+    monkeypatch.setattr(container, "usable_cores", lambda: 1)
     assert container.decoder_threads(sizes["8K"]) == 1

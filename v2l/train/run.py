@@ -26,6 +26,7 @@ from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hy
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
 from v2l.system.progress import Progress, silent
+from v2l.system.threads import limit_threads
 from v2l.train.batches import Clips, Watcher
 from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
@@ -163,6 +164,7 @@ def train(
     recipe, processes = recipe or Recipe(), processes or Processes()
     items, held = sort_out(items, recipe)
     _check_output(output, force)
+    limit_threads()
     where = choose_device(processes.device(device))
     kind = choose_dtype(dtype, where)
     files = find_base(model, offline=offline, progress=progress)

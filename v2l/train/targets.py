@@ -15,7 +15,7 @@ from v2l.config import Decoding, Sampling
 from v2l.errors import ModelError, OutputError, UsageError
 from v2l.manifest import TURN_KEYS, Item, Turn, document_of, line_of, parse_item, read_lines, video_path
 from v2l.system.appended import Appended
-from v2l.system.files import replacing
+from v2l.system.files import beside, replacing
 from v2l.train.config import CAPTION_PROMPTS
 from v2l.video.clip import open_clip
 from v2l.video.folder import find_videos
@@ -88,7 +88,7 @@ class Targets:
 
     def __init__(self, path: Path, lines: Iterable[tuple[Item, dict[str, Any]]], teacher: Mapping[str, Any],
                  force: bool = False) -> None:
-        self.path, self.part, self.teacher, self.force = path, path.with_name(path.name + ".part"), teacher, force
+        self.path, self.part, self.teacher, self.force = path, beside(path, "{}.part"), teacher, force
         self.lines = [self._line(*line) for line in lines]
         self._written = Appended(self.part, "what an earlier run of `v2l train targets` wrote",
                                  "name another file with -o")

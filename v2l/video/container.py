@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import suppress
 from typing import Any
 
 from v2l.config import LARGEST_PICTURE
+from v2l.system.threads import usable_cores
 
 MP4, MATROSKA, AVI, FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "flv"
 """FFmpeg's names of formats."""
@@ -17,7 +17,7 @@ _CHECKING = {"vp9": "libvpx-vp9"}
 _SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
 """Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
 by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
-How many pictures FFmpeg takes by itself, where there are as many cores."""
+As many pictures as FFmpeg takes by itself, where there are as many cores."""
 
 
 def open_container(path: str) -> Any:
@@ -57,11 +57,10 @@ def decoder_of(stream: Any) -> Any:
 
 
 def decoder_threads(size: int) -> int:
-    """How many pictures of so many pixels are decoded at a time; 0: as many as there are cores."""
+    """How many pictures of so many pixels are decoded at a time."""
     if size < _SMALL:
         return 1
-    room = _AT_ONCE // size
-    return 0 if room >= _MOST else max(1, min(os.cpu_count() or 1, room))
+    return max(1, min(usable_cores(), _AT_ONCE // size, _MOST))
 
 
 def decoder_version() -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2l.bench.speed.timing import timed
+from v2l.system.threads import usable_cores
 
 if TYPE_CHECKING:
     import torch
@@ -53,7 +54,7 @@ def measure_machine(device: torch.device, seconds: float = 1.0) -> Machine:
     return Machine(
         name=_name(device),
         device=device.type,
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=usable_cores(),
         threads=torch.get_num_threads(),
         memory=memory(),
         bfloat16=_products(device, torch.bfloat16, seconds),
