@@ -86,17 +86,17 @@ def ask(
     if direct is not None:
         from v2l.store.default import default_model
 
-        base = model or (_base_of(*first_record(names[:1])) if names else default_model().name)
+        base = model or (base_of(*first_record(names[:1])) if names else default_model().name)
         _check_video(direct, Sampling(**sampling), bool(names), console)
         make_asker = partial(ask_print.AskVideo, direct, sampling)
     elif each:
         first = first_record(names)
-        base = model or _base_of(*first)
+        base = model or base_of(*first)
         make_asker = partial(ask_print.AskEach, names, times, combining)
     else:
         adapter = load_joined(names, console, times)
-        base = model or _base_of(adapter.name, adapter.record)
-        _check_preset(adapter.name, adapter.record, base)
+        base = model or base_of(adapter.name, adapter.record)
+        check_preset(adapter.name, adapter.record, base)
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
     # A name that came from a file reaches the network only if it is a preset's.
@@ -180,7 +180,7 @@ def _check_video(video: Path, sampling: Sampling, with_adapter: bool, console: C
 # The base.
 
 
-def _base_of(name: str, record: Record) -> str:
+def base_of(name: str, record: Record) -> str:
     """What `--model` would say for the base an adapter names, which is a preset or on this disk. A name from a file
     never becomes a path. UsageError."""
     from v2l.store.hub import Repo
@@ -198,7 +198,7 @@ def _base_of(name: str, record: Record) -> str:
     raise UsageError(f"{name} was made with a base in a folder called {base}; name that folder with --model.")
 
 
-def _check_preset(name: str, record: Record, model: str) -> None:
+def check_preset(name: str, record: Record, model: str) -> None:
     """UsageError where an adapter names another base than the one asked for by its short name; nothing is fetched."""
     from v2l.store.resolve import preset_of
 

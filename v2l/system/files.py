@@ -8,6 +8,7 @@ import os
 import platform
 import re
 import secrets
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -58,9 +59,81 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 temporary.unlink()
             raise
-        _sync_folder(final.parent)
+        _sync(final.parent)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise OutputError(f"Cannot write {path}: {_reason(error, Path(path))}.") from error
+
+
+@contextmanager
+def replacing_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
+    """An empty folder to fill, which becomes `path` when the block ends well.
+
+    It lies hidden beside `path`; what was written into it reaches the disk, and then it takes the name. A folder that
+    stands there already is replaced if it is empty or holds a file called `mark`, by which it is known to be ours.
+    Raises OutputError.
+    """
+    try:
+        final = Path(os.path.realpath(path))
+        check_replaceable(final, mark)
+        with scratch_folder(final.parent) as temporary:
+            yield temporary
+            for file in sorted(temporary.rglob("*")):
+                _sync(file)
+            _rename_folder(temporary, final)
+        _sync(final.parent)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"Cannot write {path}: {_reason(error, Path(path))}.") from error
+
+
+def check_replaceable(path: Path, mark: str) -> None:
+    """Raises OutputError unless `path` is free for `replacing_folder`: nothing, an empty folder, or one of ours."""
+    if not os.path.lexists(path):
+        if not path.parent.is_dir():
+            raise OutputError(f"Cannot write {path}: the folder {path.parent} does not exist; create it first.")
+        return
+    if not path.is_dir():
+        raise OutputError(f"Cannot write the folder {path}: it is a file; choose another place.")
+    if not (path / mark).is_file() and any(path.iterdir()):
+        raise OutputError(f"Cannot replace the folder {path}: it holds no {mark}, so it was not made by this command; "
+                          "choose another place.")
+
+
+def _rename_folder(temporary: Path, final: Path) -> None:
+    """Gives a folder its name. What had the name goes: before, so that for a moment nothing has it."""
+    before = _hidden(final.parent)
+    if final.exists():
+        os.rename(final, before)
+    try:
+        os.rename(temporary, final)
+    except BaseException:
+        with suppress(OSError):
+            os.rename(before, final)
+        raise
+    shutil.rmtree(before, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(parent: Path) -> Iterator[Path]:
+    """A hidden new folder in `parent`, which is gone when the block ends; of a run that is killed, a later one removes
+    it. Raises OSError.
+    """
+    _sweep(parent)
+    handle = None
+    while True:
+        folder = _hidden(parent)
+        folder.mkdir()
+        with suppress(OSError):  # a lock, as a temporary file has one, where folders can be locked: see `_sweep`
+            handle = os.open(folder, os.O_RDONLY)
+            if fcntl is not None:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+        if folder.exists():
+            break  # else a sweep came between
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
 
 
 def create_folder(folder: Path) -> None:
@@ -102,10 +175,9 @@ def _create(folder: Path) -> tuple[Path, int]:
     """A new temporary file and its handle, which holds a lock for as long as it is open: see `_sweep`."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     while True:
-        # A short name of its own: one built on the final name could be too long. 0o666 leaves the mode to the umask.
-        path = folder / f".v2l-{_machine()}{secrets.token_hex(8)}.tmp"
+        path = _hidden(folder)
         try:
-            handle = os.open(path, flags, 0o666)
+            handle = os.open(path, flags, 0o666)  # which leaves the mode to the umask
             with suppress(OSError):  # no locks there
                 if fcntl is not None:
                     fcntl.flock(handle, fcntl.LOCK_EX)
@@ -118,29 +190,34 @@ def _create(folder: Path) -> tuple[Path, int]:
             raise
 
 
+def _hidden(folder: Path) -> Path:
+    """A new name for what is being written. A short one: built on the final name, it could be too long."""
+    return folder / f".v2l-{_machine()}{secrets.token_hex(8)}.tmp"
+
+
 @lru_cache(maxsize=4096)
 def _sweep(folder: Path) -> None:
-    """Removes what killed runs left of files they were writing into a folder, once in a process.
+    """Removes what killed runs left of files and folders they were writing into a folder, once in a process.
 
-    A run of this machine that lives holds its file's lock. Locks may not reach other machines that write there; what
+    A run of this machine that lives holds their lock. Locks may not reach other machines that write there; what
     they began, or what cannot be locked, is taken for left over by its age.
     """
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _TEMPORARY.fullmatch(entry.name)
             with suppress(OSError):
-                if match is None or not entry.is_file(follow_symlinks=False):
+                if match is None or entry.is_symlink():
                     continue
                 old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER
                 if fcntl is not None and match[1] == _machine():
                     _remove_unlocked(entry.path, old)
                 elif old:
-                    os.unlink(entry)
+                    _remove(entry.path)
 
 
 def _remove_unlocked(path: str, old: bool) -> None:
-    """Removes a temporary file unless a run holds its lock; where there are no locks, if it is old."""
-    handle = os.open(path, os.O_WRONLY)
+    """Removes a temporary file or folder unless a run holds its lock; where there are no locks, if it is old."""
+    handle = os.open(path, os.O_RDONLY if os.path.isdir(path) else os.O_WRONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         old = True
@@ -150,9 +227,16 @@ def _remove_unlocked(path: str, old: bool) -> None:
         pass
     try:
         if old:
-            os.unlink(path)  # while the lock is held: see `_create`
+            _remove(path)  # while the lock is held: see `_create`
     finally:
         os.close(handle)
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        os.unlink(path)
 
 
 @cache
@@ -160,12 +244,12 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def _sync_folder(folder: Path) -> None:
-    """Makes the new name itself durable. The file is whole already, and some mounts refuse this: not an error."""
+def _sync(path: Path) -> None:
+    """Makes a file durable or, of a folder, the names in it. Some mounts refuse the latter: not an error."""
     if os.name == "nt":
         return
     with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
