@@ -15,7 +15,7 @@ from v2l.cli.adapters import compose_, info, slice_
 from v2l.cli.ask import ask
 from v2l.cli.bench import bench
 from v2l.cli.console import Boundary, debugging, write
-from v2l.cli.export import export
+from v2l.cli.export import export_
 from v2l.cli.ingest import ingest
 from v2l.cli.ls import ls
 from v2l.cli.models import models
@@ -59,7 +59,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, ls, info, compose_, slice_, export):
+for command in (ingest, ask, ls, info, compose_, slice_, export_):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")

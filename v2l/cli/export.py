@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from v2l.adapter.factors import Factors
     from v2l.adapter.file import Adapter
     from v2l.engine import Engine
-    from v2l.store.foreign.check import Comparison
+    from v2l.store.foreign.check import Agreement
 
 FORMATS = ("peft", "gguf", "merged")
 _GGUF = ".gguf"
@@ -44,15 +44,15 @@ def _gguf_only(value: tuple[str, Path]) -> tuple[str, Path]:
 
 
 class TextModelType(str, Enum):
-    """What matrices of a text model can be stored as: `v2l.store.foreign.text_model.TYPES`, and as they are."""
+    """What matrices of a text model can be stored as: `v2l.store.foreign.text_model.WEIGHT_TYPES`, and as they are."""
 
     auto, f32, f16, bf16, q8_0 = "auto", "f32", "f16", "bf16", "q8_0"
 
 
-Check = Annotated[bool, typer.Option("--check", help="Load the output in its engine and compare answers with v2l's.")]
+Checked = Annotated[bool, typer.Option("--check", help="Load the output in its engine and compare answers with v2l's.")]
 
 
-def export(
+def export_(
     adapter: Annotated[str, argument("ADAPTER")],
     to: Annotated[tuple[str, Path], option("FORMAT PATH", "Write peft DIR, gguf FILE or merged DIR.", "", "--to",
                                            callback=_format)],
@@ -64,7 +64,7 @@ def export(
                                            "no filling", callback=options.positive)] = None,
     text_only: Annotated[bool, typer.Option("--text-only", help="Name modules as in a Llama, not as in a SmolVLM "
                                             "(peft).")] = False,
-    check: Check = False,
+    check: Checked = False,
     model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's")] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write it although an engine takes no such rank, or "
                                         "rounding loses much.")] = False,
@@ -181,7 +181,7 @@ def _export(engine: Engine | None, source: Path, adapter: Adapter, format: str, 
         assert engine is not None
         with console.working("Checking"):
             compared = _compare_export(engine, adapter, format, path, text_only)
-        _note_comparison(compared, path, console)
+        _note_agreement(compared, path, console)
         facts["check"] = asdict(compared)
     _print(path, {"format": format, "rank": made.rank, "alpha": made.alpha, "segments": len(adapter.segments),
                   "dtype": about["dtype"], **facts}, json)
@@ -221,27 +221,27 @@ def _refuse_loss(loss: float, how: str, better: str, force: bool, console: Conso
     console.note(f"{text}.")
 
 
-def _compare_export(engine: Engine, adapter: Adapter, format: str, path: Path, text_only: bool) -> Comparison:
+def _compare_export(engine: Engine, adapter: Adapter, format: str, path: Path, text_only: bool) -> Agreement:
     """What its engine makes of an export, beside v2l in float32."""
     from v2l.store.foreign import check
 
     bound, base = engine.bind(adapter), engine.base
     if format == "peft":
-        return check.compare(base, bound, *check.peft(base.folder, path, text_only))
+        return check.agreement(base, bound, *check.peft(base.folder, path, text_only))
     if format == "merged":
-        return check.compare(base, bound, *check.transformers(path))
+        return check.agreement(base, bound, *check.transformers(path))
     with scratch_folder(path.parent) as folder:  # on the disk that has room for exports
         text_model = folder / "base.gguf"
         _write_text_model(engine, text_model, "f32")
-        return check.compare(base, bound, *check.llama(text_model, path))
+        return check.agreement(base, bound, *check.llama(text_model, path))
 
 
-def _note_comparison(compared: Comparison, path: Path, console: Console) -> None:
+def _note_agreement(compared: Agreement, path: Path, console: Console) -> None:
     """Tells how near another engine is to v2l; ModelError where it computes something else."""
     text = (f"{compared.engine}: {compared.equal} of {compared.questions} greedy answers are v2l's, "
-            f"log-probabilities of first tokens differ by at most {compared.difference:.1e}")
+            f"log-probabilities of first tokens differ by at most {compared.difference:.2g}")
     if not compared.good:
-        raise ModelError(f"{path} is written, but {text}, which is more than {compared.limit:.1e}: that engine does "
+        raise ModelError(f"{path} is written, but {text}, which is more than {compared.limit:.2g}: that engine does "
                          "not compute what v2l does; try another version of it, or --dtype float32.")
     console.note(f"{text}.")
 
@@ -297,7 +297,7 @@ def export_model(
     to: Annotated[tuple[str, Path], option("gguf FILE", "The GGUF file to write.", "", "--to", callback=_gguf_only)],
     type: Annotated[TextModelType, option("TYPE", "Store matrices as f32, f16, bf16 or q8_0.",
                                           "as the model stores them")] = TextModelType.auto,
-    check: Check = False,
+    check: Checked = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write a merged model although rounding loses much.")]
     = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
@@ -348,9 +348,9 @@ def _check_text_model(engine: Engine, path: Path, type: str, console: Console) -
     from v2l.store.foreign import check
 
     limit = check.TOLERANCE if type in ("f32", "f16") else ROUNDED
-    compared = check.compare(engine.base, None, *check.llama(path), limit)
+    compared = check.agreement(engine.base, None, *check.llama(path), limit)
     if not check.tokenizes_alike(path, engine.base):
         raise ModelError(f"{path} is written, but llama.cpp makes other tokens of a question than v2l; try another "
                          "version of it.")
-    _note_comparison(compared, path, console)
+    _note_agreement(compared, path, console)
     return asdict(compared)

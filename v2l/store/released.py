@@ -37,6 +37,7 @@ from v2l.model.folder import (
 from v2l.store.pickles import MAX_PICKLE, Archive, StandIn, Unpickler, opcodes_of, stand_in
 from v2l.store.pins import Verified
 from v2l.system.cache import cache_dir, caching, hash_of, remember, sha256_of
+from v2l.system.safetensors_header import header_bytes
 from v2l.system.strict_json import is_positive
 
 if TYPE_CHECKING:
@@ -239,18 +240,13 @@ def read_released(file: Path) -> tuple[dict[str, Tensor], HypernetConfig]:
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> str:
     """Writes float32 tensors, one at a time; the same tensors give the same bytes. Returns their sha256."""
-    names, header, offset = sorted(tensors), {}, 0
-    for name in names:
-        end = offset + 4 * tensors[name].numel()
-        header[name] = {"dtype": "F32", "shape": list(tensors[name].shape), "data_offsets": [offset, end]}
-        offset = end
-    head = json.dumps({"__metadata__": {"format": "pt"}, **header}, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)  # so that the data begins where a float32 may
+    names = sorted(tensors)
+    head = header_bytes({name: ("F32", tuple(tensors[name].shape)) for name in names}, {"format": "pt"})
     digest = hashlib.sha256()
     with caching(path) as f:
         blocks: Iterator[Any] = (tensors[name].detach().float().contiguous().numpy().astype("<f4", copy=False)
                                  for name in names)
-        for block in chain((len(head).to_bytes(8, "little"), head), blocks):
+        for block in chain((head,), blocks):
             f.write(block)
             digest.update(block)
     remember(path, digest.hexdigest())

@@ -7,6 +7,7 @@ the rest without gap or overlap. The header says of each tensor its `dtype`, `sh
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Mapping
@@ -83,3 +84,17 @@ def read_header(file: BinaryIO, most: int) -> Header:
     if not isinstance(metadata, dict) or not all(is_unicode(x) for x in (*entries, *metadata, *metadata.values())):
         raise Invalid("its names or metadata are not text")
     return Header(entries, metadata, 8 + length, size)
+
+
+def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """What a safetensors file begins with whose tensors, by name their type and shape, lie in this order. The same input
+    gives the same bytes; the data that follows begins where a float32 may."""
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    start = 0
+    for name, (dtype, shape) in tensors.items():
+        end = start + math.prod(shape) * _BYTES[dtype]
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, end]}
+        start = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text

@@ -16,7 +16,7 @@ from v2l.adapter.factors import Factors
 from v2l.adapter.record import Record
 from v2l.errors import ModelError, OutputError
 from v2l.store.foreign.about import ABOUT
-from v2l.store.foreign.tensors import TYPES, Tensor
+from v2l.store.foreign.tensors import TYPE_OF, Tensor
 from v2l.system.files import replacing
 
 ARCHITECTURE = "llama"
@@ -58,7 +58,7 @@ def write_gguf(path: str | os.PathLike[str], settle: Callable[[Any], None], tens
 
 def write_adapter(path: str | os.PathLike[str], factors: Factors, about: Record) -> None:
     """Writes an adapter for llama.cpp's `--lora`, reads it back and compares. OutputError."""
-    tensors = [Tensor(name, array.shape, TYPES[factors.dtype], partial(np.asarray, array))
+    tensors = [Tensor(name, array.shape, TYPE_OF[factors.dtype], partial(np.asarray, array))
                for name, array in _named(factors)]
 
     def settle(writer: Any) -> None:

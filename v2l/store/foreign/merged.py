@@ -23,7 +23,7 @@ from v2l.errors import ModelError, OutputError
 from v2l.model.folder import INDEX, SINGLE, check_base, read_json
 from v2l.model.prompt import END
 from v2l.store.foreign.about import ABOUT, write_document
-from v2l.store.foreign.tensors import TYPES, Tensor, Weights, rounded, write_safetensors
+from v2l.store.foreign.tensors import TYPE_OF, Tensor, Weights, rounded, write_tensors
 from v2l.system.files import replacing_folder
 
 MOST_LOST = 0.05
@@ -85,9 +85,9 @@ def write_merged(folder: str | os.PathLike[str], base: Path, factors: Factors, d
         return read
 
     with replacing_folder(folder, ABOUT) as place, Weights(base) as weights:
-        tensors = [Tensor(name, shape, TYPES[dtype], partial(values, weights, name))
+        tensors = [Tensor(name, shape, TYPE_OF[dtype], partial(values, weights, name))
                    for name, shape in sorted(weights.shapes.items())]
-        write_safetensors(place / SINGLE, tensors, {"format": "pt"})
+        write_tensors(place / SINGLE, tensors)
         _write_configs(base, place, dtype)
         write_document(place / ABOUT, about)
         check_base(place)

@@ -20,7 +20,7 @@ from v2l.errors import AdapterError, OutputError, UsageError
 from v2l.model.folder import stored_tensors, weight_names
 from v2l.model.prompt import END
 from v2l.store.foreign.about import ABOUT, write_document
-from v2l.store.foreign.tensors import TYPES, Tensor, write_safetensors
+from v2l.store.foreign.tensors import TYPE_OF, Tensor, write_tensors
 from v2l.system.files import replacing_folder
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
@@ -50,9 +50,9 @@ def write_peft(folder: str | os.PathLike[str], factors: Factors, about: Record, 
     if base is not None:
         _check_names(named, base, text_only)
     with replacing_folder(folder, ABOUT) as place:
-        tensors = [Tensor(name, array.shape, TYPES[factors.dtype], partial(np.asarray, array))
+        tensors = [Tensor(name, array.shape, TYPE_OF[factors.dtype], partial(np.asarray, array))
                    for name, array in named.items()]
-        write_safetensors(place / _WEIGHTS, tensors, {"format": "pt"})
+        write_tensors(place / _WEIGHTS, tensors)
         write_document(place / _CONFIG, _config(factors, about["base"], text_only))
         write_document(place / ABOUT, about)
         (place / "README.md").write_text(_readme(about, text_only), encoding="utf-8")

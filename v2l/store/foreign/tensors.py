@@ -5,9 +5,7 @@ The safetensors library wants all tensors at once, which of a whole base are gig
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +17,11 @@ from v2l.adapter.dtypes import Array, from_float32, to_float32
 from v2l.errors import ModelError
 from v2l.model.folder import stored_tensors, weight_names
 from v2l.model.weights import opened
+from v2l.system.safetensors_header import header_bytes
 
-DTYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-"""safetensors' and GGUF's name of a type -> ours."""
-TYPES = {dtype: name for name, dtype in DTYPES.items()}
+TYPE_OF = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+"""Our name of a dtype -> that of safetensors and GGUF."""
+_DTYPE_OF = {name: dtype for dtype, name in TYPE_OF.items()}
 
 
 @dataclass(frozen=True)
@@ -63,26 +62,17 @@ class Weights:
         return array
 
 
-def write_safetensors(path: Path, tensors: Sequence[Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes tensors in the order given. The same input gives the same bytes. OSError."""
-    header: dict[str, object] = {"__metadata__": dict(sorted(metadata.items()))}
-    start = 0
-    for tensor in tensors:
-        end = start + math.prod(tensor.shape) * (4 if tensor.type == "F32" else 2)
-        header[tensor.name] = {"dtype": tensor.type, "shape": list(tensor.shape), "data_offsets": [start, end]}
-        start = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+def write_tensors(path: Path, tensors: Sequence[Tensor]) -> None:
+    """Writes a safetensors file, in the order given. The same input gives the same bytes. OSError."""
     with path.open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(header_bytes({tensor.name: (tensor.type, tensor.shape) for tensor in tensors}, {"format": "pt"}))
         for tensor in tensors:
-            values = tensor.read()
-            file.write(np.ascontiguousarray(stored(values, tensor.type)).data)
+            file.write(np.ascontiguousarray(stored(tensor.read(), tensor.type)).data)
 
 
 def stored(values: Array, type: str) -> Array:
     """Values in the type they are stored in: float32 ones are rounded to nearest even."""
-    return from_float32(values, DTYPES[type]) if values.dtype == np.float32 else values
+    return from_float32(values, _DTYPE_OF[type]) if values.dtype == np.float32 else values
 
 
 def rounded(values: npt.NDArray[np.float32], dtype: str) -> npt.NDArray[np.float32]:

@@ -30,7 +30,7 @@ from v2l.store.foreign.merged import ADAPTED
 from v2l.store.foreign.tensors import Tensor, Weights
 from v2l.system.strict_json import is_finite
 
-TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
+WEIGHT_TYPES = {"f32": "F32", "f16": "F16", "bf16": "BF16", "q8_0": "Q8_0"}
 """What weights can be stored as, and GGUF's name for it."""
 _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8_0": "MOSTLY_Q8_0"}
 CHAT_TEMPLATE = (
@@ -40,14 +40,14 @@ CHAT_TEMPLATE = (
 
 
 def stored_type(folder: Path) -> str:
-    """The type in which a base's text stack is stored, of `TYPES`; f32 where there are several."""
+    """The type in which a base's text stack is stored, of `WEIGHT_TYPES`; f32 where there are several."""
     kinds = {tensor.dtype for file in map(folder.joinpath, weight_names(folder))
              for name, tensor in stored_tensors(file).items() if text_name(name)}
     return {"F16": "f16", "BF16": "bf16"}.get(kinds.pop(), "f32") if len(kinds) == 1 else "f32"
 
 
 def export_text_model(folder: Path, path: str | os.PathLike[str], type: str, name: str, about: Record) -> None:
-    """Writes the text stack of the base in `folder` as GGUF, its matrices in `type` (of `TYPES`), vectors in float32.
+    """Writes the text stack of the base in `folder` as GGUF, its matrices in `type` (of `WEIGHT_TYPES`), vectors in float32.
 
     One tensor is held at a time. ModelError where llama.cpp could not do what the base's tokenizer does, or a value
     does not fit the type; OutputError where `path` cannot be written.
@@ -82,7 +82,7 @@ def _type_of(shape: tuple[int, ...], type: str) -> str:
     """GGUF's name of the type a tensor gets: vectors are never narrowed, nor rows that blocks of 32 do not fill."""
     if len(shape) == 1:
         return "F32"
-    return "F16" if type == "q8_0" and shape[-1] % 32 else TYPES[type]
+    return "F16" if type == "q8_0" and shape[-1] % 32 else WEIGHT_TYPES[type]
 
 
 def _settle(writer: Any, config: TextConfig, vocabulary: Vocabulary, type: str, name: str, about: Record) -> None:
