@@ -75,7 +75,7 @@ def test_peft_answers_as_v2l(engine: Engine, adapters: dict[str, Adapter], kind:
     pytest.importorskip("peft")
     write_peft(tmp_path / "out", factors(adapters[kind]), ABOUT, base=engine.files.folder)
     compared = check.agreement(engine.base, engine.bind(adapters[kind]),
-                             *check.peft(engine.files.folder, tmp_path / "out", False), questions=questions(count))
+                               *check.peft(engine.files.folder, tmp_path / "out", False), questions=questions(count))
     assert (compared.equal, compared.questions) == (count, count) and compared.difference < 1e-3
 
 
@@ -84,8 +84,8 @@ def test_llama_cpp_answers_as_v2l(engine: Engine, adapters: dict[str, Adapter], 
                                   count: int, tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     write_adapter(tmp_path / "out.gguf", factors(adapters[kind]), ABOUT)
-    compared = check.agreement(engine.base, engine.bind(adapters[kind]), *check.llama(text_model, tmp_path / "out.gguf"),
-                             questions=questions(count))
+    compared = check.agreement(engine.base, engine.bind(adapters[kind]),
+                               *check.llama(text_model, tmp_path / "out.gguf"), questions=questions(count))
     assert (compared.equal, compared.questions) == (count, count) and compared.difference < 5e-3
 
 
@@ -150,7 +150,7 @@ def test_a_merged_model_goes_to_llama_cpp(engine: Engine, adapters: dict[str, Ad
     (made,) = documents(result)
     assert (made["type"], made["rounding_loss"]) == ("f32", 0.0) and made["check"]["equal"] == 4
     compared = check.agreement(engine.base, engine.bind(adapters["composed"]), *check.llama(Path("model.gguf")),
-                             questions=questions(10))
+                               questions=questions(10))
     assert compared.equal == 10 and compared.difference < 5e-3
 
 

@@ -87,8 +87,10 @@ def read_header(file: BinaryIO, most: int) -> Header:
 
 
 def header_bytes(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
-    """What a safetensors file begins with whose tensors, by name their type and shape, lie in this order. The same input
-    gives the same bytes; the data that follows begins where a float32 may."""
+    """What a safetensors file begins with whose tensors lie in this order: by name, their type and shape.
+
+    The same input gives the same bytes. What follows begins where a float32 may.
+    """
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     start = 0
     for name, (dtype, shape) in tensors.items():
