@@ -18,7 +18,7 @@ ABOUT = "v2l.json"
 
 
 def about_adapter(adapter: Adapter, file: Path, factors: Factors, format: str) -> Record:
-    """Of an adapter's factors in another format: the file they came from, its base and its segments."""
+    """What is said of an adapter's factors: the file they came from, its base and its segments."""
     segments = [{"video": adapter.sources[segment["source"]]["name"], "start": segment["start"], "end": segment["end"]}
                 for segment in adapter.segments]
     return {"format": format, "v2l": v2l.__version__, "adapter": {"name": file.name, "sha256": sha256_of(file)},
@@ -27,7 +27,7 @@ def about_adapter(adapter: Adapter, file: Path, factors: Factors, format: str) -
 
 
 def about_base(files: ModelFiles, fingerprint: str, type: str) -> Record:
-    """Of a base's text stack in another format."""
+    """What is said of a base's text stack in another format."""
     return {"format": "gguf", "v2l": v2l.__version__, "type": type,
             "base": {"id": files.name, "revision": files.revision, "fingerprint": fingerprint}}
 

@@ -29,7 +29,7 @@ NEW_TOKENS = 24
 TOP = 5
 """Likeliest first tokens whose log-probabilities are compared."""
 TOLERANCE = 0.02
-"""Of a log-probability, for weights in float16 or float32: those of llama.cpp were measured to differ by 0.001."""
+"""Difference of a log-probability that weights in float16 or float32 may make; with llama.cpp 0.001 was measured."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Agreement:
     """How near another engine is to v2l."""
 
     engine: str
-    """Its name and version."""
+    """Name and version."""
     questions: int
     equal: int
     """Greedy answers that are the same token for token."""

@@ -40,7 +40,7 @@ class Rounding:
     changes: list[float]
     """Frobenius norms of what the adapter adds."""
     lost: list[float]
-    """Those of what rounding takes away."""
+    """Frobenius norms of what rounding takes away."""
 
     @property
     def loss(self) -> float:

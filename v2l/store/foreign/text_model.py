@@ -49,8 +49,8 @@ def stored_type(folder: Path) -> str:
 def export_text_model(folder: Path, path: str | os.PathLike[str], type: str, name: str, about: Record) -> None:
     """Writes the text stack of the base in `folder` as GGUF, matrices in a `type` of `WEIGHT_TYPES`.
 
-    Vectors stay float32; one tensor is held at a time. ModelError where llama.cpp could not do what the base's tokenizer does, or a value
-    does not fit the type; OutputError where `path` cannot be written.
+    Vectors stay float32; one tensor is held at a time. ModelError where llama.cpp could not do what the base's
+    tokenizer does, or a value does not fit the type; OutputError where `path` cannot be written.
     """
     config = TextConfig.from_json(read_json(folder / "config.json"))
     vocabulary = read_vocabulary(folder, config.vocab_size)
