@@ -58,7 +58,7 @@ def test_a_bad_name_is_told_with_its_origin(tmp_path: Path, monkeypatch: pytest.
     config_file().parent.mkdir()
     video = reference / "videos" / "short.mp4"
     for content, said in ((b"no//model\n", "names the default model, and there is no model no//model"),
-                          (b"\xff\xfe", "cannot be read (it is not text)")):
+                          (b"\xff\xfe\xff", "cannot be read (it is not text)")):
         config_file().write_bytes(content)
         for words in (("ingest", video), ("models",), ("ask", "--direct", video, "Who?")):
             assert said in (error := refused(*words, status=2)) and str(config_file()) in error

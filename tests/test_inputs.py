@@ -5,16 +5,22 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 from support.adapters import make
 from support.cli import documents, refused, run
 
 from v2l.adapter import save
 from v2l.adapter.find import holds_adapter
+from v2l.cli import options
+from v2l.cli.app import app
 from v2l.errors import UsageError
 from v2l.manifest import read_manifest
+from v2l.store.resolve import find_hypernetwork, model_name
 from v2l.system.appended import Appended
 from v2l.system.lines import line_batches
 from v2l.wording import clock_seconds, command, nearest
@@ -172,4 +178,59 @@ def test_times_have_one_spelling(text: str, seconds: float | None) -> None:
 def test_commands_that_are_suggested_can_be_typed() -> None:
     assert command("ingest", "a.mp4") == "v2l ingest a.mp4"
     assert command("ask", "it's.v2lora", "-x.v2lora", "-") == """v2l ask 'it'"'"'s.v2lora' ./-x.v2lora -"""
-    assert nearest("50m", ["tiny", "500m"]) == "; did you mean 500m?" and nearest("x", ["tiny"]) == ""
+    assert nearest("50m", ["tiny", "500m"]) == " (did you mean 500m?)" and nearest("x", ["tiny"]) == ""
+
+
+# The door.
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Every command that takes no further command, with the words that call it."""
+    for name, child in getattr(command, "commands", {}).items():
+        yield from leaves(child, (*path, name))
+    if not getattr(command, "commands", {}):
+        yield path, command
+
+
+COMMANDS = list(leaves(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize(("path", "command"), COMMANDS, ids=[" ".join(path) for path, _ in COMMANDS])
+def test_no_option_and_no_argument_of_any_command_takes_an_empty_text(path: tuple[str, ...], command: Any) -> None:
+    for param in command.params:
+        if getattr(param, "is_flag", False):
+            continue
+        if param.param_type_name == "argument":
+            assert refused(*path, "", status=2).startswith("An argument (")
+            assert refused(*path, "--", "", status=2).startswith("An argument (")
+            continue
+        for name in param.opts:
+            assert refused(*path, name, "", status=2).startswith(f"The value of {name} is empty, ")
+        assert refused(*path, f"{max(param.opts, key=len)}=", status=2).startswith("The value of --")
+
+
+def test_what_follows_two_dashes_is_no_option(here: Path) -> None:
+    assert "no such file" in refused("ingest", "--", "--output-dir=")
+
+
+# Names of models, number formats, strategies.
+
+
+def test_presets_and_number_formats_are_known_as_people_call_them() -> None:
+    assert model_name("500M") == "500m" and model_name("Org/500M") == "Org/500M"
+    for words, kind in ((("half", "FP16"), "float16"), (("bf16", "BFloat16"), "bfloat16"), (("fp32",), "float32")):
+        assert {options.parse_dtype(word) for word in words} == {options.Dtype(kind)}
+    assert options.one_of(["join", "each"])("JOIN") == "join"
+    assert (options.minutes("90"), options.minutes("4h"), options.minutes("90s")) == (90, 240, 1.5)
+
+
+def test_a_folder_called_as_a_preset_in_capitals_is_that_folder(here: Path) -> None:
+    Path("500M").mkdir()
+    assert model_name("500M") == "500M"
+
+
+@pytest.mark.parametrize("name", ["v2l/tiny", "tiny", "TINY"])
+def test_tinys_hypernetwork_is_the_embedded_one_and_asks_no_network(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v2l.store.hub.resolve", lambda *_: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("v2l.store.hub.download", lambda *_: pytest.fail("the Hub was asked"))
+    assert find_hypernetwork("tiny", name) == find_hypernetwork("tiny")

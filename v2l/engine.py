@@ -30,7 +30,7 @@ from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
 from v2l.store.default import default_model
-from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
+from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork, model_name
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
 from v2l.system.threads import limit_threads, threads
@@ -76,7 +76,7 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.model = default_model().name if model is None else model
+        self.model = default_model().name if model is None else model_name(model)
         self.checkpoint, self.offline, self.progress = checkpoint, offline, progress
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)

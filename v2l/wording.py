@@ -113,6 +113,6 @@ def command(words: str, *names: str | os.PathLike[str]) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """`; did you mean this?` where one of the names is much like a word; nothing where none is."""
+    """` (did you mean NAME?)` where one of the names is much like a word; nothing where none is."""
     close = get_close_matches(word.lower(), list(names), n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -97,7 +97,8 @@ def sweep_speed(
                                        ",".join(map(str, RESOLUTIONS)),
                                        parser=options.numbers)] = None,
     budget: Annotated[float, option("MINUTES", "Time limit; skip what would take longer.", f"{SWEEP_MINUTES:g}",
-                                    callback=options.positive)] = SWEEP_MINUTES,
+                                    callback=options.positive, parser=options.minutes)]
+    = SWEEP_MINUTES,
     quick: Annotated[bool, typer.Option("--quick", help=f"Measure {_QUICK} frames at the model's resolution, once.")]
     = False,
     repeat: Annotated[int, option("N", "Take the median of N runs.", f"{REPEATS}", callback=options.positive)]

@@ -36,19 +36,13 @@ def _arms(text: str) -> tuple[str, ...]:
     return tuple(arm for arm in ARMS if arm in parts)
 
 
-def _suite(value: str | None) -> str | None:
-    if value is not None and value not in SUITES:
-        raise typer.BadParameter(f"There is no suite {value!r}; there is {', '.join(SUITES)}.")
-    return value
-
-
 def measure_quality(
     manifests: Annotated[list[Path] | None, argument("[MANIFEST]...")] = None,
     benchmark: Annotated[list[str] | None, option(
         "NAME=FOLDER", "Ask a public benchmark's questions, from your copy of it; repeatable.")] = None,
     suite: Annotated[str | None, option(
         "NAME", f"Ask about clips that v2l draws itself, with known answers: {', '.join(SUITES)}.",
-        callback=_suite)] = None,
+        callback=options.one_of(SUITES))] = None,
     split: Annotated[str | None, option("NAME", "Ask only lines of this split.", "test, else val, else all")] = None,
     clips: Annotated[int | None, option(
         "N", "Take about N clips of each benchmark, with all their questions.",
@@ -81,7 +75,8 @@ def measure_quality(
     sweep_clips: Annotated[int, option("N", "Clips in the sweep.", f"{Comparing.sweep_clips}",
                                        callback=options.positive)] = Comparing.sweep_clips,
     budget: Annotated[float, option("MINUTES", "Start no part of the sweep that would end later than this.",
-                                    f"{SWEEP_MINUTES:g}", callback=options.positive)] = SWEEP_MINUTES,
+                                    f"{SWEEP_MINUTES:g}", callback=options.positive, parser=options.minutes)]
+    = SWEEP_MINUTES,
     finetune: Annotated[Any, option(
         "STEPS,...", "Also fine-tune an adapter on the references of one clip, and ask it after so many steps.",
         parser=options.numbers)] = None,

@@ -244,21 +244,16 @@ def _bounded(work: Callable[[], Any]) -> Any:
         except (typer.Exit, typer.Abort):
             raise
         except Exception as error:
-            if hasattr(error, "format_message"):  # wrong usage, which Typer prints by itself
-                raise _cleaned(error) from None
+            if hasattr(error, "format_message"):  # Typer's, which it would print in its own words
+                from v2l.cli.usage import usage_error
+
+                error = usage_error(error)
             if isinstance(error, OSError) and traceback.extract_tb(error.__traceback__)[-1].name == "echo":
                 error = _unwritten(error)  # help, which Typer prints by itself
             report(error)
             raise typer.Exit(error.exit_status if isinstance(error, V2LError) else 1) from None
         finally:
             _flush()
-
-
-def _cleaned(error: Any) -> Exception:
-    """Wrong usage whose message is harmless: what a shell put there for `*` may be the name of anybody's file."""
-    message = one_line(error.format_message())
-    error.format_message = lambda: message
-    return error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
 from v2l.config import DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
-from v2l.wording import command, shell_word, size_text
+from v2l.wording import TIME_FORMS, command, shell_word, size_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -31,7 +31,7 @@ def ingest(
     output: Annotated[Path | None, options.OUTPUT] = None,
     output_dir: Annotated[Path | None, option("DIR", "Write the adapters to DIR.", "next to each video")] = None,
     segment: Annotated[str | None, option(
-        "LENGTH", "Split videos into segments of a length such as 60s, 2m or 1:30, or at scene cuts: scenes.",
+        "LENGTH", f"Split videos into segments of a length ({TIME_FORMS}), or at scene cuts: scenes.",
         "no split")] = None,
     keep_segments: Annotated[bool, typer.Option("--keep-segments", help="Also keep one file per segment.")] = False,
     shard: options.OnlyShard = None,
@@ -40,7 +40,8 @@ def ingest(
     start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     adapter_dtype: Annotated[options.Dtype, option(
-        "TYPE", "Store float32, bfloat16 or float16.", "float32 if computed in it, else float16")]
+        "TYPE", "Store float32, bfloat16 or float16.", "float32 if computed in it, else float16",
+        parser=options.parse_dtype)]
     = options.Dtype.auto,
     force: options.Force = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,9 +12,9 @@ import typer
 from typer.core import TyperCommand
 
 from v2l.cli.outputs import Shard, parse_shard
-from v2l.config import DEFAULT_MODEL, PRESETS, STRATEGIES, Sampling
+from v2l.config import DEFAULT_MODEL, PRESETS, Sampling
 from v2l.errors import UsageError
-from v2l.wording import clock_seconds
+from v2l.wording import TIME_FORMS, clock_seconds, nearest
 
 if TYPE_CHECKING:
     from v2l.cli.console import Console
@@ -24,12 +26,20 @@ class Dtype(str, Enum):
 
     auto, float32, bfloat16, float16 = "auto", "float32", "bfloat16", "float16"
 
+    def __str__(self) -> str:
+        return self.value
+
+
+_ALIASES = {"fp32": Dtype.float32, "f32": Dtype.float32, "float": Dtype.float32, "bf16": Dtype.bfloat16,
+            "fp16": Dtype.float16, "f16": Dtype.float16, "half": Dtype.float16}
+"""What people call number formats besides."""
+
 
 def parse_time(text: str) -> float:
-    """Seconds of `90`, `90.5`, `MM:SS` or `H:MM:SS.fff`. Raises typer.BadParameter."""
+    """Seconds of a time, as `clock_seconds` reads it. Raises typer.BadParameter."""
     seconds = clock_seconds(text)
     if seconds is None:
-        raise typer.BadParameter(f"{text!r} is not a time; write seconds, MM:SS or H:MM:SS.")
+        raise typer.BadParameter(f"{text!r} is not a time; write it as {TIME_FORMS}.")
     return seconds
 
 
@@ -53,10 +63,39 @@ def not_negative(value: float | None) -> float | None:
     return value
 
 
-def strategy(value: str | None) -> str | None:
-    if value is not None and value not in STRATEGIES:
-        raise typer.BadParameter(f"{value!r} is not {', '.join(STRATEGIES[:-1])} or {STRATEGIES[-1]}.")
-    return value
+def minutes(text: str | float) -> float:
+    """Minutes of a number, or of a time with its units. Raises typer.BadParameter."""
+    with suppress(ValueError):
+        return float(text)
+    return parse_time(str(text)) / 60
+
+
+def one_of(names: Iterable[str]) -> Callable[[str | None], str | None]:
+    """The callback of an option that takes one of some names, in small letters or large."""
+    names = tuple(names)
+
+    def chosen(value: str | None) -> str | None:
+        if value is None or value.lower() in names:
+            return value and value.lower()
+        listed = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+        raise typer.BadParameter(f"{value!r} is not {listed}{nearest(value, names)}.")
+
+    return chosen
+
+
+def parse_dtype(text: str) -> Dtype:
+    """A number format by its name in torch, or as people call it. Raises typer.BadParameter."""
+    names = {**{kind.value: kind for kind in Dtype}, **_ALIASES}
+    if text.lower() not in names:
+        raise typer.BadParameter(f"{text!r} is not {', '.join(Dtype)}{nearest(text, names)}.")
+    return names[text.lower()]
+
+
+def preset(value: str | None) -> str | None:
+    """The callback of an option that names a model: `500M` is `500m`."""
+    from v2l.store.resolve import model_name
+
+    return None if value is None else model_name(value)
 
 
 def device(value: str | None) -> str | None:
@@ -69,7 +108,7 @@ def _named(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
     """The model that was named, or the one that is taken where none was."""
     from v2l.store.default import default_model
 
-    return value if is_given(ctx, param.name) else default_model().name
+    return str(preset(value)) if is_given(ctx, param.name) else default_model().name
 
 
 def is_given(ctx: typer.Context, *names: str | None) -> bool:
@@ -89,7 +128,15 @@ def argument(metavar: str) -> Any:
 
 
 class Command(TyperCommand):
-    """A command whose usage line is made of its metavars as they are: VIDEO..., not {VIDEO...}..."""
+    """A command that takes no empty value, and whose usage line is made of its metavars as they are: VIDEO..., not
+    {VIDEO...}..."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        from v2l.cli.usage import refuse_empty
+
+        if not ctx.resilient_parsing:  # of a call that is still being typed
+            refuse_empty(self.params, args)
+        return super().parse_args(ctx, args)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["[OPTIONS]", *(str(p.metavar) for p in self.params if p.param_type_name == "argument")]
@@ -104,18 +151,18 @@ Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --f
                                      callback=positive)]
 Resolution = Annotated[int | None, option("PIXELS", "Scale frames to this longest edge.", "the model's",
                                           callback=positive)]
-Start = Annotated[float | None, option("TIME", "Use the video from TIME on: seconds, MM:SS or H:MM:SS.",
+Start = Annotated[float | None, option("TIME", f"Use the video from TIME on: {TIME_FORMS}.",
                                        parser=parse_time)]
 End = Annotated[float | None, option("TIME", "Use the video up to TIME.", parser=parse_time)]
 Stream = Annotated[int | None, option("N", "Use video stream N of the file, counted as ffprobe counts.", "the film",
                                       callback=not_negative)]
-From = Annotated[float | None, option("TIME", "Only segments that end after TIME: seconds, MM:SS or H:MM:SS.", "",
+From = Annotated[float | None, option("TIME", f"Only segments that end after TIME: {TIME_FORMS}.", "",
                                       "--from", parser=parse_time)]
 To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device)]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
-                                       "bfloat16 where it is fast, else float32")]
+                                       "bfloat16 where it is fast, else float32", parser=parse_dtype)]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]

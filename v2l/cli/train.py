@@ -40,12 +40,6 @@ def _train() -> None:
     """
 
 
-def _optimizer(value: str) -> str:
-    if value not in OPTIMIZERS:
-        raise typer.BadParameter(f"{value!r} is not {' or '.join(OPTIMIZERS)}.")
-    return value
-
-
 def _count(help: str, default: int) -> Any:
     """An option for a number above 0."""
     return option("N", help, f"{default:,}", callback=options.positive)
@@ -65,7 +59,7 @@ def run_training(
     batch_size: Annotated[int | None, _count("Clips in a batch, on each GPU.", Recipe.batch_size)] = None,
     accumulate: Annotated[int | None, _count("Batches whose gradients are summed for one step.",
                                                 Recipe.accumulate)] = None,
-    optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, callback=_optimizer)]
+    optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, callback=options.one_of(OPTIMIZERS))]
     = Recipe.optimizer,
     lr: Annotated[float | None, option("RATE", "Peak learning rate.", f"{Recipe.lr:g}",
                                        callback=options.positive)] = None,
@@ -90,7 +84,8 @@ def run_training(
     checkpointing: Annotated[bool, typer.Option(
         "--checkpointing", help="Recompute activations in the backward pass: less memory, slower steps.")] = False,
     device: options.Device = None,
-    dtype: Annotated[options.Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here")]
+    dtype: Annotated[options.Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here",
+                                             parser=options.parse_dtype)]
     = options.Dtype.auto,
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over, whatever DIR holds.")] = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import ModelError, OutputError, UsageError
-from v2l.store.resolve import check_name
+from v2l.store.resolve import check_name, model_name
 from v2l.system.cache import needs_home
 from v2l.system.files import replacing
+from v2l.system.lines import text_of
 
 VARIABLE = "V2L_MODEL"
 
@@ -43,6 +44,7 @@ def default_model() -> DefaultModel:
             origin, name = str(file), _line(file)
     if not name:
         return DefaultModel(DEFAULT_MODEL, "")
+    name = model_name(name)
     try:
         check_name(name)
     except UsageError as error:
@@ -52,7 +54,7 @@ def default_model() -> DefaultModel:
 
 def _line(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return text_of(file.read_bytes()).strip()
     except FileNotFoundError:
         return ""
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text
@@ -64,6 +66,7 @@ def _line(file: Path) -> str:
 def set_default_model(name: str) -> Path:
     """Writes the name of a preset, a folder or a Hub id to the configuration's file, whose path is returned.
     UsageError for a name that can be none of these, OutputError where it cannot be written."""
+    name = model_name(name)
     check_name(name)
     file = config_file()
     try:

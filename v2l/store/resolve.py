@@ -30,6 +30,7 @@ from v2l.store.pins import is_damaged, keep, pinned
 from v2l.store.released import converted
 from v2l.system.cache import sha256_of
 from v2l.system.progress import Progress
+from v2l.wording import nearest
 
 TINY_ID = "v2l/tiny"
 TINY_FOLDER = Path(v2l.__file__).parent / "tiny" / "weights"
@@ -98,7 +99,8 @@ def find_base(model: str, *, offline: bool = False, progress: Progress | None = 
 
 def find_hypernetwork(model: str, checkpoint: str | None = None, *, offline: bool = False,
                       progress: Progress | None = None) -> HypernetFiles:
-    """The hypernetwork that `checkpoint` names (FILE or HUB_ID[@REVISION][:FILE]), or the one that goes with `model`.
+    """The hypernetwork that `checkpoint` names (FILE, HUB_ID[@REVISION][:FILE], a preset, or `v2l/tiny` as adapters
+    record it), or the one that goes with `model`.
 
     Raises ModelError if there is none, or if it is damaged or was refused.
     """
@@ -110,6 +112,7 @@ def pull(
 ) -> tuple[ModelFiles, HypernetFiles | None]:
     """Fetches the newest version of a preset, or of a base by its Hub id, and of its hypernetwork: the one that
     `checkpoint` names, or the one that goes with it (None: there is none we know of)."""
+    name = model_name(name)
     base = _find_base(name, False, progress, refresh=True)
     if checkpoint is None and _preset(name) is None and not Path(name).is_dir():
         return base, None
@@ -140,6 +143,11 @@ def check_fit(base_config: dict[str, Any], config: HypernetConfig, base: str, ch
 def available() -> list[Availability]:
     """The presets and what of them is on this disk. No network; nothing is loaded."""
     return [_availability(preset) for preset in PRESETS.values()]
+
+
+def model_name(model: str) -> str:
+    """A model's name, that of a preset in small letters: `500M` is `500m`, unless a folder is called so."""
+    return model.lower() if model.lower() in PRESETS and not Path(model).is_dir() else model
 
 
 def _preset(model: str) -> Preset | None:
@@ -181,7 +189,7 @@ def _repo(model: str) -> Repo:
     """The repository of a base that is neither a preset nor a folder. UsageError where the name is no Hub id."""
     repo = Repo.parse(model)
     if repo is None or Path(model).is_file():
-        raise UsageError(f"There is no model {model}: it is none of {', '.join(PRESETS)}, "
+        raise UsageError(f"There is no model {model}{nearest(model, PRESETS)}: it is none of {', '.join(PRESETS)}, "
                          "no folder, and no Hub id (org/name).")
     return repo
 
@@ -283,6 +291,8 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
 
 def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Progress | None,
                       refresh: bool) -> HypernetFiles:
+    if checkpoint == TINY_ID or (model_name(checkpoint) in PRESETS and not Path(checkpoint).exists()):
+        return _find_hypernetwork(model_name(checkpoint), None, offline, progress, refresh)
     path = Path(checkpoint)
     if path.is_dir() and (path / TRAINED).is_file():
         path /= TRAINED

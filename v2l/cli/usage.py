@@ -1,0 +1,80 @@
+"""What is wrong with a call that Typer refuses, in one sentence with the way out."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from v2l.errors import UsageError
+from v2l.wording import command, nearest
+
+
+def usage_error(error: Any) -> UsageError:
+    """The error of a call that Typer refused: of click, which some typers have inside, so its class is told by name."""
+    ctx: Any = getattr(error, "ctx", None)
+    kind = type(error).__name__
+    path = ctx.command_path if ctx is not None else "v2l"
+    see = f"{path} --help tells more" if ctx is not None else "the --help of its command tells more"
+    message, param = str(error.message).rstrip("."), getattr(error, "param", None)
+    if kind == "NoSuchOption":
+        return UsageError(f"{path} has no option {error.option_name}{_meant(error.option_name, ctx)}; {see}.")
+    if kind == "MissingParameter" and param is not None:
+        return UsageError(f"{path} needs {_called(param)}; {see}.")
+    if kind == "BadOptionUsage":
+        return UsageError(f"{error.option_name} takes {'no' if 'not take' in message else 'a'} value; {see}.")
+    if kind == "BadParameter" and param is not None:
+        return UsageError(f"{_called(param, short=True)}: {_number(message)}.")
+    if unknown := re.fullmatch(r"No such command '(.*?)'.*", message, re.DOTALL):
+        return UsageError(_no_command(unknown[1], path, ctx))
+    if extra := re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message, re.DOTALL):
+        return UsageError(f"{path} has no use for {extra[1]}; put quotes around a name with spaces ({see}).")
+    if message == "Missing command":
+        return UsageError(f"{path} needs a command: {', '.join(ctx.command.commands)}; {see}.")
+    return UsageError(f"{message}; {see}.")
+
+
+def _called(param: Any, short: bool = False) -> str:
+    """A parameter as the help calls it: `-o FILE`, `VIDEO...`."""
+    if param.param_type_name == "argument":
+        return str(param.metavar)
+    name = str(max(param.opts, key=len) if short else param.opts[0])
+    return name if short or not param.metavar else f"{name} {param.metavar}"
+
+
+def _meant(option: str, ctx: Any) -> str:
+    """The option that is much like it, for the end of a clause."""
+    names = [name for param in ctx.command.get_params(ctx) for name in param.opts if name.startswith("--")]
+    return nearest(option, names)
+
+
+def _number(message: str) -> str:
+    """Click's words for what is no number, in plain ones."""
+    found = re.fullmatch(r"(.+) is not a valid (int|float)\w*(?: range)?", message, re.DOTALL)
+    return f"{found[1]} is not a {'whole number' if found[2] == 'int' else 'number'}" if found else message
+
+
+def _no_command(word: str, path: str, ctx: Any) -> str:
+    if os.path.exists(word):
+        from v2l.adapter.find import holds_adapter
+
+        then = f"{command('ask', word)} QUESTION" if holds_adapter(word) else command("ingest", word)
+        return f"{word} is a file, and a command comes first: {then}."
+    return f"{path} has no command {word}{nearest(word, ctx.command.commands)}; {path} --help lists them."
+
+
+def refuse_empty(params: Iterable[Any], words: Sequence[str]) -> None:
+    """UsageError where a value is an empty text, which a shell makes of a variable that is not set: as a path, it would
+    be the folder one is in."""
+    takes = {name for param in params if not getattr(param, "is_flag", False) for name in param.opts}
+    metavar = next((f" ({param.metavar})" for param in params if param.param_type_name == "argument"), "")
+    options = words[: words.index("--")] if "--" in words else words
+    for number, word in enumerate(words):
+        option = word.removesuffix("=") if number < len(options) else ""
+        if not word and number <= len(options) and words[number - 1] in takes:
+            option = words[number - 1]
+        if not word or (option != word and option in takes):
+            what = f"The value of {option}" if option else f"An argument{metavar}"
+            raise UsageError(f"{what} is empty, perhaps a variable that is not set; write what is meant, or leave "
+                             f"{option or 'it'} out.")
