@@ -99,8 +99,7 @@ def find_base(model: str, *, offline: bool = False, progress: Progress | None = 
 
 def find_hypernetwork(model: str, checkpoint: str | None = None, *, offline: bool = False,
                       progress: Progress | None = None) -> HypernetFiles:
-    """The hypernetwork that `checkpoint` names (FILE, HUB_ID[@REVISION][:FILE], a preset, or `v2l/tiny` as adapters
-    record it), or the one that goes with `model`.
+    """The hypernetwork that `checkpoint` names (FILE, HUB_ID[@REVISION][:FILE] or a preset), else the one of `model`.
 
     Raises ModelError if there is none, or if it is damaged or was refused.
     """
@@ -112,8 +111,7 @@ def pull(
 ) -> tuple[ModelFiles, HypernetFiles | None]:
     """Fetches the newest version of a preset, or of a base by its Hub id, and of its hypernetwork: the one that
     `checkpoint` names, or the one that goes with it (None: there is none we know of)."""
-    name = model_name(name)
-    base = _find_base(name, False, progress, refresh=True)
+    base = _find_base(name := model_name(name), False, progress, refresh=True)
     if checkpoint is None and _preset(name) is None and not Path(name).is_dir():
         return base, None
     return base, _find_hypernetwork(name, checkpoint, False, progress, refresh=True)
