@@ -217,7 +217,6 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
         (("info", "--bogus"), "v2l info has no option --bogus; v2l info --help tells more."),
         (("ingest", "--frames"), "--frames takes a value; the --help of its command tells more."),
         (("info", "--json=yes"), "--json takes no value; the --help of its command tells more."),
-        (("ingest", "a.mp4", "--frames", "x"), "--frames: 'x' is not a whole number."),
         (("ingest", "a.mp4", "--start", "x"), "--start: 'x' is not a time; write it as 90, 5s, 1:30, 2m or 1h5m."),
         (("ingest", "a.mp4", "--dtype", "float61"), "--dtype: 'float61' is not auto, float32, bfloat16, float16 "
                                                     "(did you mean float16?)."),
@@ -232,4 +231,6 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
                                                 "2.2b, no folder, and no Hub id (org/name)."),
     ):
         assert refused(*words, status=2) == said
+    for name, kind in (("--frames", "whole number"), ("--fps", "number")):  # the value is named where Typer tells it
+        assert re.fullmatch(f"{name}: ('x'|the value) is not a {kind}.", refused("ingest", "a", name, "x", status=2))
     assert run("ask", *MODEL, status=2).stdout == ""

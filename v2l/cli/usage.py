@@ -50,9 +50,11 @@ def _meant(option: str, ctx: Any) -> str:
 
 
 def _number(message: str) -> str:
-    """Click's words for what is no number, in plain ones."""
-    found = re.fullmatch(r"(.+) is not a valid (int|float)\w*(?: range)?", message, re.DOTALL)
-    return f"{found[1]} is not a {'whole number' if found[2] == 'int' else 'number'}" if found else message
+    """Words for what is no number, click's or pydantic's, which Typer takes where it is installed, in plain ones."""
+    found = re.match(r"(?:(.+) is not|Input should be) a valid (int|float|number)", message, re.DOTALL)
+    if not found:
+        return message
+    return f"{found[1] or 'the value'} is not a {'whole number' if found[2] == 'int' else 'number'}"
 
 
 def _no_command(word: str, path: str, ctx: Any) -> str:
