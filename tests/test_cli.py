@@ -227,8 +227,8 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
         (("models", "pul"), "v2l models has no command pul (did you mean pull?); v2l models --help lists them."),
         (("train",), "v2l train needs a command: run, targets, export; v2l train --help tells more."),
         (("a.v2lora", "Why?"), "a.v2lora is a file, and a command comes first: v2l ask a.v2lora QUESTION."),
-        (("ingest", "a.mp4", "--model", "50m"), "There is no model 50m (did you mean 500m?): it is none of tiny, 500m, "
-                                                "2.2b, no folder, and no Hub id (org/name)."),
+        (("models", "use", "50m"), "There is no model 50m (did you mean 500m?): it is none of tiny, 500m, "
+                                         "2.2b, no folder, and no Hub id (org/name)."),
     ):
         assert refused(*words, status=2) == said
     for name, kind in (("--frames", "whole number"), ("--fps", "number")):  # the value is named where Typer tells it
