@@ -163,9 +163,10 @@ def test_models_lists_what_there_is(here: Path) -> None:
     assert "There is no model" in refused("models", "pull", "nowhere", status=2)
 
 
-def test_bench_says_what_there_is() -> None:
+def test_bench_alone_says_what_there_is_and_explains_its_words() -> None:
     shown = run("bench", "--help").stdout
-    assert "compare" in shown and "speed" in shown
+    assert "compare" in shown and "speed" in shown and run("bench").stdout == shown
+    assert all(word in shown for word in ("an arm is", "The base is", "A judge is", "A degenerate answer", "Token F1"))
 
 
 def test_bench_compares(here: Path) -> None:

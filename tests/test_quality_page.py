@@ -170,6 +170,7 @@ def test_the_page_is_whole_and_harmless(found: QualityRun, asked: EvalSet, tmp_p
     assert [str(title)[:7] for title in titles[:4]] == ["Table 1", "Table 1", "Table 4", "Table 4"]
     assert {"All arms", "Frames × resolution", "Clips, questions, answers"} <= set(titles)
     assert "a <b>bold</b> & \"quoted\" claim, it's \ufffd odd" in everything and "a <judge>" in everything
+    assert all(f"{word}: " in everything for word in ("Arm", "Base", "Judge", "Degenerate"))
     assert not list(root.iter("script")) and "http" not in text.replace("https://", "http").split("<body>")[1]
     for table in (*found.quality.tables.values(), found.quality.kinds):
         assert all(row.title in everything and row.verdict in everything for row in table.rows)

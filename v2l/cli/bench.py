@@ -23,6 +23,7 @@ class _Bench(TyperGroup):
     """`v2l bench VIDEO` is `v2l bench compare VIDEO`; the names of other benches come first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        args = args or ["--help"]  # to measure a clip of our own at once would tell nobody what it is about
         named = bool(args) and args[0] in (*self.commands, "-h", "--help")
         return super().parse_args(ctx, args if named else ["compare", *args])
 
@@ -36,7 +37,13 @@ bench = typer.Typer(cls=_Bench, rich_markup_mode=None)
 def _bench() -> None:
     """Measure adapters against the video in the prompt.
 
-    `v2l bench VIDEO` is short for `v2l bench compare VIDEO`.
+    `v2l bench VIDEO`, short for `v2l bench compare VIDEO`, asks one video both ways and tells what the adapter saves:
+    prompt tokens, time to the first token, and after how many questions making it has paid. speed measures the same,
+    and memory, over numbers of frames and resolutions; quality, how good the answers are.
+
+    Words: an arm is a way of answering the same questions. The base is the model as it is, with the video in its
+    prompt. A judge is a language model that grades answers from 0 to 1. A degenerate answer repeats itself without
+    end or says nothing. Token F1 is the share of words that answer and reference have in common, 0 to 1.
 
     \b
       v2l bench lecture.mp4 --model 500m

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from v2l.report.plots import WIDTH, Html, escape, text_at, text_width
+from v2l.report.plots import WIDTH, Html, escape, even_ticks, text_at, text_width
 
-_ROW, _TOP, _FOOT = 38, 4, 36
+_ROW, _TOP, _FOOT = 38, 20, 36
 _LEFT, _RIGHT = 6, WIDTH - 6
 
 
@@ -44,13 +44,20 @@ def forest_plot(title: str, axis: str, margin: float, rows: Sequence[Interval]) 
     parts += [_row(row, at(row.low), at(row.value), at(row.high), _TOP + _ROW * place,
                    None if row.published is None else at(row.published)) for place, row in enumerate(rows)]
     parts.append(f'<line class="rule" x1="{_LEFT}" x2="{_RIGHT}" y1="{foot}" y2="{foot}"/>')
-    ticks = [(-margin, f"-{margin:g}"), (0.0, "0"), (margin, f"+{margin:g}")]
-    if at(margin) - at(0) < text_width(ticks[0][1]):
-        ticks = [(0.0, f"0 ± {margin:g}")]
-    parts += [text_at(at(value), foot + 16, text, "tick", "middle") for value, text in ticks]
+    parts += _margin_names(margin, at(-margin), at(margin))
+    parts += [text_at(at(value), foot + 16, f"{value:+.3g}" if value else "0", "tick", "middle")
+              for value in even_ticks(-reach, reach) if _LEFT + 14 < at(value) < _RIGHT - 14]
     parts.append(text_at(WIDTH / 2, foot + _FOOT - 4, axis, "axis", "middle"))
     return Html(f'<svg viewBox="0 0 {WIDTH} {foot + _FOOT}" role="img" aria-label="{escape(title)}">'
                 f'{"".join(parts)}</svg>')
+
+
+def _margin_names(margin: float, low: float, high: float) -> list[str]:
+    """What the two edges of the band are, above them: beside it, or within where there is no room."""
+    names = f"-{margin:g}", f"+{margin:g}, the margin"
+    if low - 3 < text_width(names[0]) or WIDTH - high - 3 < text_width(names[1]):
+        return [text_at(low + 3, _TOP - 7, names[0], "tick"), text_at(high - 3, _TOP - 7, names[1], "tick", "end")]
+    return [text_at(low - 3, _TOP - 7, names[0], "tick", "end"), text_at(high + 3, _TOP - 7, names[1], "tick")]
 
 
 def _row(row: Interval, low: float, value: float, high: float, top: float, published: float | None) -> str:

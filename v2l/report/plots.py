@@ -96,9 +96,12 @@ class _Scale:
         return self.start + (at - self.low) / (self.high - self.low) * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        given = self.axis.ticks or (self._decades() if self.axis.log else self._even())
+        """At least two values to mark, ascending: those of the axis, else round ones."""
+        ways = (lambda: self.axis.ticks, self._decades if self.axis.log else lambda: even_ticks(self.low, self.high),
+                lambda: [step * 10.0**n for n in range(math.floor(self.low), math.ceil(self.high) + 1)
+                         for step in range(1, 10)])
         inside = lambda value: self.low <= (math.log10(value) if self.axis.log else value) <= self.high
-        return [value for value in given if inside(value)]
+        return next((found for way in ways if len(found := [value for value in way() if inside(value)]) > 1), [])
 
     def _decades(self) -> list[float]:
         first, last = math.floor(self.low), math.ceil(self.high)
@@ -109,11 +112,13 @@ class _Scale:
         each = math.ceil((last - first) / 6)
         return [10.0**n for n in range(first, last + 1, each)]
 
-    def _even(self) -> list[float]:
-        span = self.high - self.low
-        size = 10 ** math.floor(math.log10(span / 4))
-        step = next(size * n for n in (1, 2, 5, 10) if span / (size * n) <= 5)
-        return [step * n for n in range(math.ceil(self.low / step), math.floor(self.high / step) + 1)]
+
+def even_ticks(low: float, high: float) -> list[float]:
+    """Three to six round values from `low` to `high`, at even distances."""
+    span = high - low
+    size = 10 ** math.floor(math.log10(span / 4))
+    step = next(size * n for n in (1, 2, 5, 10) if span / (size * n) <= 5)
+    return [step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def line_plot(title: str, x: Axis, y: Axis, lines: Sequence[Line], callouts: Sequence[Callout] = ()) -> Html:
@@ -151,7 +156,7 @@ def text_at(x: float, y: float, text: str, style: str = "", anchor: str = "start
 
 def _axes(x: _Scale, y: _Scale, left: float, right: float) -> str:
     foot = HEIGHT - _BOTTOM
-    parts = [text_at(0, FONT, y.axis.label, "axis")]
+    parts = [text_at(0, FONT, _label(y.axis), "axis")]
     for value in y.ticks():
         at = y(value)
         parts.append(f'<line class="grid" x1="{left:.1f}" x2="{right:.1f}" y1="{at:.1f}" y2="{at:.1f}"/>')
@@ -164,8 +169,12 @@ def _axes(x: _Scale, y: _Scale, left: float, right: float) -> str:
             parts.append(text_at(at, foot + 16, text, "tick", "middle"))
             taken = at - text_width(text) / 2
     parts.append(f'<line class="rule" x1="{left:.1f}" x2="{right:.1f}" y1="{foot}" y2="{foot}"/>')
-    parts.append(text_at((left + right) / 2, HEIGHT - 4, x.axis.label, "axis", "middle"))
+    parts.append(text_at((left + right) / 2, HEIGHT - 4, _label(x.axis), "axis", "middle"))
     return "".join(parts)
+
+
+def _label(axis: Axis) -> str:
+    return f"{axis.label}, log scale" if axis.log else axis.label
 
 
 def _line(line: Line, x: _Scale, y: _Scale) -> str:

@@ -12,6 +12,7 @@ from v2l.bench.quality.results import ComparedRow, ComparisonTable, Quality
 from v2l.bench.quality.sweep import QualityCell, QualitySweep
 from v2l.bench.quality.table import arms_grid, comparison_grid, sweep_grids, tuned_grid
 from v2l.bench.quality.words import (
+    LEGEND,
     METRIC_NAMES,
     about_texts,
     arm_text,
@@ -37,7 +38,8 @@ _COLORS = {"equivalent": 0, "better": 2, "non-inferior": 0, "inferior": 1, "wors
 def quality_page(run: QualityRun) -> str:
     """The page, complete and self-contained; frames of some clips are read for it."""
     quality = run.quality
-    sections = [_headline(quality), *(_compared(quality, table) for table in quality.parts)]
+    sections = [_headline(quality), _legend(bool(quality.judge))]
+    sections += [_compared(quality, table) for table in quality.parts]
     if quality.kinds.rows:
         sections.append(_compared(quality, quality.kinds))
     sections.append(_arms(quality))
@@ -78,6 +80,12 @@ def _headline(quality: Quality) -> Html:
         ratio = arms["direct"].prompt_tokens / arms["adapter"].prompt_tokens
         facts.append((ratio_text(ratio), "fewer prompt tokens than with the video in the prompt"))
     return page.tiles(facts)
+
+
+def _legend(judged: bool) -> Html:
+    """A line for each word of the tables."""
+    return page.blocks(*(page.paragraph(f"{word.capitalize()}: {meaning}.", soft=True) for word, meaning in LEGEND
+                         if judged or word != "judge"))
 
 
 def _compared(quality: Quality, table: ComparisonTable) -> Html:

@@ -15,6 +15,16 @@ INTERVAL = f"{CONFIDENCE:.0%} CI"
 """Heading of confidence intervals."""
 
 
+LEGEND = (
+    ("arm", "a way of answering the same questions: adapter (from the adapter alone), direct (with the video in the "
+            "prompt), fewer frames (with as many as fit into a short prompt), no video (from the question alone)"),
+    ("base", "the model as it is, with the video in its prompt: what the adapter is compared with"),
+    ("judge", "a language model that grades every answer against its references, from 0 to 1"),
+    ("degenerate", "the share of answers that repeat themselves without end or say nothing; less is better"),
+)
+"""Words of the tables, and what they mean."""
+
+
 def arm_text(arm: str) -> str:
     """Name of an arm as tables show it."""
     return ARM_NAMES.get(arm, arm)
