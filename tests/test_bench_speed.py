@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,15 @@ from v2l.cli.console import Console
 from v2l.config import HypernetConfig, Sampling
 from v2l.engine import Engine
 from v2l.errors import UsageError
+from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.prompt import tile_grid
 from v2l.report import plots
 from v2l.video.clip import frame_indices, open_clip
 
 MACHINE = Machine("A <fast> CPU", "cpu", 2, 2, 24 * 10**9, 0.85e12, 0.3e12, 20e9)
-SHAPES_500M = ModelSizes(960, 2560, 32, 15, 5, 64, 49280, False, 8192, 768, 3072, 12, 16, 512, 64, 4,
-                     HypernetConfig(32, 960, 2560, 960), itemsize=2)
+SHAPES_500M = ModelSizes(TextConfig(960, 2560, 32, 15, 5, 64, 49280, 1e-5, 1e5, 8192, False),
+                         VisionConfig(768, 3072, 12, 12, 512, 16, 1e-6, 4), HypernetConfig(32, 960, 2560, 960),
+                         tile=512, image_seq_len=64, itemsize=2)
 SETTING = SpeedSetting(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), "cpu", "float32", frames=(2, 3),
                   resolutions=(64, 128), repeats=1, adapters=2, new_tokens=4)
 PAGE = "{http://www.w3.org/2000/svg}"
@@ -110,11 +112,14 @@ def test_floors_agree_with_a_counter_of_operations() -> None:
     theirs = SmolVLMForConditionalGeneration.from_pretrained(REFERENCE / "tiny-vlm", attn_implementation="eager").model
     shapes, tiles, tokens = reference_shapes(), 3, 200
     assert counted(lambda: theirs.connector(theirs.vision_model(torch.zeros(tiles, 3, 64, 64)).last_hidden_state)
-                   ) == pytest.approx(shapes.vision(tiles), rel=0.02)
-    full = 4 * shapes.layers * shapes.heads * shapes.head_dim * tokens**2  # eager attention computes the future too
-    assert counted(lambda: theirs.text_model(inputs_embeds=torch.zeros(1, tokens, shapes.hidden))) == pytest.approx(
-        shapes.decoder(tokens, shapes.layers) + full, rel=0.02)
-    assert shapes.attention(tokens, shapes.layers) == pytest.approx(full / 2, rel=0.01)
+                   ) == pytest.approx(shapes.seeing(tiles), rel=0.02)
+    layers = shapes.text.num_layers
+    # Eager attention computes the future too.
+    full = 4 * layers * shapes.text.num_heads * shapes.text.head_dim * tokens**2
+    embeddings = torch.zeros(1, tokens, shapes.text.hidden_size)
+    assert counted(lambda: theirs.text_model(inputs_embeds=embeddings)) == pytest.approx(
+        shapes.decoder(tokens, layers) + full, rel=0.02)
+    assert shapes.attention(tokens, layers) == pytest.approx(full / 2, rel=0.01)
     for config in (shapes.hypernetwork, SHAPES_500M.hypernetwork):
         sized = replace(shapes, hypernetwork=config)
         assert counted(lambda c=config: published(c, tokens)) == pytest.approx(sized.generate(tokens), rel=0.02)
@@ -151,8 +156,8 @@ def published(c: HypernetConfig, tokens: int) -> Tensor:
 
 def reference_shapes() -> ModelSizes:
     base, hypernetwork = (engine := reference_engine()).base, engine.hypernetwork_files
-    return ModelSizes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
-                     image_seq_len=base.image_seq_len, itemsize=4)
+    return ModelSizes(base.text_config, base.vision_config, hypernetwork.config, base.tile, base.image_seq_len,
+                      itemsize=4)
 
 
 def reference_engine() -> Engine:
@@ -163,13 +168,13 @@ def test_bytes_are_those_of_the_weights() -> None:
     """All matrices, that is: norms and biases are left out."""
     engine, shapes = reference_engine(), reference_shapes()
     size = lambda module: sum(4 * p.numel() for p in module.parameters() if p.ndim > 1)
-    text, table = size(engine.base.text), 4 * shapes.vocabulary * shapes.hidden
+    text, table = size(engine.base.text), 4 * shapes.text.vocab_size * shapes.text.hidden_size
     vision, hypernetwork = size(engine.base.vision), size(engine.hypernetwork)
     assert shapes.text_bytes == text - table  # a row of it is read, not all
     assert shapes.direct_bytes == text + vision
     last = 4 * shapes.layer_parameters
     assert shapes.watching_bytes == pytest.approx(text - table - last + vision + hypernetwork, rel=0.005)
-    assert ModelSizes.from_json(json.loads(json.dumps(shapes, default=vars))) == shapes
+    assert ModelSizes.from_json(json.loads(json.dumps(asdict(shapes)))) == shapes
 
 
 def test_a_machine_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:

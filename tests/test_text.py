@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from v2l.errors import ModelError
-from v2l.model.text import Cache, LayerAdapter, TextConfig, TextStack
+from v2l.model.config import TextConfig
+from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.weights import fingerprint, load_into, text_name
 
 SHAPES = [

@@ -25,8 +25,9 @@ def measured(way: str) -> tuple[float, float]:
 
     from v2l.config import Sampling
     from v2l.engine import Engine
+    from v2l.model.config import TextConfig
     from v2l.model.packed import pack
-    from v2l.model.text import Cache, TextConfig, TextStack
+    from v2l.model.text import Cache, TextStack
     from v2l.system.threads import contention
 
     if way == "always spinning":

@@ -13,12 +13,13 @@ from torch import Tensor
 
 from v2l.config import CHUNK, INTERNALIZE
 from v2l.errors import ModelError
+from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
 from v2l.model.prompt import END, context_prompt, normalize
-from v2l.model.text import Cache, TextConfig, TextStack
+from v2l.model.text import Cache, TextStack
 from v2l.model.tokenizer import check_tokenizer
-from v2l.model.vision import Vision, VisionConfig
+from v2l.model.vision import Vision
 from v2l.model.weights import fingerprint, load_into, text_name, vision_name
 from v2l.system.threads import yield_to_others
 

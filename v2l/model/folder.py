@@ -7,16 +7,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from v2l.config import HypernetConfig
 from v2l.errors import ModelError
+from v2l.model.config import TextConfig, VisionConfig
 from v2l.system.safetensors_header import StoredTensor, read_header
 from v2l.system.strict_json import Invalid, decode, is_positive
-
-if TYPE_CHECKING:
-    from v2l.model.text import TextConfig
-    from v2l.model.vision import VisionConfig
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -112,8 +109,8 @@ def check_base(folder: Path) -> None:
     vision tower and connector present and shaped as config.json says."""
     import torch
 
-    from v2l.model.text import TextConfig, TextStack
-    from v2l.model.vision import Vision, VisionConfig
+    from v2l.model.text import TextStack
+    from v2l.model.vision import Vision
 
     config = check_architecture(folder)
     if missing := missing_files(folder):

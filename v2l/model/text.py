@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,55 +19,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from v2l.config import CHUNK
-from v2l.errors import ModelError
 from v2l.model.attention import attend
+from v2l.model.config import TextConfig
 from v2l.model.packed import Packable, PackedLinear
 from v2l.system.threads import yield_to_others
-
-
-@dataclass(frozen=True)
-class TextConfig:
-    """What the decoder needs from `text_config` of a base's config.json."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    num_kv_heads: int
-    head_dim: int
-    vocab_size: int
-    rms_norm_eps: float
-    rope_theta: float
-    max_positions: int
-    tied: bool
-    """The output matrix is the embedding matrix."""
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> TextConfig:
-        """`config` is the whole config.json; defaults are those of transformers' LlamaConfig."""
-        text = config["text_config"]
-        rope = text.get("rope_parameters") or text.get("rope_scaling") or {}
-        unusual = [name for name in ("attention_bias", "mlp_bias") if text.get(name)]
-        unusual += [f"rope type {kind}" for kind in {rope.get("rope_type", rope.get("type", "default"))} - {"default"}]
-        unusual += [f"activation {act}" for act in {text.get("hidden_act", "silu")} - {"silu"}]
-        if unusual:
-            raise ModelError(f"This base's text model has {' and '.join(unusual)[:300]}, which v2l does not support.")
-        heads = text.get("num_attention_heads", 32)
-        hidden = text.get("hidden_size", 4096)
-        return cls(
-            hidden_size=hidden,
-            intermediate_size=text.get("intermediate_size", 11008),
-            num_layers=text.get("num_hidden_layers", 32),
-            num_heads=heads,
-            num_kv_heads=text.get("num_key_value_heads") or heads,
-            head_dim=text.get("head_dim") or hidden // heads,
-            vocab_size=text.get("vocab_size", 32000),
-            rms_norm_eps=text.get("rms_norm_eps", 1e-6),
-            rope_theta=rope.get("rope_theta") or text.get("rope_theta") or 10000.0,
-            max_positions=text.get("max_position_embeddings", 2048),
-            tied=bool(config.get("tie_word_embeddings", text.get("tie_word_embeddings", False))),
-        )
-
 
 READ = 20
 """Multiply-adds of a large product in the time in which one number is read from memory, float32 on a CPU."""

@@ -9,59 +9,14 @@ Shapes: n tiles, p patches a tile, e width of the tower, h hidden size of the te
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from v2l.errors import ModelError
 from v2l.model.attention import attend
+from v2l.model.config import VisionConfig
 from v2l.model.packed import Packable, PackedLinear
 from v2l.system.threads import yield_to_others
-
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """What the tower needs from `vision_config` of a base's config.json."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_layers: int
-    num_heads: int
-    image_size: int
-    """Edge in pixels of the picture that the position table was made for."""
-    patch_size: int
-    layer_norm_eps: float
-    scale_factor: int
-    """Edge in patches of the square that becomes one image token."""
-
-    @classmethod
-    def from_json(cls, config: dict[str, Any]) -> VisionConfig:
-        """`config` is the whole config.json; defaults are those of transformers' SmolVLMVisionConfig."""
-        vision = config["vision_config"]
-        activation, channels = vision.get("hidden_act", "gelu_pytorch_tanh"), vision.get("num_channels", 3)
-        if activation != "gelu_pytorch_tanh" or channels != 3:
-            raise ModelError(
-                f"This base's vision tower has activation {str(activation)[:80]} and {str(channels)[:80]} channels, "
-                "where v2l supports gelu_pytorch_tanh and 3."
-            )
-        return cls(
-            hidden_size=vision.get("hidden_size", 1152),
-            intermediate_size=vision.get("intermediate_size", 3072),
-            num_layers=vision.get("num_hidden_layers", 12),
-            num_heads=vision.get("num_attention_heads", 16),
-            image_size=vision.get("image_size", 224),
-            patch_size=vision.get("patch_size", 32),
-            layer_norm_eps=vision.get("layer_norm_eps", 1e-6),
-            scale_factor=config.get("scale_factor", 2),
-        )
-
-    @property
-    def image_seq_len(self) -> int:
-        """Image tokens of a tile of `image_size`."""
-        return (self.image_size // self.patch_size // self.scale_factor) ** 2
 
 
 class Embeddings(nn.Module):

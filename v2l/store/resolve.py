@@ -14,6 +14,7 @@ from typing import Any
 import v2l
 from v2l.config import PRESETS, HypernetConfig, Preset, Sampling
 from v2l.errors import ModelError, UsageError
+from v2l.model.config import TextConfig
 from v2l.model.folder import (
     INDEX,
     check_architecture,
@@ -125,8 +126,6 @@ def cached_base(repo: Repo) -> Path | None:
 
 def check_fit(base_config: dict[str, Any], config: HypernetConfig, base: str, checkpoint: str) -> None:
     """ModelError, naming both sides, unless the hypernetwork was made for a base of this shape (its config.json)."""
-    from v2l.model.text import TextConfig
-
     text = TextConfig.from_json(base_config)
     has = (text.num_layers, text.hidden_size, text.intermediate_size, text.hidden_size)
     wants = (config.num_layers, config.hidden_size, config.d_in, config.d_out)

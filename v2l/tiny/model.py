@@ -16,10 +16,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import GenerationConfig, SmolVLMConfig, SmolVLMForConditionalGeneration
 
 from v2l.config import HypernetConfig
+from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.prompt import in_words
-from v2l.model.text import TextConfig, TextStack
-from v2l.model.vision import Vision, VisionConfig
+from v2l.model.text import TextStack
+from v2l.model.vision import Vision
 from v2l.model.weights import text_name, vision_name
 from v2l.tiny.questions import corpus
 from v2l.train.network import Network

@@ -19,9 +19,9 @@ from v2l.config import DEFAULT_MODEL, HypernetConfig, Sampling
 from v2l.errors import ModelError, OutputError, UsageError, VideoError, is_memory
 from v2l.manifest import Item
 from v2l.model.base import Base, choose_device, choose_dtype
+from v2l.model.config import TextConfig
 from v2l.model.folder import read_json
 from v2l.model.hypernetwork import Hypernetwork
-from v2l.model.text import TextConfig
 from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone

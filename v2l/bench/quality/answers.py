@@ -43,11 +43,6 @@ class Respondent:
         return replace(Sampling(**self.sampling), start=clip.start, end=clip.end, **changes)
 
 
-def sampling_values(sampling: Sampling) -> dict[str, Any]:
-    """A sampling without its window, which is the clip's."""
-    return sampling.recorded()
-
-
 @dataclass(frozen=True)
 class ClipTask:
     """A clip and the arms that are to answer its questions."""
@@ -64,7 +59,7 @@ class ClipTask:
         """Conditions that decide an arm's answers beside the model."""
         if arm == "none":
             return {}
-        values = sampling_values(self.sampling)
+        values = self.sampling.recorded()  # without its window, which is the clip's
         more = {"tokens": self.budget_tokens} if arm == "budget" else {}
         return values | more | ({"taught": list(self.taught)} if self.taught else {})
 

@@ -16,7 +16,6 @@ from v2l.bench.quality.answers import (
     ClipTask,
     Respondent,
     Unreadable,
-    sampling_values,
 )
 from v2l.bench.quality.plan import EvalClip, EvalSet, EvalSetting
 from v2l.config import Decoding, Sampling
@@ -128,7 +127,7 @@ def respondent_of(engine: Engine, setting: EvalSetting) -> Respondent:
     sampling = engine.sampling(frames=setting.frames, fps=setting.fps, resolution=setting.resolution)
     hypernetwork = engine.hypernetwork_files
     return Respondent(engine.files.name, engine.base.fingerprint, hypernetwork.name, hypernetwork.sha256,
-                      str(engine.dtype).removeprefix("torch."), engine.device.type, sampling_values(sampling),
+                      str(engine.dtype).removeprefix("torch."), engine.device.type, sampling.recorded(),
                       engine.base.tile, setting.budget_tokens or default_budget(engine.base, sampling))
 
 

@@ -11,81 +11,65 @@ Nothing heavy is imported, so that floors can be drawn without a model.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from v2l.config import HypernetConfig
-
-if TYPE_CHECKING:
-    from v2l.model.text import TextConfig
-    from v2l.model.vision import VisionConfig
+from v2l.model.config import TextConfig, VisionConfig
 
 
 @dataclass(frozen=True)
 class ModelSizes:
     """Sizes of a base and its hypernetwork, as far as they cost anything."""
 
-    hidden: int
-    inner: int
-    layers: int
-    heads: int
-    kv_heads: int
-    head_dim: int
-    vocabulary: int
-    tied: bool
-    max_positions: int
-    vision_hidden: int
-    vision_inner: int
-    vision_layers: int
-    patch: int
-    """Edge of a patch, pixels."""
+    text: TextConfig
+    vision: VisionConfig
+    hypernetwork: HypernetConfig
     tile: int
     """Edge of a tile, pixels."""
     image_seq_len: int
     """Tokens of the text stack that a tile becomes."""
-    shuffle: int
-    """The connector lays shuffle x shuffle patches side by side."""
-    hypernetwork: HypernetConfig
     itemsize: int
     """Bytes of a number of the compute dtype."""
 
     @classmethod
-    def of(cls, text: TextConfig, vision: VisionConfig, hypernetwork: HypernetConfig, *, tile: int,
-           image_seq_len: int, itemsize: int) -> ModelSizes:
-        return cls(
-            text.hidden_size, text.intermediate_size, text.num_layers, text.num_heads, text.num_kv_heads, text.head_dim,
-            text.vocab_size, text.tied, text.max_positions,
-            vision.hidden_size, vision.intermediate_size, vision.num_layers, vision.patch_size,
-            tile, image_seq_len, vision.scale_factor, hypernetwork, itemsize,
-        )
-
-    @classmethod
     def from_json(cls, values: dict[str, Any]) -> ModelSizes:
         """The inverse of `dataclasses.asdict`."""
-        return cls(**values | {"hypernetwork": HypernetConfig(**values["hypernetwork"])})
+        return cls(**values | {"text": TextConfig(**values["text"]), "vision": VisionConfig(**values["vision"]),
+                               "hypernetwork": HypernetConfig(**values["hypernetwork"])})
 
     # -- parameters ----------------------------------------------------------------------------------------------
 
     @property
     def layer_parameters(self) -> int:
         """Parameters in the matrices of one decoder layer."""
-        attention = self.hidden * self.head_dim * (2 * self.heads + 2 * self.kv_heads)
-        return attention + 3 * self.hidden * self.inner
+        c = self.text
+        return c.hidden_size * (c.head_dim * (2 * c.num_heads + 2 * c.num_kv_heads) + 3 * c.intermediate_size)
 
     @property
     def text_bytes(self) -> int:
         """What answering must read for each token: every decoder layer and the output matrix (0.72 GB for 500M)."""
-        return self.itemsize * (self.layers * self.layer_parameters + self.vocabulary * self.hidden)
+        return self.itemsize * (self.text.num_layers * self.layer_parameters + self._table)
 
     @property
     def _vision_parameters(self) -> int:
-        layer = 4 * self.vision_hidden**2 + 2 * self.vision_hidden * self.vision_inner
-        positions = (self.tile // self.patch) ** 2
-        embeddings = (3 * self.patch**2 + positions) * self.vision_hidden
-        return self.vision_layers * layer + embeddings + self._connector
+        c = self.vision
+        layer = 4 * c.hidden_size**2 + 2 * c.hidden_size * c.intermediate_size
+        embeddings = (3 * c.patch_size**2 + self._patches) * c.hidden_size
+        return c.num_layers * layer + embeddings + self._connector
+
+    @property
+    def _patches(self) -> int:
+        """Patches of a tile."""
+        return (self.tile // self.vision.patch_size) ** 2
+
+    @property
+    def _table(self) -> int:
+        """Parameters of the embedding matrix, and of the output matrix."""
+        return self.text.vocab_size * self.text.hidden_size
 
     @property
     def _connector(self) -> int:
-        return self.vision_hidden * self.shuffle**2 * self.hidden
+        return self.vision.hidden_size * self.vision.scale_factor**2 * self.text.hidden_size
 
     @property
     def _hypernetwork_bytes(self) -> int:
@@ -99,28 +83,29 @@ class ModelSizes:
     @property
     def watching_bytes(self) -> int:
         """Weights that watching a video needs: all but the last decoder layer and the output matrix."""
-        body = self.vocabulary * self.hidden + (self.layers - 1) * self.layer_parameters
+        body = self._table + (self.text.num_layers - 1) * self.layer_parameters
         return self.itemsize * (body + self._vision_parameters) + self._hypernetwork_bytes
 
     @property
     def direct_bytes(self) -> int:
         """Weights that answering with a video in the prompt needs."""
-        table = 0 if self.tied else self.itemsize * self.vocabulary * self.hidden
+        table = 0 if self.text.tied else self.itemsize * self._table
         return self.text_bytes + table + self.itemsize * self._vision_parameters
 
     @property
     def token_bytes(self) -> int:
         """Keys and values of one token."""
-        return 2 * self.itemsize * self.layers * self.kv_heads * self.head_dim
+        return 2 * self.itemsize * self.text.num_layers * self.text.num_kv_heads * self.text.head_dim
 
     # -- arithmetic, in FLOP -------------------------------------------------------------------------------------
 
-    def vision(self, tiles: int) -> float:
+    def seeing(self, tiles: int) -> float:
         """The vision tower and its connector."""
-        patches, h = (self.tile // self.patch) ** 2, self.vision_hidden
-        layer = patches * (4 * h**2 + 2 * h * self.vision_inner) + 2 * patches**2 * h
-        embedding = patches * 3 * self.patch**2 * h
-        return 2.0 * tiles * (self.vision_layers * layer + embedding + self.image_seq_len * self._connector)
+        c, patches = self.vision, self._patches
+        layer = patches * (4 * c.hidden_size**2 + 2 * c.hidden_size * c.intermediate_size)
+        layer += 2 * patches**2 * c.hidden_size
+        embedding = patches * 3 * c.patch_size**2 * c.hidden_size
+        return 2.0 * tiles * (c.num_layers * layer + embedding + self.image_seq_len * self._connector)
 
     def decoder(self, tokens: int, layers: int) -> float:
         """The matrices of that many decoder layers."""
@@ -128,7 +113,7 @@ class ModelSizes:
 
     def attention(self, tokens: int, layers: int) -> float:
         """Causal attention among the tokens: each sees itself and what came before."""
-        return 2.0 * layers * self.heads * self.head_dim * tokens * (tokens + 1)
+        return 2.0 * layers * self.text.num_heads * self.text.head_dim * tokens * (tokens + 1)
 
     def generate(self, tokens: int) -> float:
         """The hypernetwork for all layers, on that many context tokens each, keys and values of every block projected
@@ -143,18 +128,18 @@ class ModelSizes:
     def watching(self, tiles: int, tokens: int) -> dict[str, float]:
         """What internalizing costs, by part: the last decoder layer is not run (METHOD section 4)."""
         return {
-            "vision": self.vision(tiles),
-            "decoder": self.decoder(tokens, self.layers - 1),
-            "attention": self.attention(tokens, self.layers - 1),
+            "vision": self.seeing(tiles),
+            "decoder": self.decoder(tokens, self.text.num_layers - 1),
+            "attention": self.attention(tokens, self.text.num_layers - 1),
             "hypernetwork": self.generate(tokens),
         }
 
     def direct(self, tiles: int, tokens: int) -> dict[str, float]:
         """What the first token costs with the video in the prompt."""
         return {
-            "vision": self.vision(tiles),
-            "decoder": self.decoder(tokens, self.layers) + 2.0 * self.vocabulary * self.hidden,
-            "attention": self.attention(tokens, self.layers),
+            "vision": self.seeing(tiles),
+            "decoder": self.decoder(tokens, self.text.num_layers) + 2.0 * self._table,
+            "attention": self.attention(tokens, self.text.num_layers),
         }
 
 

@@ -81,11 +81,11 @@ def _saves(sweep: SpeedSweep) -> Html:
         shown.append(page.figure("Times sooner: frames × pixels", _heat(sweep, lambda cell: cell.ttft_ratio, _whole),
                                  _HATCHED if any(cell.both is None for cell in sweep.cells) else ""))
     shown += [_amortization(sweep, cell) for cell in sweep.amortized()]
-    over = [cell for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
+    over = [cell for cell in sweep.cells if cell.plan.direct_tokens > sweep.max_positions]
     words = []
     if over:
         words.append(page.paragraph(
-            f"Prompts of more than {sweep.shapes.max_positions:,} tokens have more positions than the text model was "
+            f"Prompts of more than {sweep.max_positions:,} tokens have more positions than the text model was "
             f"made for; that is so from {min(c.plan.direct_tokens for c in over):,} tokens on, in {len(over)} of "
             f"{len(sweep.cells)} cells. Their cost is true, their answers are not to be trusted.", soft=True))
     return page.section("What an adapter saves", page.figures(*shown), *words)

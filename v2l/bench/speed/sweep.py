@@ -100,6 +100,11 @@ class SpeedSweep:
                    [CellPlan(**plan) for plan in description["plans"]])
 
     @property
+    def max_positions(self) -> int:
+        """Tokens of the longest prompt that the text model was made for."""
+        return self.shapes.text.max_positions
+
+    @property
     def frames(self) -> list[int]:
         return sorted({plan.frames for plan in self.plans})
 
@@ -142,7 +147,7 @@ class SpeedSweep:
         """The document a sweep begins with: all but its cells and what is asked beside them."""
         return {
             "kind": "sweep", "identity": self.identity, "model": self.model, "hypernetwork": self.hypernetwork,
-            "adapter_tokens": self.adapter_tokens, "max_positions": self.shapes.max_positions,
+            "adapter_tokens": self.adapter_tokens, "max_positions": self.max_positions,
             "repeats": self.setting.repeats, "machine": asdict(self.machine),
             "text_bytes": self.shapes.text_bytes, "plans": [asdict(plan) for plan in self.plans],
         }
@@ -151,7 +156,7 @@ class SpeedSweep:
         """A cell with all that is derived from it."""
         return cell.to_json() | {
             "token_reduction": self.reduction(cell.plan),
-            "over_positions": cell.plan.direct_tokens > self.shapes.max_positions,
+            "over_positions": cell.plan.direct_tokens > self.max_positions,
             "ttft_ratio": cell.ttft_ratio, "ttft_ratio_cached": cell.cached_ratio, "pays_after": cell.pays,
             "floors": asdict(self.floors(cell.plan)),
         }

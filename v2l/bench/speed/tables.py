@@ -103,10 +103,10 @@ def _asking(sweep: SpeedSweep) -> list[str]:
         t = sweep.throughput
         lines.append(f"{t.adapters} adapters at once: {duration_text(t.batched_s)}, "
                      f"{number_text(t.one_by_one_s / t.batched_s)}x faster than one by one")
-    over = [cell.plan.direct_tokens for cell in sweep.cells if cell.plan.direct_tokens > sweep.shapes.max_positions]
+    over = [cell.plan.direct_tokens for cell in sweep.cells if cell.plan.direct_tokens > sweep.max_positions]
     if over:
         lines.append(f"prompts of {min(over):,} tokens and more have positions beyond the "
-                     f"{sweep.shapes.max_positions:,} that the text model was made for")
+                     f"{sweep.max_positions:,} that the text model was made for")
     return lines
 
 

@@ -79,8 +79,8 @@ def perform_job(job: dict[str, Any]) -> dict[str, Any]:
 def describe_model(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
     """The model, the machine, and the plan of every cell."""
     base, files, hypernetwork = engine.base, engine.files, engine.hypernetwork_files
-    shapes = ModelSizes.of(base.text_config, base.vision_config, hypernetwork.config, tile=base.tile,
-                       image_seq_len=base.image_seq_len, itemsize=engine.dtype.itemsize)
+    shapes = ModelSizes(base.text_config, base.vision_config, hypernetwork.config, base.tile, base.image_seq_len,
+                        engine.dtype.itemsize)
     edges = [files.resolution] if job["quick"] else [edge_for(base.tile, edge) for edge in RESOLUTIONS]
     edges = list(dict.fromkeys(job["resolutions"] or edges))
     return {
