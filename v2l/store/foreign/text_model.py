@@ -20,9 +20,9 @@ from v2l.adapter.dtypes import Array
 from v2l.adapter.factors import LARGEST_FLOAT16
 from v2l.adapter.record import Record
 from v2l.errors import ModelError
+from v2l.model.config import TextConfig
 from v2l.model.folder import read_json, stored_tensors, weight_names
 from v2l.model.prompt import END
-from v2l.model.text import TextConfig
 from v2l.model.weights import text_name
 from v2l.store.foreign.about import ABOUT
 from v2l.store.foreign.gguf import package, write_gguf
