@@ -1,8 +1,8 @@
 """A base with an adapter added to its weights, for engines without LoRA: a model folder like any other.
 
 W' = W + scale * B A, in float64. What is added may be small beside W, and rounding W' then takes part of it away: of a
-change of 3 % of random weights of 500M shapes, float16 loses 0.7 %, bfloat16 6 % and Q8_0 18 %; of one of 0.05 %, float16
-39 %, bfloat16 90 % and Q8_0 more than all of it.
+change of 3 % of random weights of 500M shapes, float16 loses 0.7 %, bfloat16 6 % and Q8_0 18 %; of one of 0.05 %,
+float16 39 %, bfloat16 90 % and Q8_0 more than all of it.
 """
 
 from __future__ import annotations
