@@ -209,16 +209,38 @@ def test_a_protected_output_stays(here: Path) -> None:
 
 def test_two_videos_do_not_become_one_file(here: Path) -> None:
     shutil.copy("short.mp4", "short.mkv")
-    assert "would both become short.v2lora" in refused("ingest", "short.mp4", "short.mkv", *MAKE, status=2)
+    made = run("ingest", ".", *MAKE).stdout.splitlines()
+    assert made == ["short.mkv.v2lora", "short.mp4.v2lora"]
+    assert run("ingest", "short.mp4", *MAKE).stderr == "short.mp4.v2lora is up to date.\n"  # named alone, too
     assert "there are 2 videos" in refused("ingest", "short.mp4", "short.mkv", "-o", "a.v2lora", *MAKE, status=2)
-    assert run("ingest", "short.mp4", "./short.mp4", *MAKE).stdout == "short.v2lora\n"
+    assert run("ingest", "short.mp4", "./short.mp4", *MAKE).stdout == "short.mp4.v2lora\n"
+
+
+def test_an_adapter_keeps_its_name_when_a_video_with_another_ending_comes(here: Path) -> None:
+    run("ingest", "short.mp4", *MAKE)
+    shutil.copy(VIDEOS / "clip.mp4", "short.mkv")
+    for _ in range(2):
+        assert run("ingest", ".", *MAKE).stdout.splitlines() == ["short.mkv.v2lora", "short.v2lora"]
+    assert run("ingest", "short.mkv", *MAKE).stdout == "short.mkv.v2lora\n"
+
+
+def test_videos_that_would_become_one_file_fail_alone_with_a_way_out(here: Path) -> None:
+    for folder in ("x", "y"):
+        Path(folder).mkdir()
+        shutil.copy("short.mp4", f"{folder}/a b.mp4")
+        os.utime(f"{folder}/a b.mp4", (1, 1))
+    Path("y/a b.mp4").write_bytes(Path("y/a b.mp4").read_bytes() + b"\0")
+    shown = run("ingest", "x/a b.mp4", "y/a b.mp4", "short.mp4", "--output-dir", "out", *MAKE, status=1)
+    assert shown.stdout == "out/short.v2lora\n"
+    assert ("Error: x/a b.mp4 and y/a b.mp4 would both become out/a b.v2lora; ingest one by itself: "
+            "v2l ingest 'x/a b.mp4' -o 'out/a b.mp4-2.v2lora'.\n") in shown.stderr
 
 
 def test_only_a_known_ending_is_taken_off_a_name(here: Path) -> None:
     for name in ("talk 1.5", "talk 1.6", "talk 1.6.MP4"):
         shutil.copy("short.mp4", name)
     assert run("ingest", "talk 1.5", "talk 1.6.MP4", *MAKE).stdout == "talk 1.5.v2lora\ntalk 1.6.v2lora\n"
-    assert "would both become" in refused("ingest", "talk 1.6", "talk 1.6.MP4", *MAKE, status=2)
+    assert "would both become" in run("ingest", "talk 1.6", "talk 1.6.MP4", *MAKE, status=1).stderr
 
 
 def test_a_name_as_long_as_a_name_can_be(here: Path) -> None:

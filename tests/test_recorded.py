@@ -318,10 +318,10 @@ def test_what_a_scan_passes_over_is_told(made: Path, tmp_path: Path) -> None:
     (folder / "film.ts").write_bytes(recorded(made, "cat.ts").read_bytes()[:2000])
     Image.new("RGB", (8, 8)).save(folder / "still.webp")
     (folder / "moving.webp").write_bytes(recorded(made, "animated.webp").read_bytes())
-    found = find_videos([folder])
-    assert [path.name for path in found.videos] == [
+    found = find_videos(folder)
+    assert [path.name for path in found.files] == [
         "a.mp4", "b.hevc", "c.3g2", "d.M2T", "e.insv", "film.ts", "moving.webp"]
-    (note,) = found.notes()
+    (note,) = found.notes("videos")
     assert note.startswith("6 files passed over as no videos") and all(
         words in note for words in ("1 .ts", "1 .mod", "1 .txt", "1 without ending", "1 .webp"))
 
@@ -334,9 +334,9 @@ def test_links_and_second_names_are_told(tmp_path: Path) -> None:
     (tmp_path / "talks" / "a.mp4").touch()
     (tmp_path / "talks" / "b.mp4").symlink_to("a.mp4")
     (tmp_path / "talks" / "more").symlink_to("../more")
-    found = find_videos([tmp_path / "talks"])
-    assert found.videos == [tmp_path / "talks" / "a.mp4"]
-    first, second = found.notes()
+    found = find_videos(tmp_path / "talks")
+    assert found.files == [tmp_path / "talks" / "a.mp4"]
+    first, second = found.notes("videos")
     assert "talks/more is a link to a folder" in first and "b.mp4 is another name of" in second
 
 
@@ -344,9 +344,9 @@ def test_links_and_second_names_are_told(tmp_path: Path) -> None:
 def test_a_folder_that_may_not_be_entered_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").touch()
     (tmp_path / "closed").mkdir(mode=0)
-    assert "closed may not be entered" in find_videos([tmp_path]).notes()[0]
+    assert "closed" in str(find_videos(tmp_path).closed[0])
     with pytest.raises(VideoError, match="may not be entered"):
-        find_videos([tmp_path / "closed"])
+        find_videos(tmp_path / "closed")
 
 
 def test_what_a_folder_holds_besides_is_said_by_the_command(made: Path, tmp_path: Path) -> None:

@@ -458,13 +458,11 @@ def test_find_videos(tmp_path: Path) -> None:
     for name in ("b.mp4", "a/z.MKV", "a/.hidden.mp4", ".git/x.mp4", "notes.txt", "c.webm"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    odd = tmp_path / "notes.txt"
     named = [tmp_path / "a" / "z.MKV", tmp_path / "b.mp4", tmp_path / "c.webm"]
-    assert find_videos([odd, tmp_path]).videos == [odd, *named]
-    assert find_videos([tmp_path / "nowhere.mp4"]).videos == [tmp_path / "nowhere.mp4"]
+    assert find_videos(tmp_path).files == named
     (tmp_path / "empty").mkdir()
     with pytest.raises(VideoError, match="without videos"):
-        find_videos([tmp_path / "empty"])
+        find_videos(tmp_path / "empty")
 
 
 def test_source_record(reference: Path) -> None:

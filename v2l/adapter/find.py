@@ -47,7 +47,7 @@ def find_adapters(folder: Path) -> Scan:
 
     Raises AdapterError for a folder without adapters, or one that may not be entered.
     """
-    found = scan(folder, lambda path, _: is_adapter_name(path.name))
+    found = scan(folder, lambda path: is_adapter_name(path.name))
     if not found.files:
         raise AdapterError(f"{folder} may not be entered; check its permissions." if folder in found.closed else
                            f"{folder} is a folder without adapters; make some with: v2l ingest {folder}.")

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,18 +96,19 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     """Videos and folders of videos -> the adapters to make of them, or of the shard's.
 
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
-    UsageError where two videos would become one file, or a file would replace an input.
+    Videos of which two would become one file, or that a file would replace, are among the failures.
     """
     from v2l.many import Job
 
     if output is not None and os.path.isdir(output):
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
+    _videos_by_stem.cache_clear()
     videos: dict[Path, _Input] = {}  # by their real paths
     failures: list[V2LError] = []
     notes: list[str] = []
     for name in map(Path, inputs):
         try:
-            for video in _videos(name, notes):
+            for video in _videos(name, notes, failures):
                 same = videos.setdefault(Path(os.path.realpath(video.video)), video)
                 if same.video != video.video:
                     notes.append(f"{video.video} is another name of {same.video}, which is watched once.")
@@ -115,9 +117,12 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
             failures.append(error)
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
-    jobs = {Job(video.video, output or _adapter_of((folder / video.relative) if folder else video.video)): video.key
-            for video in videos.values()}
-    _refuse_clashes(jobs, videos.keys())
+    jobs = {Job(video.video, output or _adapter_of(video, folder)): video.key for video in videos.values()}
+    clashes = _clashes(jobs, videos.keys())
+    if clashes and len(jobs) == 1:
+        raise next(iter(clashes.values()))
+    failures += clashes.values()
+    jobs = {job: key for job, key in jobs.items() if job not in clashes}
     usable = []
     for job in [job for job, key in jobs.items() if shard is None or shard.holds(key)]:
         try:
@@ -129,23 +134,52 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     return Outputs(usable, failures, len(videos), notes)
 
 
-def _adapter_of(video: Path) -> Path:
-    """`talk.mp4` -> `talk.v2lora`."""
+def _adapter_of(video: _Input, folder: Path | None) -> Path:
+    """`talk.mp4` -> `talk.v2lora`. Where its folder holds a video `talk.mkv` too, each keeps its ending, whichever are
+    named: `talk.mp4.v2lora`; only what `talk.v2lora` was made of already keeps that."""
     from v2l.video.folder import EXTENSIONS
 
-    path = without_ending(video, EXTENSIONS)
-    return path.with_name(path.name + ADAPTER_SUFFIX)
+    place = folder / video.relative if folder else video.video
+    stem = without_ending(place, EXTENSIONS).name
+    plain, kept = place.with_name(stem + ADAPTER_SUFFIX), place.with_name(place.name + ADAPTER_SUFFIX)
+    beside = _videos_by_stem(video.video.parent).get(stem, ())
+    return kept if len({video.video.name, *beside}) > 1 and not _is_made_of(plain, video.video) else plain
 
 
-def _videos(name: Path, notes: list[str]) -> Iterator[_Input]:
-    """A video itself, or those below a folder; what was passed over there goes to `notes`. VideoError."""
+@lru_cache(maxsize=1 << 12)
+def _videos_by_stem(folder: Path) -> dict[str, list[str]]:
+    """The videos in a folder, by their names without the ending."""
+    from v2l.video.folder import EXTENSIONS, looks_like_video
+
+    found: dict[str, list[str]] = {}
+    with suppress(OSError):
+        for name in os.listdir(folder):
+            stem = without_ending(Path(name), EXTENSIONS).name
+            if stem != name and not name.startswith(".") and looks_like_video(folder / name):
+                found.setdefault(stem, []).append(name)
+    return found
+
+
+def _is_made_of(adapter: Path, video: Path) -> bool:
+    """Whether an adapter is there and says that it was made of a video of that name."""
+    from v2l.adapter import load_label
+
+    with suppress(V2LError):
+        return bool(load_label(adapter).record["sources"][0]["name"] == video.name)
+    return False
+
+
+def _videos(name: Path, notes: list[str], failures: list[V2LError]) -> Iterator[_Input]:
+    """A video itself, or those below a folder; what was passed over there goes to `notes`, folders that may not be
+    entered to `failures`. VideoError."""
     from v2l.adapter.find import adapter_file
     from v2l.video.folder import find_videos
 
     if os.path.isdir(name):  # unlike Path's, it takes any name
-        found = find_videos([name])
-        notes += [f"{name}: {note}" for note in found.notes()]
-        for video in found.videos:
+        found = find_videos(name)
+        notes += [f"{name}: {note}" for note in found.notes("videos")]
+        failures += [VideoError(f"{closed} may not be entered; check its permissions.") for closed in found.closed]
+        for video in found.files:
             relative = video.relative_to(name)
             yield _Input(video, relative, relative.as_posix())
     elif os.path.isfile(name) and adapter_file(str(name)):
@@ -155,15 +189,23 @@ def _videos(name: Path, notes: list[str]) -> Iterator[_Input]:
         yield _Input(name, Path(name.name), f"{name.name} {size}")  # `*/video.mp4` must not all be one shard's
 
 
-def _refuse_clashes(jobs: Iterable[Job], inputs: Iterable[Path]) -> None:
-    taken: dict[Path, Path] = {}
+def _clashes(jobs: Iterable[Job], inputs: Iterable[Path]) -> dict[Job, UsageError]:
+    """The videos that cannot have the output planned for them, since another has it or is it, and why."""
+    wrong: dict[Job, UsageError] = {}
+    taken: dict[Path, list[Job]] = {}
     for job in jobs:
         final = Path(os.path.realpath(job.output))
+        taken.setdefault(final, []).append(job)
         if final in inputs:
-            raise UsageError(f"{job.output} would replace a video that is to be read; name another file with -o.")
-        other = taken.setdefault(final, job.video)
-        if other is not job.video:
-            raise UsageError(f"{other} and {job.video} would both become {job.output}; use -o for one of them.")
+            wrong[job] = UsageError(f"{job.output} would replace a video that is to be read; name another file with "
+                                    "-o.")
+    for rivals in taken.values():
+        for job, other in zip(rivals, rivals[1:] + rivals[:1], strict=True):
+            if len(rivals) > 1:
+                own = job.output.with_name(job.video.name + "-2" + ADAPTER_SUFFIX)
+                wrong[job] = UsageError(f"{job.video} and {other.video} would both become {job.output}; ingest one by "
+                                        f"itself: {command('ingest', job.video)} -o {shell_word(own)}.")
+    return wrong
 
 
 class _NotToBeWritten(Exception):

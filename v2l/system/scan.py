@@ -35,20 +35,20 @@ class Scan:
                  self.links]
         notes += [f"{path} is another name of {first}, which is taken once." for path, first in self.again]
         if self.others:
-            kinds = [f"{count} {ending or 'without an ending'}" for ending, count in self.others.most_common()]
+            kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
             more = ", ..." if len(kinds) > _MOST_KINDS else ""
             notes.append(f"{count_of(self.others.total(), 'file')} passed over as no {kind}: "
                          f"{', '.join(kinds[:_MOST_KINDS])}{more}.")
         return notes
 
 
-def scan(folder: Path, wanted: Callable[[Path, str], bool], ours: frozenset[str] = frozenset()) -> Scan:
-    """The files below a folder for which `wanted` (path, ending in small letters) holds; hidden ones are left out, and
-    those with an ending of `ours` are not told of. Raises nothing: see `closed`."""
+def scan(folder: Path, wanted: Callable[[Path], bool], ours: frozenset[str] = frozenset()) -> Scan:
+    """The files below a folder that are `wanted`, hidden ones left out; endings in `ours` are not told.
+    Raises nothing: see `closed`."""
     found, names = Scan(), dict[str, Path]()
     for path in sorted(_below(folder, found)):
         ending = path.suffix.lower()
-        if not wanted(path, ending):
+        if not wanted(path):
             if ending not in ours:
                 found.others[ending] += 1
             continue

@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = None) -> list[tuple[Item, dict[str, Any]]]:
     """Videos, and those below folders, as the lines of a manifest in `folder`: the prompt, or one of the usual ones, is
     asked of each. Raises VideoError for a folder without videos."""
-    videos = {os.path.realpath(video): video for video in find_videos(map(Path, names)).videos}
+    named = chain.from_iterable(find_videos(path).files if path.is_dir() else [path] for path in map(Path, names))
+    videos = {os.path.realpath(video): video for video in named}
     items = []
     for video in videos.values():
         name = video_path(video, folder)
