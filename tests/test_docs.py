@@ -252,7 +252,7 @@ def test_the_python_is_real(tmp_path: Path) -> None:
     [code] = blocks("README.md", "python")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(), text=True,
                           capture_output=True, timeout=120)
-    assert (done.stdout, done.returncode) == ("the yellow star", 0), done.stderr
+    assert (done.stdout, done.returncode) == ("the yellow star\n", 0), done.stderr
 
 
 # The changelog.

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import io
+import json
+import runpy
 import threading
 import weakref
 from collections.abc import Callable
@@ -223,3 +226,30 @@ def test_a_with_block_frees_the_memory_and_the_engine_may_be_used_again() -> Non
     gc.collect()
     assert [ref() for ref in held] == [None] * 3
     assert engine.ask(adapter, "What appears first?").text == answer
+
+
+def test_the_notebook_gives_what_is_stored_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("long.mp4", "three-shapes.mp4"):
+        (tmp_path / name).write_bytes((EXAMPLES / name).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    ran = 0
+    for cell in json.loads((EXAMPLES / "python.ipynb").read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "code":
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said):
+                exec("".join(cell["source"]), names)
+            stored = "".join(line for output in cell["outputs"] for line in output["text"])
+            assert said.getvalue().replace("float32", "float16") == stored
+            ran += 1
+    assert ran == 6
+
+
+def test_the_script_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """That mypy --strict passes it is seen to by the configuration of mypy, which names it."""
+    monkeypatch.chdir(EXAMPLES.parent)
+    runpy.run_path(str(EXAMPLES / "script.py"), run_name="__main__")
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        "A yellow star grows, then a blue triangle moves left, then an orange circle moves right.", "moves down",
+        "long.mp4 yes 1"]
+    assert "examples/script.py" in (EXAMPLES.parent / "pyproject.toml").read_text()
