@@ -15,23 +15,26 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
 from rich.console import Console as RichConsole
 from support.cli import MAKE, REFERENCE, command, documents, environment, refused, run
 from support.videos import write
+from torch import Tensor
 
 from v2l import many as bulk
 from v2l.adapter import load
-from v2l.cli.bar import Bar, Pace
+from v2l.cli.bar import Bar
 from v2l.cli.console import Console
 from v2l.cli.outputs import Shard, parse_shard, plan_outputs
+from v2l.cli.pace import EVERY, Log, Pace, Work
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
 from v2l.many import Failed, Ingested, Job, Settings, ingest_all
+from v2l.segments import lock_of
 from v2l.system.files import replacing
 from v2l.video.clip import Clip, Frame, open_clip
 from v2l.wording import clock_text, shortened
@@ -247,6 +250,7 @@ def test_a_killed_run_goes_on_where_it_was(here: Path, clips: list[Path]) -> Non
     there = sorted(name for name in os.listdir("out") if not name.startswith("."))
     assert len(done) <= len(there) < 8
     again = documents(run(*words, "--json"))
+    assert again.pop()["counts"]["up to date"] == len(there)
     assert [Path(each["output"]).name for each in again] == [f"{number}.v2lora" for number in range(8)]
     assert sorted(Path(each["output"]).name for each in again if each["skipped"]) == there
 
@@ -263,6 +267,11 @@ def test_a_bad_file_anywhere_is_named_and_counted(here: Path, clips: list[Path],
     for error in ("1b.mp4 is not a video", "2.mp4: The memory did not suffice", "missing: no such file"):
         assert f"Error: {error}" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("1 up to date, 2 made, 3 failed, ")
+    *lines, counts = documents(run("ingest", ".", "missing", "--json", *MAKE, status=1))
+    assert [each["source"] for each in lines if "error" in each] == ["1b.mp4", "2.mp4", "missing"]
+    assert all(f"Error: {each['error']}\n" in result.stderr for each in lines if "error" in each)
+    assert counts.pop("seconds") > 0 and counts == {
+        "counts": {"made": 0, "up to date": 3, "kept": 0, "failed": 3, "foreign": 0}}
     assert "failed" not in run("ingest", ".", "--quiet", *MAKE, status=1).stderr
 
 
@@ -274,12 +283,17 @@ def test_an_adapter_is_no_video(here: Path, clips: list[Path]) -> None:
     assert run("ingest", "a.mp4", "a.v2lora", *MAKE, status=1).stdout == "a.v2lora\n"
 
 
-def test_a_compressed_adapter_is_not_replaced_unasked(here: Path, clips: list[Path]) -> None:
+def test_a_compressed_adapter_stays(here: Path, clips: list[Path]) -> None:
     shutil.copy(clips[0], "a.mp4")
     run("ingest", "a.mp4", *MAKE)
     run("compose", "a.v2lora", "--max-rank", 1, "-o", "small.v2lora")
     os.replace("small.v2lora", "a.v2lora")
-    assert "a.v2lora was compressed" in refused("ingest", "a.mp4", *MAKE)
+    before = Path("a.v2lora").read_bytes()
+    kept = run("ingest", "a.mp4", *MAKE)
+    assert (kept.stdout, kept.stderr) == ("a.v2lora\n", "a.v2lora is kept: it was compressed. --force replaces it.\n")
+    assert Path("a.v2lora").read_bytes() == before
+    shutil.copy(clips[1], "a.mp4")
+    assert "a.v2lora was compressed, and its video has changed since" in refused("ingest", "a.mp4", *MAKE)
 
 
 def test_full_stdout_stops_nothing(here: Path, clips: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,11 +328,13 @@ def test_segments_of_one_and_of_many(here: Path) -> None:
     assert "segments in clip.segments-3s" in result.stderr
     assert len(os.listdir("clip.segments-3s")) == 3 == len(load("clip.v2lora").segments)
     again = documents(run(*words, "--json"))
-    assert [each["skipped"] for each in again] == [True, True] and again[0]["segments"] == 3
-    stale = documents(run("ingest", "clip.mp4", "--segment", "0:02", "--json", *MAKE))
+    assert [each["skipped"] for each in again[:2]] == [True, True] and again[0]["segments"] == 3
+    assert "clip.v2lora holds 3 segments, 0:00 to 0:08; " in refused("ingest", "clip.mp4", "--segment", "0:02", *MAKE)
+    stale = documents(run("ingest", "clip.mp4", "--segment", "0:02", "--force", "--json", *MAKE))
     assert stale[0]["skipped"] is False and stale[0]["segments"] == 4 and stale[0]["resumed"] == 0
     before = Path("clip.v2lora").read_bytes()
-    assert "4 segments that were joined" in refused("ingest", "clip.mp4", *MAKE)
+    assert run("ingest", "clip.mp4", *MAKE).stderr == "clip.v2lora is up to date.\n"
+    assert "holds 4 segments" in refused("ingest", "clip.mp4", "--end", 3, *MAKE)
     run("compose", "clip.v2lora", "short.v2lora", "-o", "both.v2lora")
     os.replace("both.v2lora", "short.v2lora")
     assert "2 videos" in refused("ingest", "short.mp4", "--segment", "3s", *MAKE)
@@ -349,6 +365,76 @@ def test_segments_go_on_after_a_failure(here: Path, monkeypatch: pytest.MonkeyPa
 def test_wrong_segments(here: Path, words: tuple[str, ...], said: str) -> None:
     shutil.copy(VIDEOS / "short.mp4", "short.mp4")
     assert said in refused("ingest", "short.mp4", *words, *MAKE, status=2)
+
+
+# What is there.
+
+
+def test_a_plain_run_keeps_what_another_model_made(here: Path, clips: list[Path]) -> None:
+    """The night's work of a large model, and then the same folder without --model."""
+    for number in (0, 1):
+        shutil.copy(clips[number], f"{number}.mp4")
+    run("ingest", "0.mp4", *MAKE)
+    before = Path("0.v2lora").read_bytes()
+    result = run("ingest", ".", "--json")
+    kept, made = documents(result)[:2]
+    assert (kept["output"], kept["skipped"], kept["reason"]) == (
+        "0.v2lora", True, "was made with the model tiny-vlm") and "reason" not in made
+    assert "0.v2lora is kept: it was made with the model tiny-vlm. --force replaces it.\n" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("1 kept, 1 made, ")
+    assert "0.v2lora was made with the model tiny-vlm; " in refused("ingest", "0.mp4", "--model", "tiny")
+    assert "1.v2lora was made with the model v2l/tiny; " in refused("ingest", "1.mp4", *MAKE)
+    assert Path("0.v2lora").read_bytes() == before
+    shutil.copy(clips[2], "0.mp4")
+    assert "0.v2lora was made with the model tiny-vlm, and its video has changed since" in refused("ingest", "0.mp4")
+    assert Path("0.v2lora").read_bytes() == before
+
+
+def test_a_part_is_not_the_whole(here: Path, clips: list[Path]) -> None:
+    shutil.copy(clips[3], "a.mp4")
+    run("ingest", "a.mp4", "--end", "1.5", *MAKE)
+    assert "a.v2lora holds 0:00 to 0:01.5 in one segment; " in refused("ingest", "a.mp4", *MAKE)
+    run("ingest", "a.mp4", "--end", "1.5", *MAKE)
+    run("ingest", "a.mp4", "--force", *MAKE)
+    run("ingest", "a.mp4", *MAKE)
+
+
+# Runs that meet.
+
+
+def test_a_video_that_another_run_is_at_comes_last(engine: Engine, jobs: list[Job]) -> None:
+    started, go_on = threading.Event(), threading.Event()
+    other = Engine(engine.model, engine.checkpoint, device="cpu", dtype="float32")
+    usual, theirs = other.internalize, []
+
+    def slow(context: Tensor, *layer_done: Any) -> tuple[Tensor, Tensor]:
+        started.set()
+        assert go_on.wait(20)
+        return usual(context, *layer_done)
+
+    other.internalize = slow  # type: ignore[method-assign]
+    thread = threading.Thread(target=lambda: theirs.extend(ingest_all(other, jobs[:1], settings(other))))
+    thread.start()
+    assert started.wait(20)
+    results = []
+    for result in ingest_all(engine, jobs, settings(engine, force=True)):
+        assert isinstance(result, Ingested)
+        results.append((result.job, result.skipped))
+        if len(results) == 3:
+            go_on.set()
+    thread.join()
+    assert results == [*((job, False) for job in jobs[1:]), (jobs[0], True)] and len(theirs) == 1
+    assert sorted(os.listdir(jobs[0].output.parent)) == [f"{i}.v2lora" for i in range(4)]
+
+
+def test_a_killed_run_holds_nobody_up(engine: Engine, jobs: list[Job]) -> None:
+    lock = lock_of(jobs[0].output)
+    code = f"from pathlib import Path; from v2l.system.lock import alone; lock = alone(Path({str(lock)!r})); " \
+           "lock.__enter__(); import os; os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=False)
+    assert lock.exists()
+    (made,) = ingest_all(engine, jobs[:1], settings(engine))
+    assert isinstance(made, Ingested) and not made.skipped and not lock.exists()
 
 
 # Shards.
@@ -483,7 +569,7 @@ def test_times_and_names_of_the_bar() -> None:
 def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     now = 0.0
-    bar = Bar("Loading", 1000, clock=lambda: now)
+    bar = Bar(Work("Loading", 1000, clock=lambda: now))
     for _ in range(999):
         bar.finish(worked=False)
 
@@ -500,6 +586,29 @@ def test_the_bar_fits(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert second.startswith("999/1000 videos ") and second.endswith("12h30, 12h30 left")
     first, second = rows(1023)
     assert first.startswith("a lec") and ".mp4 " in first and first.endswith(" 1023/1024")
+
+
+def test_a_log_gets_a_line_a_minute() -> None:
+    now, lines = 0.0, list[str]()
+    log = Log(Work("Loading", 3, clock=lambda: now), lines.append, clock=lambda: now)
+    for second in range(151):
+        now = float(second)
+        log.update("a.mp4" if second < 100 else "b.mp4, layer 1/32", second % 100, 100)
+        if second == 99:
+            log.finish(worked=True)
+    assert EVERY == 60 and lines == ["a.mp4 60/100, 0/3 videos, 1:00 so far, 4:00 left",
+                                     "b.mp4, layer 1/32 20/100, 1/3 videos, 2:00 so far, 2:57 left"]
+
+
+def test_the_estimate_of_one_video_ends_with_its_frames() -> None:
+    now = 0.0
+    pace = Pace(1, clock=lambda: now)
+    pace.advance(0.0)
+    now += 10
+    pace.advance(0.5)
+    assert pace.left == pytest.approx(10)
+    pace.advance(1.0)
+    assert pace.left is None
 
 
 def report(stream: TextIO, quiet: bool, monkeypatch: pytest.MonkeyPatch) -> None:

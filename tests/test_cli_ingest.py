@@ -77,9 +77,13 @@ def test_what_is_up_to_date_is_kept_and_still_printed(here: Path) -> None:
 
 @pytest.mark.parametrize("change", [("--frames", 2), ("--fps", 2), ("--resolution", 96), ("--start", 1), ("--end", 2),
                                     ("--adapter-dtype", "float16"), ("--dtype", "bfloat16")], ids=lambda c: c[0])
-def test_other_settings_make_it_again(here: Path, change: tuple[str, object]) -> None:
+def test_what_was_made_otherwise_is_replaced_by_force_alone(here: Path, change: tuple[str, object]) -> None:
     run("ingest", "short.mp4", *MAKE)
-    assert documents(run("ingest", "short.mp4", "--json", *MAKE, *change))[0]["skipped"] is False
+    before = Path("short.v2lora").read_bytes()
+    error = refused("ingest", "short.mp4", *MAKE, *change)
+    assert error.startswith("short.v2lora ") and "replace it with --force" in error
+    assert Path("short.v2lora").read_bytes() == before
+    assert documents(run("ingest", "short.mp4", "--json", "--force", *MAKE, *change))[0]["skipped"] is False
 
 
 def test_another_video_or_a_damaged_output_makes_it_again(here: Path) -> None:
@@ -98,7 +102,8 @@ def test_a_composed_adapter_is_not_replaced_unasked(here: Path) -> None:
     run("compose", "short.v2lora", "clip.v2lora", "-o", "both.v2lora")
     os.replace("both.v2lora", "short.v2lora")
     before = Path("short.v2lora").read_bytes()
-    assert "2 segments that were joined" in refused("ingest", "short.mp4", *MAKE)
+    assert "holds 2 segments that were joined, and its video has changed since" in refused(
+        "ingest", "short.mp4", *MAKE)
     assert Path("short.v2lora").read_bytes() == before
     assert run("ingest", "short.mp4", "--force", *MAKE).stdout == "short.v2lora\n"
 

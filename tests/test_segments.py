@@ -211,7 +211,11 @@ def test_progress_counts_the_frames_of_all_segments(engine: Engine, video: Path)
     told: list[tuple[str, int, int | None]] = []
     ingest(engine, video, progress=lambda *state: told.append(state))
     assert told[0] == ("film.mp4, segment 1/3", 1, told[-1][2])
-    assert [done for _, done, _ in told] == list(range(1, told[-1][1] + 1)) and told[-1][1] == told[-1][2]
+    total = told[-1][2]
+    assert sorted({done for _, done, _ in told}) == list(range(1, told[-1][1] + 1)) and told[-1][1] == total
+    assert [done for _, done, _ in told] == sorted(done for _, done, _ in told)
+    # After the last frame of a segment it goes on.
+    assert ("film.mp4, segment 3/3, layer 6/6", total, total) in told and told[-1][0] == "film.mp4, writing"
     assert engine.progress is None
 
 
@@ -229,8 +233,11 @@ def test_what_is_up_to_date_is_not_made_again(video: Path, monkeypatch: pytest.M
     assert "hypernetwork" not in vars(fresh) and "vision" not in vars(fresh.base)
     assert sorted(os.listdir(video.parent)) == ["film.mp4", "film.v2lora"]
     starts = watched(fresh, monkeypatch)
-    for change in ({"text": "4s"}, {"end": 9.0}, {"adapter_dtype": "float16"}, {"force": True}):
-        assert not ingest(fresh, video, **change).skipped
+    for change in ({"text": "4s"}, {"end": 9.0}, {"adapter_dtype": "float16"}, {}):
+        if change:
+            with pytest.raises(OutputError, match="replace it with --force"):
+                ingest(fresh, video, **change)
+        assert not ingest(fresh, video, **change, force=True).skipped
     assert starts == [0, 4, 8, 0, 3, 6, 0, 3, 6, 0, 3, 6]
 
 
@@ -253,7 +260,7 @@ def test_what_cannot_be_made_again_is_not_replaced_unasked(engine: Engine, video
     other = write(tmp_path / "other.mp4", frames=48, rate=24)
     both, _ = join([engine.ingest(video), engine.ingest(other)])
     save(both, output)
-    with pytest.raises(OutputError, match=r"film\.v2lora holds 2 videos, joined; name another file with -o, or repl"):
+    with pytest.raises(OutputError, match=r"film\.v2lora holds 2 videos, joined, and its video has changed since; name"):
         ingest(engine, video)
     save(compress(ingest(engine, video, output=tmp_path / "whole.v2lora").adapter, 4), output)
     with pytest.raises(OutputError, match="segments that were compressed"):
@@ -290,7 +297,7 @@ def test_segments_kept_of_what_is_up_to_date_are_its_own(
     ingest(engine, video)
     with monkeypatch.context() as failing, pytest.raises(VideoError):
         watched(engine, failing, fail_at=6.0)
-        ingest(engine, video, frames=2)
+        ingest(engine, video, frames=2, force=True)
     waiting = sorted(os.listdir(work_folder(video.with_suffix(".v2lora"))))
     done = ingest(engine, video, keep=True)
     assert done.skipped and [load(path).record["sampling"]["frames"] for path in done.kept] == [4] * 3

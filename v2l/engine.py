@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from v2l.config import DECODED_AHEAD, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
 from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.batch import ask_after, ask_batch
+from v2l.model.familiar import Familiar
 from v2l.model.folder import read_json
 from v2l.model.generate import Answer, Reply, ask, bind
 from v2l.model.hypernetwork import Hypernetwork
@@ -30,7 +31,16 @@ from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
 from v2l.store.default import default_model
-from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork, model_name
+from v2l.store.resolve import (
+    TINY_ID,
+    TINY_WORLD,
+    HypernetFiles,
+    ModelFiles,
+    check_fit,
+    find_base,
+    find_hypernetwork,
+    model_name,
+)
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
 from v2l.system.threads import limit_threads, threads
@@ -164,18 +174,30 @@ class Engine:
         grid = tile_grid(clip.info.width, clip.info.height, sampling.resolution, self.base.tile)
         return Seen(image_tokens, timestamps, times, grid, clip.info.end)
 
+    def is_foreign(self, seen: Seen) -> bool:
+        """Whether the model was made for nothing like this video. False where that is not known, which it is of `tiny`
+        alone."""
+        return self._familiar is not None and self._familiar.is_foreign(seen.image_tokens)
+
+    @cached_property
+    def _familiar(self) -> Familiar | None:
+        files = self.files
+        embedded = files.name == TINY_ID and self.hypernetwork_files.name == TINY_ID
+        return Familiar(TINY_WORLD) if embedded else None
+
     @torch.inference_mode()
-    def internalize(self, context: Tensor) -> tuple[Tensor, Tensor]:
+    def internalize(self, context: Tensor, layer_done: Callable[[int], None] = lambda _: None
+                    ) -> tuple[Tensor, Tensor]:
         """A context [1, t, h] from `Base.context`, which is used up -> A [L, r, d_in], B [L, r, d_out] in float32,
-        without the bias."""
+        without the bias. `layer_done` is called with the number of each layer, from 0."""
         hypernetwork = self.hypernetwork
-        A, B = zip(
-            *(
-                hypernetwork(features, torch.tensor([layer], device=self.device))
-                for layer, features in enumerate(self.features(context))
-            ),
-            strict=True,
-        )
+
+        def layers() -> Iterator[tuple[Tensor, Tensor]]:
+            for layer, features in enumerate(self.features(context)):
+                yield hypernetwork(features, torch.tensor([layer], device=self.device))
+                layer_done(layer)
+
+        A, B = zip(*layers(), strict=True)
         return torch.cat(A), torch.cat(B)
 
     def features(self, context: Tensor) -> Iterator[Tensor]:
@@ -192,25 +214,31 @@ class Engine:
         clip = video if isinstance(video, Clip) else open_clip(Path(video), sampling)
         seen = self.see(clip, sampling)
         context = self._context(seen)
-        times = seen.times
+        times, foreign = seen.times, self.is_foreign(seen)
         del seen  # a long video's image tokens are half a gigabyte, and the context has them now
-        return self._adapter(clip, times, context, sampling, adapter_dtype)
+        return self._adapter(clip, times, foreign, context, sampling, adapter_dtype)
 
     def ingest_seen(self, clip: Clip, seen: Seen, sampling: Sampling, adapter_dtype: str = "auto") -> Adapter:
         """`ingest` of a clip that `see` has looked at."""
-        return self._adapter(clip, seen.times, self._context(seen), sampling, adapter_dtype)
+        return self._adapter(clip, seen.times, self.is_foreign(seen), self._context(seen), sampling, adapter_dtype)
 
     def _context(self, seen: Seen) -> Tensor:
         return self.base.context(self.base.encode(seen.prompt(self.base.image_seq_len)), seen.image_tokens)
 
     def _adapter(
-        self, clip: Clip, times: list[float], context: Tensor, sampling: Sampling, adapter_dtype: str
+        self, clip: Clip, times: list[float], foreign: bool, context: Tensor, sampling: Sampling, adapter_dtype: str
     ) -> Adapter:
         """The adapter of a clip from its context, which is used up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         made_with = self.provenance(sampling, adapter_dtype)
         with threads(self.threads):
-            A, B = self.internalize(context)
+            frames, layers = len(times), hypernetwork.config.num_layers
+
+        def layer_done(layer: int) -> None:
+            if self.progress:
+                self.progress(f"{clip.info.path.name}, layer {layer + 1}/{layers}", frames, frames)
+
+        A, B = self.internalize(context, layer_done)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module
@@ -231,7 +259,8 @@ class Engine:
             timestamps=times,
             sampling=made_with.sampling,
             compute={"dtype": made_with.compute, "device": self.device.type, "tokens": tokens,
-                     **({"decoder": clip.track.decoder} if clip.track.decoder else {})},
+                     **({"decoder": clip.track.decoder} if clip.track.decoder else {}),
+                     **({"foreign": True} if foreign else {})},
             prompt=made_with.prompt,
             version=v2l.__version__,
         )

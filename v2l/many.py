@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record, singles
 from v2l.config import DECODED_AHEAD, Sampling
 from v2l.errors import AdapterError
-from v2l.segments import QueuedClip, ingest_segments, is_current, refuse_composed
+from v2l.segments import QueuedClip, ingest_segments, lock_of
 from v2l.system.ahead import ahead
 from v2l.system.files import create_folder
+from v2l.system.lock import Busy, alone
 from v2l.video.clip import Clip, Frame, is_source, open_clip, span
 
 if TYPE_CHECKING:
@@ -40,14 +42,16 @@ class Settings:
     sampling: Sampling
     adapter_dtype: str = "auto"
     force: bool = False
-    """Make what is up to date again, and replace what was joined."""
+    """Make what is up to date again, and replace what was made otherwise."""
+    asked: frozenset[str] | None = None
+    """What of all this was asked for, and is not only so by default (`Provenance.why_kept`); None: everything."""
     segments: SegmentSpec | None = None
     keep_segments: bool = False
 
 
 @dataclass(frozen=True)
 class Ingested:
-    """An adapter file that was written, or was up to date."""
+    """An adapter file that was written, or was there and stays."""
 
     job: Job
     record: Record
@@ -56,7 +60,9 @@ class Ingested:
     seconds: float
     """Time it took, or to see that it was up to date."""
     skipped: bool
-    """The file was there before, and up to date."""
+    """The file was there before, and stays."""
+    reason: str = ""
+    """Why it stays, where it was made otherwise and nothing asked for that: a clause about the file."""
     resumed: int = 0
     """Segments that a run before had made already."""
     kept: Sequence[Path] = ()
@@ -93,27 +99,46 @@ def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: C
     """Watches the videos one after the other and says what became of each, in order.
 
     `first` is the first video, where it was opened already. `engine.progress` hears of every video when its turn comes.
+    A video that another process is at comes last: that process's file is up to date then, or, if it was killed, made.
     What is no fault of one video (KeyboardInterrupt, for example) is raised; close the iterator when leaving it early.
     """
-    if settings.segments is not None:
-        return _in_segments(engine, jobs, settings, settings.segments, first)
-    return _whole(engine, jobs, settings, first)
+    one_pass = _whole if settings.segments is None else _in_segments
+    busy = yield from one_pass(engine, jobs, settings, first)
+    # What another process has just made is not made again, not even where everything is.
+    settings = replace(settings, force=False)
+    while busy:
+        with alone(lock_of(busy[0].output), partial(_tell_waiting, engine, busy[0])):
+            pass
+        busy = yield from one_pass(engine, busy, settings, None)
 
 
-def _in_segments(
-    engine: Engine, jobs: Iterable[Job], settings: Settings, spec: SegmentSpec, first: Clip | None
-) -> Results:
+def _tell_waiting(engine: Engine, job: Job) -> None:
+    if engine.progress:
+        engine.progress(f"{job.video.name}, waiting for another run", 0, None)
+
+
+Pass = Generator[Ingested | Failed, None, list[Job]]
+"""What becomes of videos; it returns those that another process is at."""
+
+
+def _in_segments(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Pass:
+    busy = []
     for job in jobs:
         clip, first = first or job.video, None
         try:
             create_folder(job.output.parent)
-            done = ingest_segments(engine, clip, settings.sampling, spec, job.output, progress=engine.progress,
-                                   adapter_dtype=settings.adapter_dtype, keep=settings.keep_segments,
-                                   force=settings.force)
-            yield Ingested(job, done.adapter.record, done.adapter.file_size, done.seconds, done.skipped,
-                       0 if done.skipped else done.segments - done.watched, done.kept, done.warnings)
+            assert settings.segments is not None
+            done = ingest_segments(engine, clip, settings.sampling, settings.segments, job.output,
+                                   progress=engine.progress, adapter_dtype=settings.adapter_dtype,
+                                   keep=settings.keep_segments, force=settings.force, asked=settings.asked,
+                                   patient=False)
+            yield Ingested(job, done.adapter.record, done.adapter.file_size, done.seconds, done.skipped, done.reason,
+                           0 if done.skipped else done.segments - done.watched, done.kept, done.warnings)
+        except Busy:
+            busy.append(job)
         except Exception as error:
             yield _failed(job, error)
+    return busy
 
 
 def _failed(job: Job, error: Exception) -> Failed:
@@ -122,15 +147,16 @@ def _failed(job: Job, error: Exception) -> Failed:
 
 
 # One adapter a video: a thread opens and decodes, this one computes. For each video there passes between them either
-# what became of it, where there is nothing to compute; or its clip, its frames, and `_End` or what went wrong.
+# what became of it, where there is nothing to compute, or `_Taken`; or its clip, its frames, and `_End` or what went
+# wrong. The thread locks the output before it looks at it, and this one lets go when the file is written.
 
 
 class _Coming(QueuedClip):
     """The clip of a job: decoded in the thread, by `decoded`, and watched here."""
 
-    def __init__(self, job: Job, clip: Clip) -> None:
+    def __init__(self, job: Job, clip: Clip, lock: ExitStack) -> None:
         super().__init__(clip, iter(()))
-        self.job = job
+        self.job, self.lock = job, lock
         self.unwanted = False
 
     def decoded(self) -> Iterator[Frame]:
@@ -146,7 +172,8 @@ class _Coming(QueuedClip):
             raise self.last.error.with_traceback(None)
 
     def drop(self) -> None:
-        """Takes the frames nobody looked at out of the queue."""
+        """Takes the frames nobody looked at out of the queue, and lets others at the output."""
+        self.lock.close()
         self.unwanted = True
         if self.last is None:
             for _ in super().frames():
@@ -157,18 +184,31 @@ class _End:
     """The last frame of a clip has come."""
 
 
-_Item = Ingested | Failed | _Coming | Frame | _End
+@dataclass(frozen=True)
+class _Taken:
+    """Another process is at this video."""
+
+    job: Job
 
 
-def _whole(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Results:
-    with ahead(_decoded(engine, jobs, settings, first), DECODED_AHEAD, _bytes) as queue:
+_Item = Ingested | Failed | _Taken | _Coming | Frame | _End
+
+
+def _whole(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Pass:
+    busy = []
+    with ExitStack() as locks, ahead(
+            _decoded(engine, jobs, settings, first, locks), DECODED_AHEAD, _bytes) as queue:
         for item in queue:
             if isinstance(item, _Coming):
                 item.queue = queue
-                yield _ingest(engine, item, settings)
+                result = _ingest(engine, item, settings)
                 item.drop()
+                yield result
+            elif isinstance(item, _Taken):
+                busy.append(item.job)
             elif isinstance(item, (Ingested, Failed)):
                 yield item
+    return busy
 
 
 def _bytes(item: _Item) -> int:
@@ -177,41 +217,54 @@ def _bytes(item: _Item) -> int:
     return 16 * item.track.frames if isinstance(item, _Coming) else 0
 
 
-def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Iterator[_Item]:
+def _decoded(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None, locks: ExitStack
+             ) -> Iterator[_Item]:
     """What passes between the threads, job by job; runs in the thread."""
     for job in jobs:
+        lock = locks.enter_context(ExitStack())
         try:
-            opened = _opened(engine, job, settings, first)
+            if not job.output.parent.is_dir():  # there is nothing to lock then, and nothing that could be up to date
+                first = first or open_clip(job.video, settings.sampling)
+                create_folder(job.output.parent)
+            lock.enter_context(alone(lock_of(job.output)))
+            opened = _opened(engine, job, settings, first, lock)
             yield opened
             if isinstance(opened, _Coming):
                 yield from opened.decoded()
                 yield _End()
+            else:
+                lock.close()
+        except Busy:
+            yield _Taken(job)
         except Exception as error:
+            lock.close()
             yield _failed(job, error)
         first = None
 
 
-def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None) -> Ingested | _Coming:
-    """The adapter file of a video if it is up to date, else the video's clip."""
+def _opened(engine: Engine, job: Job, settings: Settings, clip: Clip | None, lock: ExitStack) -> Ingested | _Coming:
+    """The adapter file of a video if it stays, else the video's clip. OutputError where it is not what was asked
+    for."""
     started, sampling = time.perf_counter(), settings.sampling
     if not settings.force:
         with suppress(AdapterError):
             label = load_label(job.output)
             made_with = engine.provenance(sampling, settings.adapter_dtype)
-            current = is_unchanged(label, job.video, sampling, made_with)
-            if not current:
+            reason: str | None = ""
+            if not is_unchanged(label, job.video, sampling, made_with):
                 clip = clip or open_clip(job.video, sampling)
-                current = is_current(label, clip, [sampling], made_with)
-            if current:
-                return Ingested(job, label.record, label.size, time.perf_counter() - started, skipped=True)
-            refuse_composed(job.output, label.record)
-    return _Coming(job, clip or open_clip(job.video, sampling))
+                reason = made_with.why_kept(str(job.output), label, [clip.span(sampling)], clip.info.source,
+                                            settings.asked)
+            if reason is not None:
+                seconds = time.perf_counter() - started
+                return Ingested(job, label.record, label.size, seconds, skipped=True, reason=reason)
+    return _Coming(job, clip or open_clip(job.video, sampling), lock)
 
 
 def is_unchanged(label: Label, video: Path, sampling: Sampling, made_with: Provenance) -> bool:
-    """`is_current`, told without opening the video: of a file that is the same to the byte the record says how long it
-    is. False where that does not settle it, as of a record without a decoder: older versions read some files otherwise.
-    """
+    """Whether the adapter is up to date, told without opening the video: of a file that is the same to the byte the
+    record says how long it is. False where that does not settle it, as of a record without a decoder: older versions
+    read some files otherwise."""
     record = singles(label.record)[0]
     if "decoder" not in record["compute"]:
         return False
@@ -227,6 +280,8 @@ def _ingest(engine: Engine, clip: _Coming, settings: Settings) -> Ingested | Fai
         if engine.progress:
             engine.progress(clip.info.path.name, 0, len(clip.indices))
         adapter = engine.ingest(clip, settings.sampling, settings.adapter_dtype)
+        if engine.progress:
+            engine.progress(f"{clip.info.path.name}, writing", len(clip.indices), len(clip.indices))
         create_folder(job.output.parent)
         save(adapter, job.output)
     except Exception as error:

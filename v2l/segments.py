@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from v2l.adapter.join import join, slice_segments
 from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record
 from v2l.config import ADAPTER_SUFFIX, DECODED_AHEAD, Sampling, Scenes
-from v2l.errors import AdapterError, OutputError, UsageError, V2LError, VideoError
+from v2l.errors import AdapterError, UsageError, V2LError, VideoError
 from v2l.system.ahead import ahead
 from v2l.system.files import beside, create_folder, replacing, without_ending
 from v2l.system.lock import alone
@@ -54,6 +54,8 @@ class Segmented:
     kept: list[Path]
     """The segments' own files, where they were to be kept."""
     warnings: list[str]
+    reason: str = ""
+    """Why what is there stayed, where it was made otherwise."""
 
     @property
     def segments(self) -> int:
@@ -74,45 +76,57 @@ def ingest_segments(
     adapter_dtype: str = "auto",
     keep: bool = False,
     force: bool = False,
+    asked: Collection[str] | None = None,
+    patient: bool = True,
     progress: Progress | None = None,
 ) -> Segmented:
     """Watches a video segment by segment and writes what was joined of them to `output`.
 
     `sampling` holds for each segment; a clip must have been opened with its start and end. `keep` leaves the segments'
-    own files in a folder beside the output (`kept_folder`); `force` makes everything again. `progress` gets (what is
-    under way, frames seen, frames of all segments). Where another run makes the same output, its end is waited for.
+    own files in a folder beside the output (`kept_folder`); `force` makes everything again. An output that is there and
+    was made otherwise stays (`Provenance.why_kept` with `asked`), unless forced. `progress` gets (what is under way,
+    frames seen, frames of all segments). Where another run makes the same output, its end is waited for; unless
+    `patient`, Busy is raised.
     Errors: those of `open_clip` and `Engine.ingest`, the segment's times before them; OutputError for an output that
-    was joined from several videos, unless forced.
+    is not what was asked for.
     """
     started = time.perf_counter()
     clip = video if isinstance(video, Clip) else open_clip(video, sampling)
     run = _Run(engine, clip, output, sampling, adapter_dtype, progress)
-    with alone(beside(output, ".{}.lock"), run.tell_waiting):
-        return _ingest(run, sampling, spec, keep, force, started)
+    with alone(lock_of(output), run.tell_waiting if patient else None):
+        return _ingest(run, sampling, spec, keep, force, asked, started)
 
 
-def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force: bool, started: float) -> Segmented:
+def _ingest(run: _Run, sampling: Sampling, spec: SegmentSpec, keep: bool, force: bool,
+            asked: Collection[str] | None, started: float) -> Segmented:
     """What `ingest_segments` does while no other run makes the same output: they share the work folder."""
     if force:
         run.clear()
-    adapter = None if force else run.output_there()
+    adapter, reason, watched = None if force else run.output_there(), "", 0
     parts = windows(run.clip, sampling, run.cuts(sampling, spec))
-    if adapter is not None and not is_current(adapter, run.clip, parts, run.made_with):
-        adapter = None
-    skipped, watched = adapter is not None, 0
+    if adapter is not None:
+        spans = [run.clip.span(part) for part in parts]
+        why = run.made_with.why_kept(adapter.name, adapter, spans, run.clip.info.source, asked, segmented=True)
+        adapter, reason = (None, "") if why is None else (adapter, why)
+    skipped = adapter is not None
     if adapter is None:
         try:
             watched = run.watch(parts)
         finally:
             with suppress(OSError):
                 run.work.rmdir()  # if nothing came of it
+        if run.progress:
+            seen = sum(len(run.clip.window(part).indices) for part in parts)
+            run.progress(f"{run.clip.info.path.name}, writing", seen, seen)
         adapter = run.join(parts)
-    kept = run.keep(adapter, parts, kept_folder(run.output, spec), moving=not skipped) if keep else []
+    kept = []
+    if keep and not reason:
+        kept = run.keep(adapter, parts, kept_folder(run.output, spec), moving=not skipped)
     if skipped:
         run.tidy(parts)
     else:
         run.clear()
-    return Segmented(adapter, watched, skipped, time.perf_counter() - started, kept, list(run.clip.warnings))
+    return Segmented(adapter, watched, skipped, time.perf_counter() - started, kept, list(run.clip.warnings), reason)
 
 
 def is_current(
@@ -123,19 +137,9 @@ def is_current(
     return not made_with.differences(adapter, spans, clip.info.source)
 
 
-def refuse_composed(output: Path, record: Record, segmented: bool = False) -> None:
-    """OutputError for an adapter that took more than watching one video; `segmented`: watching it in segments."""
-    sources, segments = len(record["sources"]), len(record["segments"])
-    if "compressed" in record:
-        what = f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
-    elif segments > 1 and not segmented:
-        what = f"holds {segments} segments that were joined"
-    elif sources > 1:
-        what = f"holds {sources} videos, joined"
-    else:
-        return
-    raise OutputError(f"{output} {what}; name another file with -o, or replace it with --force; --output-dir can name "
-                      "another folder.")
+def lock_of(output: Path) -> Path:
+    """The file that one run at a time locks to make `output`."""
+    return beside(output, ".{}.lock")
 
 
 def work_folder(output: Path) -> Path:
@@ -205,13 +209,11 @@ class _Run:
             self.progress(f"{self.clip.info.path.name}, waiting for another run", 0, None)
 
     def output_there(self) -> Adapter | None:
-        """The adapter that stands where the output goes. OutputError if it is more than could be made again."""
+        """The adapter that stands where the output goes."""
         try:
-            adapter = load(self.output)
+            return load(self.output)
         except AdapterError:
             return None
-        refuse_composed(self.output, adapter.record, segmented=True)
-        return adapter
 
     def cuts(self, sampling: Sampling, spec: SegmentSpec) -> list[float]:
         """Where to cut, in seconds; scenes are looked for once and noted in the work folder."""
@@ -257,7 +259,7 @@ class _Run:
         with ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue:
             for i in missing:
                 clip = QueuedClip(replace(clips[i], warnings=[]), queue)
-                what = f"{self.clip.info.path.name}, segment {i + 1}/{len(parts)}"
+                what = (self.clip.info.path.name, f", segment {i + 1}/{len(parts)}")
                 with _counted(self.engine, self.progress, what, sum(frames[:i]), sum(frames)):
                     try:
                         self._watch(clip, parts[i])
@@ -326,13 +328,15 @@ def _bytes(frame: Frame | None) -> int:
 
 
 @contextmanager
-def _counted(engine: Engine, progress: Progress | None, what: str, before: int, total: int) -> Iterator[None]:
+def _counted(engine: Engine, progress: Progress | None, what: tuple[str, str], before: int, total: int
+             ) -> Iterator[None]:
     """Lets the engine's report of the frames of a segment count on from those before it."""
     if progress is None:
         yield
         return
-    usual = engine.progress
-    engine.progress = lambda _, done, __: progress(what, before + done, total)
+    usual, (name, segment) = engine.progress, what
+    # The engine says `film.mp4` and, later, `film.mp4, layer 3/32`.
+    engine.progress = lambda title, done, _: progress(name + segment + title.removeprefix(name), before + done, total)
     try:
         yield
     finally:

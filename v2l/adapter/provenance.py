@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from v2l.adapter.record import Record, singles
+from v2l.errors import OutputError
+from v2l.wording import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter, Label
@@ -53,6 +56,87 @@ class Provenance:
         if video is not None and any(_nameless(source) != _nameless(video) for source in adapter.record["sources"]):
             names.append("video")
         return names
+
+    def why_kept(
+        self, name: str, adapter: Adapter | Label, spans: Sequence[tuple[float, float]], video: Record,
+        asked: Collection[str] | None = None, segmented: bool = False,
+    ) -> str | None:
+        """Why the adapter that stands in the file `name`, where `ingest` would write, stays there: nothing where it is
+        up to date, a clause where it is of this video and was made otherwise; None where it is to be replaced, because
+        it was made alike and the video has changed since.
+
+        `asked` names what was asked for, and is not only so by default: fields, keys of `sampling`, `segments`, `part`;
+        None is all of it. `segmented`: the video is cut into segments. OutputError where the adapter is not what was
+        asked for, or could not be made again from the video.
+        """
+        names = self.differences(adapter, spans, video)
+        reason, cut = self._otherwise(adapter, names), "segments" in names
+        if "video" in names:
+            if not (reason := _composed(adapter.record, segmented) or reason):
+                return None
+            raise _kept(name, f"{reason}, and its video has changed since")
+        if cut:
+            reason = reason or (_composed(adapter.record, segmented) if "compressed" in adapter.record else "")
+            if not _covers(adapter.record, spans) or asked is None or not {"segments", "part"}.isdisjoint(asked):
+                raise _kept(name, reason or _extent(adapter.record))
+        if names and (asked is None or self._contradicts(adapter, names, asked)):
+            raise _kept(name, reason)
+        return reason
+
+    def _otherwise(self, adapter: Adapter | Label, names: Collection[str]) -> str:
+        """How it was made otherwise, as a clause about the adapter; nothing where it was made alike."""
+        segments = singles(adapter.record)
+        one = next((one for one in segments if Provenance.of(one, adapter.dtype) != self), segments[0])
+        if "base" in names:
+            return f"was made with the model {one['base']['id']}"
+        if "hypernetwork" in names:
+            return f"was made with the hypernetwork {one['hypernetwork']['id']}"
+        if "sampling" in names:
+            pairs = {key: (one["sampling"].get(key), value) for key, value in self.sampling.items()}
+            return "was made with " + ", ".join(f"{key} {was:g} instead of {now:g}"
+                                                for key, (was, now) in pairs.items() if was != now)
+        if "prompt" in names:
+            return "was made with another prompt"
+        if "compute" in names:
+            return f"was computed in {one['compute']['dtype']} instead of {self.compute}"
+        return f"is stored as {adapter.dtype} instead of {self.dtype}" if "dtype" in names else ""
+
+    def _contradicts(self, adapter: Adapter | Label, names: Collection[str], asked: Collection[str]) -> bool:
+        recorded = [one["sampling"] for one in singles(adapter.record)]
+        keys = [key for key, value in self.sampling.items() if any(one.get(key) != value for one in recorded)]
+        return not {*names, *keys}.isdisjoint(asked)
+
+
+def _kept(name: str, reason: str) -> OutputError:
+    return OutputError(f"{name} {reason}; name another file with -o, or replace it with --force; --output-dir "
+                       "can name another folder.")
+
+
+def _composed(record: Record, segmented: bool) -> str:
+    """A clause about an adapter that took more than watching one video; `segmented`: watching it in segments."""
+    sources, segments = len(record["sources"]), len(record["segments"])
+    if "compressed" in record:
+        return f"holds {segments} segments that were compressed" if segments > 1 else "was compressed"
+    if segments > 1 and not segmented:
+        return f"holds {segments} segments that were joined"
+    return f"holds {sources} videos, joined" if sources > 1 else ""
+
+
+def _times(record: Record) -> list[tuple[float, float]]:
+    return [(segment["start"], segment["end"]) for segment in record["segments"]]
+
+
+def _covers(record: Record, spans: Sequence[tuple[float, float]]) -> bool:
+    """Whether its segments follow one another from the beginning of the spans to their end."""
+    times, close = _times(record), lambda a, b: abs(a - b) < 1e-3
+    return (close(times[0][0], spans[0][0]) and close(times[-1][1], spans[-1][1])
+            and all(close(one[1], other[0]) for one, other in pairwise(times)))
+
+
+def _extent(record: Record) -> str:
+    times = _times(record)
+    text = f"{time_text(times[0][0])} to {time_text(times[-1][1])}"
+    return f"holds {len(times)} segments, {text}" if len(times) > 1 else f"holds {text} in one segment"
 
 
 def _nameless(source: Record) -> Record:

@@ -231,6 +231,11 @@ def singles(record: Record) -> list[Record]:
     ]
 
 
+def is_foreign(record: Record) -> bool:
+    """Whether the model that watched was made for nothing like a video here, as it told by itself."""
+    return any(one["compute"].get("foreign") is True for one in singles(record))
+
+
 def combine(pieces: Sequence[Piece]) -> Record:
     """Pieces of records -> one record of them all, in the given order.
 

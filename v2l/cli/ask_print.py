@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from v2l.adapter.record import is_foreign
 from v2l.cli.adapters import TimeRange, read_adapter
 from v2l.cli.console import Console, Failures, harmless, is_terminal, one_line, write, write_json
 from v2l.config import Decoding, Strategy
@@ -32,6 +33,16 @@ class Printer:
         self.console, self.json, self.failures = console, json, Failures()
         self.several = several
         """Whether there are several questions, so that text has to say which one an answer is to."""
+        self._told = False
+
+    def foreign(self, name: str) -> dict[str, Any]:
+        """Says, once a call, that the model was made for nothing like this video; JSON fields of its answers."""
+        if not self._told:
+            from v2l.cli.describe import foreign_text
+
+            self.console.warn(foreign_text(name))
+        self._told = True
+        return {"foreign": True}
 
     def question(self, question: str) -> None:
         """Repeats one of several questions on stderr."""
@@ -114,13 +125,15 @@ class AskVideo(Asker):
         self._seen: Seen | None = None
 
     def _ask(self, questions: list[str]) -> None:
-        facts = {"adapter": None, "video": str(self._video), "model": self.engine.files.name}
+        facts: dict[str, Any] = {"adapter": None, "video": str(self._video), "model": self.engine.files.name}
         for question in questions:
             self.printer.question(question)
             try:
                 with self.printer.console.working("Thinking"):
                     started = time.perf_counter()
                     self._seen = self._seen or self._look()
+                    if self.engine.is_foreign(self._seen):
+                        facts |= self.printer.foreign(str(self._video))
                     delay = time.perf_counter() - started
                     reply = self.engine.direct(self._seen, question, self._sampling, self.decoding)
                     self.printer.reply(reply, question, delay, facts)
@@ -148,6 +161,8 @@ class AskAdapter(Asker):
         super().__init__(engine, decoding, printer)
         self._parts, self._strategy = Parts(engine, adapter), strategy
         self._facts = {"adapter": names[0] if len(names) == 1 else names, "model": engine.files.name}
+        if is_foreign(adapter.record):
+            self._facts |= printer.foreign(adapter.name)
 
     def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared, prepare
@@ -216,8 +231,9 @@ class AskEach(Asker):
                     misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
                     continue
                 parts = Parts(self.engine, adapter)
+                foreign = self.printer.foreign(name) if is_foreign(adapter.record) else {}
                 for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
-                    waiting.append({"adapter": name, "model": self.engine.files.name,
+                    waiting.append({"adapter": name, "model": self.engine.files.name, **foreign,
                                     **_strategy_facts(parts, prepared)})
                     yield prepared
             except V2LError as error:

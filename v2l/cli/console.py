@@ -22,6 +22,7 @@ from v2l.system.interrupts import interrupt_behind, message_and_status
 
 if TYPE_CHECKING:
     from v2l.cli.bar import Bar
+    from v2l.cli.pace import Log
 
 PIPE_CLOSED = 141
 """Exit status where the reader of stdout went away; the shell gives it to what SIGPIPE ends."""
@@ -125,7 +126,7 @@ class Console:
 
     def __init__(self, quiet: bool) -> None:
         self.quiet = quiet
-        self._bar: Bar | None = None
+        self._bar: Bar | Log | None = None
 
     def note(self, text: str) -> None:
         if not self.quiet:
@@ -138,13 +139,20 @@ class Console:
     @contextmanager
     def working(self, title: str, of: int | None = None) -> Iterator[None]:
         """Shows a bar until the block ends or `stop`: first the title, then what `progress` reports. Where the work is
-        on `of` items, each reported to `finished`, it shows how long the rest takes."""
-        if self.quiet or not is_terminal(sys.stderr) or os.environ.get("TERM") in ("dumb", "unknown"):
+        on `of` items, each reported to `finished`, it shows how long the rest takes. Without a terminal, a line a
+        minute says the same."""
+        if self.quiet:
             yield
             return
-        from v2l.cli.bar import Bar
+        from v2l.cli.pace import Log, Work
 
-        self._bar = Bar(one_line(title), of)
+        work = Work(one_line(title), of)
+        if is_terminal(sys.stderr) and os.environ.get("TERM") not in ("dumb", "unknown"):
+            from v2l.cli.bar import Bar
+
+            self._bar = Bar(work)
+        else:
+            self._bar = Log(work, _print_message)
         try:
             self._bar.show()
             yield
@@ -186,14 +194,17 @@ def report(error: Exception, subject: str = "") -> None:
         raise interrupt
     if debugging():
         _print_message("".join(traceback.format_exception(error)))
+    _print_message(f"Error: {one_line(sentence(error, subject))}")
+
+
+def sentence(error: Exception, subject: str = "") -> str:
+    """What `report` says of an error."""
     if isinstance(error, V2LError):
-        text = str(error)
-    elif is_memory(error):
-        text = f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
-    else:
-        text = (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
-                "set V2L_DEBUG=1 to see where it happened.")
-    _print_message(f"Error: {one_line(text)}")
+        return str(error)
+    if is_memory(error):
+        return f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
+    return (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
+            "set V2L_DEBUG=1 to see where it happened.")
 
 
 class Failures:

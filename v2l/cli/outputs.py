@@ -74,8 +74,8 @@ class Outputs:
     """The adapters to make."""
 
     jobs: list[Job]
-    failures: list[V2LError]
-    """Errors of inputs that cannot be used."""
+    failures: list[tuple[Path, V2LError]]
+    """Inputs that cannot be used, and why."""
     videos: int
     """Number of videos in all shards."""
     notes: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
     _videos_by_stem.cache_clear()
     videos: dict[Path, _Input] = {}  # by their real paths
-    failures: list[V2LError] = []
+    failures: list[tuple[Path, V2LError]] = []
     notes: list[str] = []
     for name in map(Path, inputs):
         try:
@@ -114,7 +114,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
                     notes.append(f"{video.video} is another name of {same.video}, which is watched once.")
                 same.key = min(same.key, video.key)  # one given twice falls to one shard, in whatever order
         except V2LError as error:
-            failures.append(error)
+            failures.append((name, error))
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
     jobs = {Job(video.video, output or _adapter_of(video, folder)): video.key for video in videos.values()}
@@ -130,7 +130,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
                 check_output(job.output, create_folder=folder is not None)
             usable.append(job)
         except OutputError as error:
-            failures.append(error)
+            failures.append((job.video, error))
     return Outputs(usable, failures, len(videos), notes)
 
 
