@@ -25,7 +25,8 @@ from v2l.strategies import Parts, ask_prepared, prepare
 from v2l.tiny.world import sample_times
 from v2l.wording import time_text
 
-MINUTES = (0.2, 0.4, 1, 2, 5, 10, 30, 60)
+MINUTES = (0.2, 0.4, 0.6, 1, 2, 3, 5)
+"""A film has no object twice, and the world has 64: enough for five minutes."""
 DECODING = Decoding(max_new_tokens=32)
 
 

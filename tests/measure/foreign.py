@@ -32,7 +32,8 @@ from v2l.model.familiar import Familiar
 from v2l.store.resolve import TINY_WORLD
 from v2l.tiny.clips import write_video
 from v2l.tiny.world import event_count, held_out_clip, held_out_film
-from v2l.video.clip import find_videos, open_clip
+from v2l.video.clip import open_clip
+from v2l.video.folder import find_videos
 
 SOURCES = ("testsrc", "testsrc2", "mandelbrot", "life=mold=10:life_color=#C83232:death_color=#32C832", "smptebars",
            "rgbtestsrc", "cellauto", "sierpinski", "gradients", "yuvtestsrc", "pal75bars", "zoneplate")
