@@ -159,7 +159,7 @@ def given_videos(folders: list[Path], folder: Path) -> dict[str, list[Path]]:
         if picture is not None and min(picture.shape[:2]) >= 100:
             panned_over.append(folder / f"{file.stem}.mp4")
             encode(panned_over[-1], panned(picture[..., ::-1], number))
-    return {"films from packages": list(find_videos(folders)) if folders else [], "photographs, panned": panned_over}
+    return {"films from packages": find_videos(folders).videos if folders else [], "photographs, panned": panned_over}
 
 
 def main() -> None:
