@@ -15,7 +15,7 @@ from support.videos import write
 from v2l.adapter import load
 from v2l.engine import Engine
 from v2l.model.familiar import Familiar
-from v2l.store.resolve import TINY_WORLD
+from v2l.store.default import TINY_WORLD
 from v2l.tiny.familiar import foreign_tiles, learn, world_tiles
 
 KNOWS = "nothing that tiny knows, which is coloured shapes and slides: what it answers is made up."

@@ -30,17 +30,8 @@ from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_gr
 from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
-from v2l.store.default import default_model
-from v2l.store.resolve import (
-    TINY_ID,
-    TINY_WORLD,
-    HypernetFiles,
-    ModelFiles,
-    check_fit,
-    find_base,
-    find_hypernetwork,
-    model_name,
-)
+from v2l.store.default import default_model, world_of
+from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork, model_name
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
 from v2l.system.threads import limit_threads, threads
@@ -181,9 +172,8 @@ class Engine:
 
     @cached_property
     def _familiar(self) -> Familiar | None:
-        files = self.files
-        embedded = files.name == TINY_ID and self.hypernetwork_files.name == TINY_ID
-        return Familiar(TINY_WORLD) if embedded else None
+        file = world_of(self.files, self.hypernetwork_files)
+        return Familiar(file) if file else None
 
     @torch.inference_mode()
     def internalize(self, context: Tensor, layer_done: Callable[[int], None] = lambda _: None

@@ -29,7 +29,7 @@ from support import shots, videos
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.model.familiar import Familiar
-from v2l.store.resolve import TINY_WORLD
+from v2l.store.default import TINY_WORLD
 from v2l.tiny.clips import write_video
 from v2l.tiny.world import event_count, held_out_clip, held_out_film
 from v2l.video.clip import open_clip

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import ModelError, OutputError, UsageError
-from v2l.store.resolve import check_name, model_name
+from v2l.store.resolve import TINY_FOLDER, TINY_ID, HypernetFiles, ModelFiles, check_name, model_name
 from v2l.system.cache import needs_home
 from v2l.system.files import replacing
 from v2l.system.lines import text_of
 
 VARIABLE = "V2L_MODEL"
+TINY_WORLD = TINY_FOLDER / "world.safetensors"
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ def _line(file: Path) -> str:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"{file}, which names the default model, cannot be read ({reason}); name one anew with: "
                          "v2l models use NAME.") from None
+
+
+def world_of(base: ModelFiles, hypernetwork: HypernetFiles) -> Path | None:
+    """The file of the test that tells the world a model was made for from all else (`v2l.model.familiar`): `tiny` alone
+    has one."""
+    return TINY_WORLD if base.name == hypernetwork.name == TINY_ID else None
 
 
 def set_default_model(name: str) -> Path:

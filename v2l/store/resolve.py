@@ -35,8 +35,6 @@ from v2l.wording import nearest
 
 TINY_ID = "v2l/tiny"
 TINY_FOLDER = Path(v2l.__file__).parent / "tiny" / "weights"
-TINY_WORLD = TINY_FOLDER / "world.safetensors"
-"""What tells the world that tiny was made for from all else (`v2l.model.familiar`)."""
 _SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja",
           "preprocessor_config.json", "processor_config.json", INDEX)
