@@ -33,7 +33,7 @@ from v2l.store.default import TINY_WORLD
 from v2l.tiny.clips import write_video
 from v2l.tiny.world import event_count, held_out_clip, held_out_film
 from v2l.video.clip import open_clip
-from v2l.video.folder import find_videos
+from v2l.video.folder import looks_like_video
 
 SOURCES = ("testsrc", "testsrc2", "mandelbrot", "life=mold=10:life_color=#C83232:death_color=#32C832", "smptebars",
            "rgbtestsrc", "cellauto", "sierpinski", "gradients", "yuvtestsrc", "pal75bars", "zoneplate")
@@ -159,7 +159,7 @@ def given_videos(folders: list[Path], folder: Path) -> dict[str, list[Path]]:
         if picture is not None and min(picture.shape[:2]) >= 100:
             panned_over.append(folder / f"{file.stem}.mp4")
             encode(panned_over[-1], panned(picture[..., ::-1], number))
-    return {"films from packages": find_videos(folders).videos if folders else [], "photographs, panned": panned_over}
+    return {"films from packages": sorted({file for one in folders for file in one.rglob("*") if looks_like_video(file)}), "photographs, panned": panned_over}
 
 
 def main() -> None:

@@ -121,7 +121,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     clashes = _clashes(jobs, videos.keys())
     if clashes and len(jobs) == 1:
         raise next(iter(clashes.values()))
-    failures += clashes.values()
+    failures += [(job.video, error) for job, error in clashes.items()]
     jobs = {job: key for job, key in jobs.items() if job not in clashes}
     usable = []
     for job in [job for job, key in jobs.items() if shard is None or shard.holds(key)]:
@@ -169,7 +169,7 @@ def _is_made_of(adapter: Path, video: Path) -> bool:
     return False
 
 
-def _videos(name: Path, notes: list[str], failures: list[V2LError]) -> Iterator[_Input]:
+def _videos(name: Path, notes: list[str], failures: list[tuple[Path, V2LError]]) -> Iterator[_Input]:
     """A video itself, or those below a folder; what was passed over there goes to `notes`, folders that may not be
     entered to `failures`. VideoError."""
     from v2l.adapter.find import adapter_file
@@ -178,7 +178,8 @@ def _videos(name: Path, notes: list[str], failures: list[V2LError]) -> Iterator[
     if os.path.isdir(name):  # unlike Path's, it takes any name
         found = find_videos(name)
         notes += [f"{name}: {note}" for note in found.notes("videos")]
-        failures += [VideoError(f"{closed} may not be entered; check its permissions.") for closed in found.closed]
+        failures += [(closed, VideoError(f"{closed} may not be entered; check its permissions."))
+                     for closed in found.closed]
         for video in found.files:
             relative = video.relative_to(name)
             yield _Input(video, relative, relative.as_posix())
