@@ -159,7 +159,8 @@ def given_videos(folders: list[Path], folder: Path) -> dict[str, list[Path]]:
         if picture is not None and min(picture.shape[:2]) >= 100:
             panned_over.append(folder / f"{file.stem}.mp4")
             encode(panned_over[-1], panned(picture[..., ::-1], number))
-    return {"films from packages": sorted({file for one in folders for file in one.rglob("*") if looks_like_video(file)}), "photographs, panned": panned_over}
+    films = {file for one in folders for file in one.rglob("*") if looks_like_video(file)}
+    return {"films from packages": sorted(films), "photographs, panned": panned_over}
 
 
 def main() -> None:
