@@ -14,6 +14,7 @@ from v2l.cli import options
 from v2l.cli.adapters import compose_, info, slice_
 from v2l.cli.ask import ask
 from v2l.cli.bench import bench
+from v2l.cli.complete import COMPLETE, print_script, show_help
 from v2l.cli.console import Boundary, debugging, write
 from v2l.cli.export import export_
 from v2l.cli.ingest import ingest
@@ -56,11 +57,17 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not debugging():
         warnings.simplefilter("ignore")
+    if os.environ.get(COMPLETE):  # a shell asks what TAB may offer
+        from typer._completion_classes import completion_init
+
+        completion_init()
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
 for command in (ingest, ask, ls, info, compose_, slice_, export_):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
+app.command("help", cls=options.Command)(show_help)
+app.command("completion", cls=options.Command)(print_script)
 app.add_typer(models, name="models")
 app.add_typer(bench, name="bench")
 app.add_typer(train, name="train")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from v2l.cli.complete_paths import adapter_paths, video_paths
 from v2l.cli.outputs import Shard, parse_shard
 from v2l.config import DEFAULT_MODEL, PRESETS, Sampling
 from v2l.errors import UsageError
@@ -119,12 +120,29 @@ def is_given(ctx: typer.Context, *names: str | None) -> bool:
 def option(metavar: str, help: str, default: str = "", *names: str, **settings: Any) -> Any:
     """An option; `default` says in words what holds without it."""
     help = f"{help} [{default}]" if default else help
+    settings = {"autocompletion": _completing(metavar), **settings}
     return typer.Option(*names, metavar=metavar, help=help, show_default=False, **settings)
 
 
 def argument(metavar: str) -> Any:
-    """An argument, which the command's help explains in its text."""
-    return typer.Argument(metavar=metavar, hidden=True, show_default=False)
+    """An argument, which the command's help explains in its text; shells complete what its metavar says it is."""
+    return typer.Argument(metavar=metavar, hidden=True, show_default=False, autocompletion=_completing(metavar))
+
+
+def _completing(metavar: str) -> Callable[[str], list[str]] | None:
+    """What completes a word for an argument or option with that metavar."""
+    words = set(re.findall(r"[A-Z]+", metavar))
+    return adapter_paths if "ADAPTER" in words else video_paths if "VIDEO" in words else None
+
+
+def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """What completes a word that is one of some names."""
+    names = tuple(names)
+
+    def matching(incomplete: str) -> list[str]:
+        return [name for name in names if name.startswith(incomplete.lower())]
+
+    return matching
 
 
 class Command(TyperCommand):
@@ -144,7 +162,8 @@ class Command(TyperCommand):
 
 MODEL_NAMES = f"{', '.join(PRESETS)}, a folder or a Hugging Face id"
 Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.",
-                              f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named)]
+                              f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named,
+                              autocompletion=completing(PRESETS))]
 Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's")]
 MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}", callback=positive)]
 Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --frames.", f"{Sampling.fps:g}",
@@ -162,7 +181,8 @@ To = Annotated[float | None, option("TIME", "Only segments that start before TIM
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device)]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
-                                       "bfloat16 where it is fast, else float32", parser=parse_dtype)]
+                                       "bfloat16 where it is fast, else float32", parser=parse_dtype,
+                                       autocompletion=completing(Dtype))]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
