@@ -16,7 +16,7 @@ from v2l.errors import ModelError
 from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
-from v2l.model.prompt import END, context_prompt, normalize
+from v2l.model.prompt import END, context_prompt, normalize, tile_count
 from v2l.model.text import Cache, TextStack
 from v2l.model.tokenizer import check_tokenizer
 from v2l.model.vision import Vision
@@ -120,8 +120,7 @@ class Base:
         generate: bool = False,
     ) -> int:
         """Tokens of `context_prompt` for frames that are all cut into this grid of tiles, without making all."""
-        rows, columns = grid
-        tiles = len(timestamps) * (rows * columns + (rows * columns > 1))
+        tiles = len(timestamps) * tile_count(grid)
         # <image> is one token wherever it stands, so one for each tile is enough to count with, and ten times faster.
         counted = context_prompt(timestamps, [grid] * len(timestamps), duration, 1, text, generate)
         return len(self.encode(counted)) + tiles * (self.image_seq_len - 1)

@@ -46,6 +46,12 @@ def tile_grid(width: int, height: int, longest_edge: int, tile: int) -> tuple[in
     return h // tile, w // tile
 
 
+def tile_count(grid: tuple[int, int]) -> int:
+    """Tiles of a frame with this grid: the whole frame is one more where it is cut."""
+    rows, columns = grid
+    return rows * columns + (rows * columns > 1)
+
+
 def cut_tiles(frame: np.ndarray, longest_edge: int, tile: int) -> np.ndarray:
     """RGB frame [h, w, 3] uint8 -> tiles [n, tile, tile, 3] uint8, row by row, the whole frame last if it was cut."""
     image = Image.fromarray(frame)

@@ -48,7 +48,9 @@ class Optimizers:
 
 def optimizers(named: Named, recipe: Recipe) -> Optimizers:
     """Optimizers of a recipe for the parameters of a hypernetwork. Raises UsageError where this torch has no Muon."""
-    return {"adamw": _adamw, "muon": _muon}[recipe.optimizer](list(named), recipe)
+    if recipe.optimizer == "muon":
+        return muon(named, recipe.muon_lr, recipe.lr, recipe.weight_decay)
+    return _adamw(list(named), recipe)
 
 
 def _adamw(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> Optimizers:
@@ -58,10 +60,6 @@ def _adamw(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> Optimizers:
     groups: list[dict[str, Any]] = [{"params": decayed, "weight_decay": recipe.weight_decay},
                                     {"params": others, "weight_decay": 0.0}]
     return Optimizers(torch.optim.AdamW(groups, lr=recipe.lr))
-
-
-def _muon(named: list[tuple[str, nn.Parameter]], recipe: Recipe) -> Optimizers:
-    return muon(named, recipe.muon_lr, recipe.lr, recipe.weight_decay)
 
 
 def muon(named: Named, lr: float, adam_lr: float, weight_decay: float, apart: Sequence[str] = ()) -> Optimizers:

@@ -30,7 +30,7 @@ from v2l.system.threads import limit_threads
 from v2l.train.batches import Clips, Watcher
 from v2l.train.config import Recipe
 from v2l.train.items import digest, sort_out
-from v2l.train.loop import STATE, Fit, Schedule, journal
+from v2l.train.loop import STATE, Fit, Fitted, Schedule, journal
 from v2l.train.objective import Objective
 from v2l.train.optim import cosine, optimizers
 from v2l.train.processes import Processes
@@ -58,16 +58,8 @@ class Trained:
     folder: Path
     clips: int
     validation_clips: int
-    steps: int
-    loss: float | None
-    """Loss of the last step."""
-    val_loss: float | None
-    """Loss of the last validation."""
-    best_step: int | None
-    """Step of the weights in `weights`."""
-    best_loss: float | None
-    seconds: float
-    """Seconds trained, over all runs."""
+    state: Fitted
+    """State at the end; its best step is that of the weights in `weights`."""
     skipped: Sequence[Skipped]
     """Videos that this run could not decode."""
 
@@ -76,9 +68,10 @@ class Trained:
         return self.folder / TRAINED
 
     def to_json(self) -> dict[str, Any]:
-        return {"output": str(self.folder), "weights": str(self.weights), "steps": self.steps, "loss": self.loss,
-                "val_loss": self.val_loss, "best_step": self.best_step, "best_loss": self.best_loss,
-                "seconds": round(self.seconds, 3), "clips": self.clips, "validation_clips": self.validation_clips,
+        now = self.state
+        return {"output": str(self.folder), "weights": str(self.weights), "steps": now.step, "loss": now.loss,
+                "val_loss": now.val_loss, "best_step": now.best_step, "best_loss": now.best_loss,
+                "seconds": round(now.seconds, 3), "clips": self.clips, "validation_clips": self.validation_clips,
                 "skipped": [skipped.to_json() for skipped in self.skipped]}
 
 
@@ -202,8 +195,7 @@ def train(
     finally:
         clips.close()
         processes.leave()
-    return Trained(output, len(items), len(held), now.step, now.loss, now.val_loss, now.best_step, now.best_loss,
-                   now.seconds, bad)
+    return Trained(output, len(items), len(held), now, bad)
 
 
 @contextmanager

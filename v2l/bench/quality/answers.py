@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.plan import EvalClip, EvalSetting, Question
+from v2l.bench.quality.plan import EvalClip, EvalSetting
 from v2l.config import Sampling
 from v2l.system.appended import Appended
 
@@ -79,12 +79,6 @@ class SavedAnswer:
     """Time to answer; of answers made together, each one's share."""
 
 
-def saved_answer(question: Question, answer: Answer, seconds: float) -> SavedAnswer:
-    """An answer of the model as it is kept."""
-    return SavedAnswer(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
-                       len(answer.ids), seconds)
-
-
 @dataclass(frozen=True)
 class ClipAnswers:
     """The answers of one arm to all questions about a clip."""
@@ -97,6 +91,15 @@ class ClipAnswers:
     setup_s: float
     """Seconds, once for the clip: decoding and seeing it, then making its adapter or its part of the prompt."""
     answers: tuple[SavedAnswer, ...]
+
+    @classmethod
+    def of(cls, clip: EvalClip, arm: str, frames: int, setup_s: float, answers: Sequence[Answer],
+           seconds: float) -> ClipAnswers:
+        """The model's answers to all questions about a clip, which took so many seconds together."""
+        return cls(clip.id, arm, frames, setup_s, tuple(
+            SavedAnswer(question.id, question.prompt, answer.text, answer.prompt_tokens, answer.visual_tokens,
+                        len(answer.ids), seconds / len(answers))
+            for question, answer in zip(clip.questions, answers, strict=True)))
 
 
 @dataclass(frozen=True)

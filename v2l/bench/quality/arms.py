@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from v2l.bench.quality.answers import ClipAnswers, ClipTask, Unreadable, saved_answer
+from v2l.bench.quality.answers import ClipAnswers, ClipTask, Unreadable
 from v2l.bench.quality.plan import evenly
 from v2l.bench.speed.timing import timed
 from v2l.config import Decoding
@@ -49,7 +49,7 @@ class _Ready:
     def answered(self, answers: Sequence[Answer], seconds: float) -> ClipAnswers:
         """The answers to its questions, which took so long together."""
         arm = "none" if self.adapter is None else "adapter"
-        return _clip_answers(self.task, arm, self.frames, self.setup_s, answers, seconds)
+        return ClipAnswers.of(self.task.clip, arm, self.frames, self.setup_s, answers, seconds)
 
 
 def answer_tasks(engine: Engine, tasks: Iterable[ClipTask],
@@ -105,7 +105,8 @@ def _direct(engine: Engine, task: ClipTask, arm: str, seen: Seen, see_s: float, 
     prefix, prefix_s = timed(engine.device, lambda: engine.prefix(seen, 0))
     started = time.perf_counter()
     answers = list(engine.direct_batch(seen, prefix, questions, decoding))
-    return _clip_answers(task, arm, len(seen.timestamps), see_s + prefix_s, answers, time.perf_counter() - started)
+    elapsed = time.perf_counter() - started
+    return ClipAnswers.of(task.clip, arm, len(seen.timestamps), see_s + prefix_s, answers, elapsed)
 
 
 def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Iterator[tuple[ClipTask, ClipAnswers]]:
@@ -119,10 +120,3 @@ def _asked(engine: Engine, waiting: Sequence[_Ready], decoding: Decoding) -> Ite
         for ready in batch:
             count = len(ready.task.clip.questions)
             yield ready.task, ready.answered(list(islice(given, count)), share * count)
-
-
-def _clip_answers(task: ClipTask, arm: str, frames: int, setup_s: float, answers: Sequence[Answer],
-                  seconds: float) -> ClipAnswers:
-    saved = tuple(saved_answer(question, answer, seconds / len(answers))
-                  for question, answer in zip(task.clip.questions, answers, strict=True))
-    return ClipAnswers(task.clip.id, arm, frames, setup_s, saved)

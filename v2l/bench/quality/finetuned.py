@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from v2l.bench.quality.answers import ClipAnswers, ClipTask, saved_answer
+from v2l.bench.quality.answers import ClipAnswers, ClipTask
 from v2l.bench.quality.plan import EvalSet, evenly
 from v2l.bench.quality.results import known_mean
 from v2l.bench.quality.run import Answers, Session
@@ -97,6 +97,5 @@ def _tune(steps_of: Mapping[str, int], engine: Engine, tasks: Sequence[ClipTask]
         for tuned in finetune(engine, turns, list(arms)):
             started = time.perf_counter()
             answers = list(engine.ask_batch([(tuned.adapter, q.prompt) for q in clip.questions], decoding))
-            share = (time.perf_counter() - started) / len(answers)
-            saved = tuple(saved_answer(q, answer, share) for q, answer in zip(clip.questions, answers, strict=True))
-            yield task, ClipAnswers(clip.id, arms[tuned.steps], 0, tuned.seconds, saved)
+            elapsed = time.perf_counter() - started
+            yield task, ClipAnswers.of(clip, arms[tuned.steps], 0, tuned.seconds, answers, elapsed)

@@ -18,7 +18,7 @@ from v2l.bench.quality.run import Answers, Session
 from v2l.bench.quality.score import Scored
 from v2l.config import Sampling
 from v2l.errors import ModelError, VideoError, is_memory
-from v2l.model.prompt import tile_grid
+from v2l.model.prompt import tile_count, tile_grid
 from v2l.score.stats import Paired
 from v2l.video.clip import Clip, open_clip
 
@@ -146,9 +146,8 @@ def _work(opened: Sequence[_Opened], frames: int, edge: int, tile: int) -> float
 
 def _tiles(opened: Sequence[_Opened], frames: int, edge: int, tile: int) -> list[int]:
     """Tiles of each clip that has so many pictures; the most of them tells what memory is needed."""
-    grids = [tile_grid(clip.clip.info.width, clip.clip.info.height, edge, tile) for clip in opened
-             if clip.pictures >= frames]
-    return [frames * (rows * columns + (rows * columns > 1)) for rows, columns in grids]
+    return [frames * tile_count(tile_grid(clip.clip.info.width, clip.clip.info.height, edge, tile)) for clip in opened
+            if clip.pictures >= frames]
 
 
 def _about(done: Sequence[tuple[float, float]], work: float) -> float:

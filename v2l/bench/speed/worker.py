@@ -28,7 +28,7 @@ from v2l.bench.speed.timing import Result, timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
 from v2l.errors import V2LError, is_memory
-from v2l.model.prompt import cut_tiles, question_prompt, tile_grid
+from v2l.model.prompt import cut_tiles, question_prompt, tile_count, tile_grid
 from v2l.model.text import Cache, LayerAdapter
 from v2l.video.clip import Clip, frame_indices, open_clip
 
@@ -36,8 +36,7 @@ FIRST = Decoding(max_new_tokens=1)
 TOKEN_STEPS = 32
 """Tokens over which the time of one is measured."""
 ENOUGH_S = 5.0
-"""What has taken this long is not repeated."""
-
+"""Seconds of work after which it is not repeated."""
 
 
 class TimedEngine(Engine):
@@ -100,12 +99,10 @@ def describe_model(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
 def _plan(engine: Engine, sampling: Sampling, question: str) -> CellPlan:
     base, (pictures, rate) = engine.base, length(sampling)
     stamps = [i / rate for i in frame_indices(pictures, rate, sampling)]
-    rows, columns = tile_grid(*ASPECT, sampling.resolution, base.tile)
-    duration = pictures / rate
-    tiles = len(stamps) * (rows * columns + (rows * columns > 1))
-    watching = base.prompt_tokens(stamps, (rows, columns), duration)
-    asking = base.prompt_tokens(stamps, (rows, columns), duration, question, generate=True)
-    return CellPlan(sampling.frames, sampling.resolution, tiles, watching, asking)
+    grid = tile_grid(*ASPECT, sampling.resolution, base.tile)
+    watching = base.prompt_tokens(stamps, grid, pictures / rate)
+    asking = base.prompt_tokens(stamps, grid, pictures / rate, question, generate=True)
+    return CellPlan(sampling.frames, sampling.resolution, len(stamps) * tile_count(grid), watching, asking)
 
 
 def watch(engine: TimedEngine, job: dict[str, Any]) -> dict[str, Any]:
