@@ -184,6 +184,13 @@ def test_names_that_the_base_does_not_have_are_refused(here: Path) -> None:
 # GGUF.
 
 
+def test_llama_cpp_is_told_of_the_base(here: Path) -> None:
+    pytest.importorskip("gguf")
+    result = run("export", "one.v2lora", "--to", "gguf", "out.gguf")
+    assert "llama-server --model BASE.gguf --lora out.gguf" in result.stderr
+    assert "v2l models export tiny --to gguf BASE.gguf" in result.stderr
+
+
 def test_a_gguf_adapter(here: Path) -> None:
     gguf = pytest.importorskip("gguf")
     (made,) = documents(run("export", "one.v2lora", "--to", "gguf", "out.gguf", "--json"))

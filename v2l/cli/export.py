@@ -260,7 +260,7 @@ def _way_on(format: str, engine: Engine | None, adapter: Adapter, path: Path, ra
     name, place = shlex.quote(path.stem), shlex.quote(str(path))
     if format == "gguf":
         return (f"llama.cpp: llama-server --model BASE.gguf --lora {place}\n"
-                f"BASE.gguf, once for all adapters of this base: v2l models export {_model_name(adapter)} --to gguf "
+                f"BASE.gguf, once for all adapters of this base: v2l models export {_model_name(engine, adapter)} --to gguf "
                 "BASE.gguf")
     if format == "merged":
         return f"For llama.cpp and Ollama: v2l models export {place} --to gguf {name}.gguf"
@@ -280,12 +280,14 @@ def _served(engine: Engine | None, adapter: Adapter, text_only: bool) -> str:
     return shlex.quote(str(engine.files.folder)) if engine else "BASE"
 
 
-def _model_name(adapter: Adapter) -> str:
-    """What names the adapter's base on a command line."""
+def _model_name(engine: Engine | None, adapter: Adapter) -> str:
+    """What --model takes for the adapter's base: a preset, a folder or a Hub id."""
     from v2l.store.resolve import preset_of
 
-    preset = preset_of(str(adapter.record["base"]["id"]))
-    return preset.name if preset else shlex.quote(str(adapter.record["base"]["id"]))
+    base = adapter.record["base"]
+    if preset := preset_of(str(base["id"])):
+        return preset.name
+    return shlex.quote(str(engine.files.folder if engine and not base["revision"] else base["id"]))
 
 
 # The text model.
