@@ -259,9 +259,8 @@ def _way_on(format: str, engine: Engine | None, adapter: Adapter, path: Path, ra
     """How the engine is started with an export."""
     name, place = shlex.quote(path.stem), shlex.quote(str(path))
     if format == "gguf":
-        return (f"llama.cpp: llama-server --model BASE.gguf --lora {place}\n"
-                f"BASE.gguf, once for all adapters of this base: v2l models export {_model_name(engine, adapter)} --to gguf "
-                "BASE.gguf")
+        return (f"llama.cpp: llama-server --model BASE.gguf --lora {place}\nBASE.gguf, once for all adapters of this "
+                f"base: v2l models export {_model_name(engine, adapter)} --to gguf BASE.gguf")
     if format == "merged":
         return f"For llama.cpp and Ollama: v2l models export {place} --to gguf {name}.gguf"
     if rank is None:
