@@ -21,7 +21,7 @@ from v2l.cli.console import clean
 from v2l.cli.options import parse_time
 from v2l.wording import size_text, time_text
 
-HEAVY = ("torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
+HEAVY = ("numpy", "torch", "transformers", "tokenizers", "huggingface_hub", "cv2", "av")
 
 
 @pytest.fixture
@@ -55,7 +55,13 @@ def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
 ], ids=str)
 def test_nothing_heavy_is_imported_before_it_is_needed(here: Path, words: tuple[str, ...], status: int) -> None:
     Path("folder").mkdir()
-    assert imported(*words, cwd=here) == (status, set())
+    status_then, modules = imported(*words, cwd=here)
+    assert (status_then, modules - {"numpy"}) == (status, set())
+
+
+@pytest.mark.parametrize("words", [("--help",), *((name, "--help") for name in ("ask", "ls", "models"))], ids=" ".join)
+def test_help_needs_no_numpy(here: Path, words: tuple[str, ...]) -> None:
+    assert imported(*words, cwd=here) == (0, set())
 
 
 def test_a_video_is_opened_before_torch_is_imported(here: Path) -> None:

@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from v2l.adapter import Label, load_label
 from v2l.adapter.record import Record
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, one_line, write, write_json
@@ -16,6 +15,9 @@ from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
 from v2l.errors import V2LError
 from v2l.wording import count_of, shortened, size_text, time_text
+
+if TYPE_CHECKING:
+    from v2l.adapter import Label
 
 UP_TO_DATE, STALE, ORPHANED = "up to date", "stale", "orphaned"
 
@@ -72,6 +74,8 @@ def ls(
       v2l ls adapters/ --videos talks/
       v2l ls --json | jq 'select(.state == "stale").adapter'
     """
+    from v2l.adapter import load_label
+
     console, failures, found = Console(quiet), Failures(), list[Listed]()
     for word in expand(folders or ["."]):
         for path in map(Path, adapters_of([word], console, failures)):
