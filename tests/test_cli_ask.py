@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import pytest
 from support.cli import MAKE, MODEL, REFERENCE, command, documents, environment, heed_interrupts, refused, run
 from support.hub import Hub, preset_hub
@@ -57,8 +58,11 @@ def test_the_released_codes_answer(here: Path, name: str) -> None:
     result = run("ask", f"{name}.v2lora", QUESTION, "--json", *SHORT)
     (found,) = documents(result)
     assert 0 < found.pop("ttft_s") <= found.pop("total_s")
-    assert found == {"question": QUESTION, "answer": case["answer_text"], "prompt_tokens": len(case["prompt_ids"]),
-                     "visual_tokens": 0, "new_tokens": 24, "adapter": f"{name}.v2lora", "model": "tiny-vlm"}
+    (segment,) = load(f"{name}.v2lora").segments
+    by = [{"file": f"{name}.mp4", "start": segment["start"], "end": segment["end"]}]
+    assert found == {"question": QUESTION, "answer": case["answer_text"], "finish": "length", "prompt_tokens":
+                     len(case["prompt_ids"]), "visual_tokens": 0, "new_tokens": 24, "adapter": f"{name}.v2lora",
+                     "model": "tiny-vlm", "strategy": "join", "answered_by": by}
 
 
 @pytest.mark.parametrize("composition", GOLDEN["compositions"], ids=lambda c: "+".join(c["members"]))
@@ -68,8 +72,8 @@ def test_the_released_codes_compositions(here: Path, composition: dict) -> None:
     assert written.stdout == "full.v2lora\n"
     assert written.stderr.startswith(f"Note: Segments of {len(parts)} different videos")
     assert load("full.v2lora").total_rank + load("full.v2lora").rank == composition["combined_rank"]
-    (whole,) = documents(run("ask", "full.v2lora", QUESTION, "--json", *SHORT))
-    joined = run("ask", *parts, QUESTION, "--json", *SHORT)
+    (whole,) = documents(run("ask", "full.v2lora", QUESTION, "--strategy", "join", "--json", *SHORT))
+    joined = run("ask", "--join", *parts, QUESTION, "--strategy", "join", "--json", *SHORT)
     (found,) = documents(joined)
     assert whole["answer"] == found["answer"] == composition["answer_text"]
     assert found["adapter"] == parts and "different videos" in joined.stderr
@@ -134,9 +138,17 @@ def alone(name: str, question: str) -> str:
 
 def test_every_adapter_by_itself(here: Path) -> None:
     expected = {name: CASES[f"{name.split('.')[0]}.f12.e64"]["answer_text"] for name in ADAPTERS}
-    result = run("ask", *ADAPTERS, "--each", QUESTION, *SHORT)
-    assert result.stdout == "".join(f"{name}: {one_line(expected[name])}\n" for name in ADAPTERS)
-    assert result.stderr == ""
+    lines = "".join(f"{name}: {one_line(expected[name])}\n" for name in ADAPTERS)
+    for words in (ADAPTERS, (*ADAPTERS, "--each"), (".",)):
+        result = run("ask", *words, QUESTION, *SHORT)
+        assert result.stderr == ""
+        assert result.stdout == lines or words == (".",) and sorted(result.stdout.splitlines()) == sorted(
+            lines.splitlines())
+    Path("one").mkdir()
+    shutil.copy("short.v2lora", "one")
+    alone = f": {one_line(expected['short.v2lora'])}\n"
+    assert run("ask", "short.v2lora", "--each", QUESTION, *SHORT).stdout == "short.v2lora" + alone
+    assert run("ask", "one", QUESTION, *SHORT).stdout == "one/short.v2lora" + alone  # a folder, however many it holds
     found = documents(run("ask", *ADAPTERS, "--each", QUESTION, "--json", *SHORT))
     single = [documents(run("ask", name, QUESTION, "--json", *SHORT))[0] for name in ADAPTERS]
     untimed = [{key: value for key, value in one.items() if not key.endswith("_s")} for one in (*found, *single)]
@@ -246,7 +258,7 @@ def test_a_range_of_time(long: Path, here: Path) -> None:
     result = run("ask", long, "--from", "0:20", "--to", "39", "Why?", "--json", *SHORT)
     (found,) = documents(result)
     assert result.stderr == "Note: Asking the segment 0:20 to 0:40 of long.mp4.\n"
-    assert found["answer"] == alone(str(long.with_name("part20.v2lora")), "Why?") and "strategy" not in found
+    assert found["answer"] == alone(str(long.with_name("part20.v2lora")), "Why?") and found["strategy"] == "join"
     two = run("ask", long, "--from", "25", "Why?", *SHORT)
     assert two.stderr == "Note: Asking the segments 0:20 to 0:40 of long.mp4, 0:40 to 1:00 of long.mp4.\n"
     each = run("ask", long, "short.v2lora", "--each", "--from", "25", "Why?", *SHORT, status=1)
@@ -261,8 +273,10 @@ def test_strategies(long: Path, here: Path, strategy: str) -> None:
     result = run("ask", long, QUESTION, *words)
     (found,) = documents(result)
     assert found["strategy"] == strategy and found["adapter"] == str(long)
-    spans = {"join": 3, "route": 2, "each": 1}[strategy]
-    assert len(found.get("segments", [0] * 3)) == spans
+    spans = {"join": 3, "route": 2, "each": 3}[strategy]
+    assert len(found.get("segments", [0] * 3)) == len(found["answered_by"]) == spans
+    assert {by["file"] for by in found["answered_by"]} == {"long.mp4"}
+    assert [by.get("answer", by) == by for by in found["answered_by"]] == [strategy != "each"] * spans
     told = [line for line in result.stderr.splitlines() if line.startswith("Note: Answered from ")]
     assert len(told) == (spans < 3)
     both = documents(run("ask", long, QUESTION, "Why?", *words))
@@ -272,11 +286,46 @@ def test_strategies(long: Path, here: Path, strategy: str) -> None:
     assert run("ask", long, QUESTION, *words[:2], *SHORT).stdout == harmless(found["answer"]) + "\n"
 
 
+def test_a_timeline(long: Path, here: Path) -> None:
+    """What every segment says by itself: a line, an object or a cue each."""
+    parts = [long.with_name(f"part{start}.v2lora") for start in (0, 20, 40)]
+    said = [one_line(" ".join(alone(str(part), "What happens?").split())) for part in parts]
+    times = ["0:00 to 0:20", "0:20 to 0:40", "0:40 to 1:00"]
+    lines = [f"{when}: {text}\n" for when, text in zip(times, said, strict=True)]
+    words = ("--timeline", "What happens?", *SHORT)
+    assert run("ask", long, *words).stdout == run("ask", long, "What happens?", *SHORT).stdout == "".join(lines)
+    assert run("ask", parts[1], *words).stdout == lines[1]
+    several = run("ask", long, parts[1], *words).stdout
+    assert several == "".join([f"{long}: {line}" for line in lines] + [f"{parts[1]}: {lines[1]}"])
+    assert run("ask", long, parts[1], "What happens?", *SHORT).stdout == "".join(
+        [f"{long}: {line}" for line in lines] + [f"{parts[1]}: {one_line(alone(str(parts[1]), 'What happens?'))}\n"])
+    found = documents(run("ask", long, *words, "--json"))
+    assert [one_line(" ".join(one["answer"].split())) for one in found] == said
+    assert [(one["file"], one["start"], one["end"], one["strategy"], one["finish"]) for one in found] == [
+        ("long.mp4", start, start + 20.0, "timeline", "length") for start in (0.0, 20.0, 40.0)]
+    srt = run("ask", long, *words, "--format", "srt").stdout
+    assert srt.startswith("1\n00:00:00,000 --> 00:00:20,000\n") and srt.count(" --> ") == 3
+    assert run("ask", long, *words, "--format", "vtt").stdout.startswith("WEBVTT\n\n00:00:00.000 --> 00:00:20.000\n")
+    with av.open(io.BytesIO(run("ask", long, *words, "--format", "chapters").stdout_bytes), format="ffmetadata") as file:
+        assert [(one["start"], one["end"]) for one in file.chapters()] == [(0, 20000), (20000, 40000), (40000, 60000)]
+
+
+def test_what_answered_is_told(long: Path, here: Path) -> None:
+    """On stderr where answers do not tell, and for programs."""
+    route = ("--strategy", "route", QUESTION, *SHORT)
+    told = run("ask", long, *route).stderr
+    assert told.startswith("Note: Answered from ") and told.count(" to ") == 2
+    each = run("ask", long, "short.v2lora", *route)
+    assert each.stderr == told.replace("Answered from", f"{long} answers from") and each.stdout.count("\n") == 2
+    found = documents(run("ask", long, *route, "--json"))[0]
+    assert [[by["start"], by["end"]] for by in found["answered_by"]] == found["segments"]
+
+
 def test_scaled_segments(long: Path, here: Path) -> None:
     """Scaled by next to nothing, what is left is the bias, whatever was watched."""
     words = ("--strategy", "join", "--segment-scale")
     texts = [run("ask", *parts, QUESTION, *words, scale, "--quiet", *SHORT).stdout
-             for parts, scale in (([long], "1e-9"), (["short.v2lora", "clip.v2lora"], "1e-9"), ([long], "1/k"),
+             for parts, scale in (([long], "1e-9"), (["short.v2lora", "clip.v2lora", "--join"], "1e-9"), ([long], "1/k"),
                                   ([long], "0.3333333333333333"), ([long], "1"))]
     assert texts[0] == texts[1] != texts[4] and texts[2] == texts[3] != texts[4]
 
@@ -309,7 +358,14 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
     (("gone.v2lora", "Why?"), 1, "gone.v2lora: No such file or directory; make it with `v2l ingest gone.mp4`"),
     (("cut.v2lora", "Why?"), 1, "cut.v2lora is not a usable adapter"),
     (("other.v2lora", "Why?"), 1, "made for the base someone/else"),
-    (("short.v2lora", "other.v2lora", "Why?"), 1, "short.v2lora and other.v2lora cannot be composed"),
+    (("short.v2lora", "other.v2lora", "Why?", "--join"), 1, "short.v2lora and other.v2lora cannot be composed"),
+    (("short.v2lora", "clip.v2lora", "Why?", "--join", "--each"), 2, "--join and --each exclude each other"),
+    (("short.v2lora", "Why?", "--format", "srt"), 2, "--format is how --timeline is written"),
+    (("short.v2lora", "Why?", "--timeline", "--strategy", "join"), 2, "--timeline is a strategy by itself"),
+    (("short.v2lora", "Why?", "--timeline", "--format", "vtt", "--json"), 2, "--format vtt writes one file"),
+    (("short.v2lora", "clip.v2lora", "Why?", "--timeline", "--format", "srt"), 2, "--format srt writes one file"),
+    (("short.v2lora", "Why so?", "How so?", "--timeline", "--format", "srt"), 2, "of one adapter and one question"),
+    (("short.v2lora", "clip.v2lora", "Why?", "--join", "--timeline", "--format", "srt", "-q"), 2, "holds 2 videos"),
     (("--direct", "nope.mp4", "Why?"), 1, "nope.mp4: no such file"),
     (("--direct", "notes.txt", "Why?"), 1, "notes.txt is text, not a video"),
 ])
@@ -454,15 +510,18 @@ class Terminal:
             os.close(self.end)
 
 
-def test_a_conversation(here: Path) -> None:
+@pytest.mark.parametrize("way_out", ["exit", ":q"])
+def test_a_conversation(here: Path, way_out: str) -> None:
     terminal = Terminal("ask", "short.v2lora", *SHORT)
-    terminal.read("> ")
+    begun = terminal.read("\n> ").splitlines()
+    assert " ".join(begun[:-1]) == ("Each question is answered by itself, without those before it; an empty line, quit "
+                                    "or Ctrl-D ends the conversation.")
     terminal.type(f"{QUESTION}\n")
     assert terminal.read("\n") == f"{QUESTION}\n"
     expected = CASES["short.f12.e64"]["answer_text"]
     assert "\x0c" in expected  # which a terminal would act on
-    assert terminal.read("\n> ") == expected.replace("\x0c", "\ufffd") + "\n> "
-    terminal.type("exit\n")
+    assert terminal.read("\n> ") == expected.replace("\x0c", "\ufffd") + " …\n> "  # it was cut
+    terminal.type(f"{way_out}\n")
     assert terminal.close() == 0
 
 
@@ -472,7 +531,7 @@ def test_a_conversation(here: Path) -> None:
 def test_a_conversation_in_which_something_failed_ends_with_1(
     here: Path, words: tuple[str, ...], typed: str, error: str
 ) -> None:
-    result = run("ask", *words, *SHORT, stdin=f"{typed}\nWhy?\nexit\n", typed=True, status=1)
+    result = run("ask", *words, *SHORT, stdin=f"{typed}\nWhy?\nquit\nnever\n", typed=True, status=1)
     assert error in result.stderr and "Why?" not in result.stdout and result.stdout.strip() != ""
     run("ask", "short.v2lora", *SHORT, stdin="Why?\n", typed=True)
 

@@ -17,6 +17,7 @@ from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
+from v2l.model.questions import FIRST, LAST, MOMENT, WHEN, WHOLE, kind_of, yes_or_no
 from v2l.model.text import LayerAdapter
 from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
 from v2l.tiny.clips import scene, solo
@@ -99,15 +100,84 @@ def test_join_is_the_whole_adapter(engine: Engine, adapter: Adapter, parts: Part
 
 
 def test_what_auto_chooses() -> None:
-    few = Strategy().join_up_to
-    assert [chosen_strategy(Strategy(), k) for k in (1, few, few + 1, 100)] == ["join", "join", "route", "route"]
-    assert [chosen_strategy(Strategy(name), 3) for name in ("join", "route", "each")] == ["join", "route", "each"]
-    assert {chosen_strategy(Strategy(name), 1) for name in ("join", "route", "each")} == {"join"}
+    few, moment = Strategy().join_up_to, "What color is the star?"
+    chosen = lambda name, question: [chosen_strategy(Strategy(name), k, question) for k in (1, 2, few, few + 1, 100)]
+    assert chosen("auto", moment) == ["join", "join", "join", "route", "route"]
+    assert chosen("auto", "What happened?") == ["join", *["timeline"] * 4]
+    assert chosen("auto", "When does a star appear?") == ["join", *["when"] * 4]
+    assert chosen("auto", "What appears last?") == ["join", *["last"] * 4]
+    for name in ("join", "route", "each", "timeline"):
+        first = "timeline" if name == "timeline" else "join"
+        assert chosen(name, moment) == chosen(name, "What happened?") == [first, *[name] * 4]
 
 
-def test_each_of_a_base_without_language_is_the_surest(engine: Engine, parts: Parts) -> None:
-    (one,) = prepare(engine, parts, ["What color is the star?"], Strategy("each"), DECODING)
-    assert one.by == [1] and one.answer and one.answer.text == "green" and one.elapsed > 0
+@pytest.mark.parametrize(("kind", "questions"), [
+    (WHOLE, ["What happened?", "what happens in this film", "Describe the video in detail.", "Summarize the lecture.",
+             "Can you summarize it, please?", "What\u2019s the clip about?", "List the events.", "What is going on?",
+             "Give me a short summary of the video.", "Which objects appear?", "Tell me what happens in the video."]),
+    (WHEN, ["When does the red ring appear?", "At what time did the man fall?", "When is there a dog?"]),
+    (FIRST, ["What appears first?", "How does the film begin?", "What happened first in the video?"]),
+    (LAST, ["What is shown last?", "How does it end?"]),
+    (MOMENT, ["What happens to the red ring?", "Describe the man in the hat.", "When the man falls, what does he do?",
+              "What does he say first?", "What happened after the goal?", "How many objects are there?",
+              "What time is it?", "Was geschieht?", "What is on the slide?", "Who speaks last about money?", ""])])
+def test_the_kind_of_a_question(kind: str, questions: list[str]) -> None:
+    assert {question: kind_of(question) for question in questions} == dict.fromkeys(questions, kind)
+
+
+def test_a_question_of_when_becomes_one_of_yes_or_no() -> None:
+    told = {"When does the red ring appear?": "Is there a red ring?", "When can we see an orange star?":
+            "Is there an orange star?", "When do people appear in the video?": "Are there any people?",
+            "At what time is the whiteboard shown?": "Is there a whiteboard?", "When did the man fall?":
+            "Did the man fall?", "when does the blue ring move left": "Does the blue ring move left?"}
+    assert {question: yes_or_no(question, grammar=True) for question in told} == told
+    assert yes_or_no("When does the blue ring move left?", grammar=False) == "Is there a blue ring?"
+
+
+def test_the_whole_is_what_every_segment_says(engine: Engine, parts: Parts) -> None:
+    """By hand, by the question's words, and with `each` on a base that cannot make one answer of many."""
+    question = "What happened?"
+    alone = [engine.ask(parts.joined([i]), question, DECODING).finish() for i in range(SEGMENTS)]
+    assert all(" ".join(act) in answer.text.lower() for act, answer in zip(ACTS, alone, strict=True))
+    for strategy in (Strategy(), Strategy("each"), Strategy("timeline")):
+        (one,) = prepare(engine, parts, [question], strategy, DECODING)
+        assert one.by == [*range(SEGMENTS)] and [each.text for each in one.said] == [each.text for each in alone]
+        assert one.answer and one.answer.text.splitlines() == [
+            f"{parts.label(i)}: {answer.text}" for i, answer in enumerate(alone)]
+        assert one.answer.ids == [token for answer in alone for token in answer.ids] and one.answer.finish == "stop"
+    (cut,) = prepare(engine, parts, [question], Strategy(), Decoding(max_new_tokens=3))
+    assert cut.answer and cut.answer.finish == "length"
+
+
+def test_when_is_answered_from_the_times_of_the_segments(engine: Engine, parts: Parts) -> None:
+    """Joined, or routed, the model says that there is none of what six segments asked alone have seen."""
+    questions = [f"When does the {color} {shape} appear?" for color, shape in ACTS]
+    found = list(prepare(engine, parts, questions, Strategy(), DECODING))
+    assert [one.answer and one.answer.text for one in found] == [parts.label(i) for i in range(SEGMENTS)]
+    assert [one.by for one in found] == [[i] for i in range(SEGMENTS)] and {one.strategy for one in found} == {"when"}
+    (none,) = prepare(engine, parts, ["When does the cyan moon appear?"], Strategy(), DECODING)
+    assert none.answer and none.answer.text == f"in none of {SEGMENTS} segments" and len(none.by) == SEGMENTS
+    (unsure,) = prepare(engine, parts, ["When does it rain?"], Strategy(), DECODING)
+    assert unsure.strategy == "when" and unsure.answer and len(unsure.answer.text.splitlines()) == SEGMENTS
+
+
+def test_segments_in_a_row_are_one_stretch(parts: Parts) -> None:
+    assert parts.stretches([4, 0, 1, 2]) == [(0, 2), (4, 4)] and parts.stretches([]) == []
+
+
+def test_what_is_first_and_last_is_asked_of_the_first_and_the_last(engine: Engine, parts: Parts) -> None:
+    found = asked(engine, parts, ["What appears first?", "What appears last?"], Strategy())
+    assert found == [([0], "the red ring"), ([SEGMENTS - 1], "the orange triangle")]
+
+
+def test_questions_of_all_kinds_keep_their_order(engine: Engine, parts: Parts) -> None:
+    questions = ["What happened?", "What color is the star?", "When does the red ring appear?", "What appears last?",
+                 "What happens?", "What color is the ring?", "When is there a green star?"]
+    together = list(prepare(engine, parts, questions, Strategy(), DECODING))
+    one_by_one = [next(prepare(engine, parts, [question], Strategy(), DECODING)) for question in questions]
+    facts = lambda one: (one.question, one.strategy, one.by, one.answer and one.answer.text)
+    assert [*map(facts, together)] == [*map(facts, one_by_one)]
+    assert [one.strategy for one in together] == ["timeline", "route", "when", "route", "timeline", "route", "when"]
 
 
 @pytest.mark.parametrize("at_once", [4, 100])
@@ -147,11 +217,12 @@ def test_ranking() -> None:
 def test_questions_and_given_answers_keep_their_order(engine: Engine, parts: Parts) -> None:
     questions = ["What color is the star?", "What color is the ring?"]
     routed = list(prepare(engine, parts, questions, Strategy("route"), DECODING))
-    given = list(prepare(engine, parts, questions, Strategy("each"), DECODING))
+    given = list(prepare(engine, parts, ["When is there a star?", "When is there a ring?"], Strategy(), DECODING))
     mixed = [given[0], routed[1], given[1], routed[0], given[0], given[1]]
     told = list(ask_prepared(engine, iter(mixed), DECODING))
     assert [one.question for one, _ in told] == [one.question for one in mixed]
-    assert [answer.text for _, answer in told] == ["green", "red", "red", "green", "green", "red"]
+    star, ring = (one.answer and one.answer.text for one in given)
+    assert [answer.text for _, answer in told] == [star, "red", ring, "green", star, ring]
 
 
 def test_compressed_segments_are_one_part(engine: Engine, adapter: Adapter) -> None:

@@ -86,7 +86,9 @@ class Strategy:
 
     name: str = "auto"
     """join: all segments at once, summed in rank space; route: every segment by itself, then the best ones joined;
-    each: every segment by itself, then one answer made of theirs; auto: join or route, by how many there are."""
+    each: every segment by itself, then one answer made of theirs by a base that follows instructions, else as timeline;
+    timeline: what every segment says, and when; auto: what a question needs, which its words tell, and of one moment
+    join or route, by how many segments there are."""
     join_up_to: int = 4
     """auto joins no more segments than this: join and route did equally well up to 4, and route better from 6 on."""
     best: int = 2
@@ -97,7 +99,7 @@ class Strategy:
     """What A of joined segments is multiplied with, the bias not; None is one over their number."""
 
 
-STRATEGIES = ("auto", "join", "route", "each")
+STRATEGIES = ("auto", "join", "route", "each", "timeline")
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 Summing all segments in rank space (METHOD section 6) garbles answers as they become many. Every segment is an adapter
 by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many segments
-becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt (`each`).
+becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt (`each`), or
+is answered by what every segment says and when (`timeline`; `when`, of yes and no). Which it needs, its words tell
+(`v2l.model.questions`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -20,6 +22,7 @@ from v2l.adapter import Adapter
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
+from v2l.model.questions import FIRST, LAST, WHEN, WHOLE, kind_of, yes_or_no
 from v2l.model.text import LayerAdapter
 from v2l.wording import time_text
 
@@ -42,6 +45,14 @@ class Part:
     """Start and end of its segments in seconds."""
     source: str
     """Name of the video its first segment is of."""
+
+    @property
+    def start(self) -> float:
+        return self.spans[0][0]
+
+    @property
+    def end(self) -> float:
+        return self.spans[-1][1]
 
 
 class Parts:
@@ -75,10 +86,22 @@ class Parts:
     def label(self, first: int, last: int | None = None) -> str:
         """Label of a part, or of some parts in a row: when it is, in words for people and for the base."""
         begin, close = self.parts[first], self.parts[first if last is None else last]
-        start, end, of = time_text(begin.spans[0][0]), time_text(close.spans[-1][1]), f" of {close.source}"
+        start, end, of = time_text(begin.start), time_text(close.end), f" of {close.source}"
         if not self.several_videos:
             return f"{start} to {end}"
         return f"{start} to {end}{of}" if begin.source == close.source else f"{start} of {begin.source} to {end}{of}"
+
+    def stretches(self, chosen: Iterable[int]) -> list[tuple[int, int]]:
+        """The first and the last of each run of parts, in a row, of which one begins where the other ends."""
+        runs: list[tuple[int, int]] = []
+        for i in sorted(chosen):
+            last = runs[-1][1] if runs else None
+            before = None if last is None or last + 1 != i else self.parts[last]
+            if before and before.source == self.parts[i].source and abs(self.parts[i].start - before.end) < 0.5:
+                runs[-1] = runs[-1][0], i
+            else:
+                runs.append((i, i))
+        return runs
 
 
 @dataclass(frozen=True)
@@ -87,7 +110,7 @@ class Prepared:
 
     question: str
     strategy: str
-    """join, route or each."""
+    """join, route, each, timeline or when."""
     by: list[int]
     """The parts that answer."""
     adapter: list[LayerAdapter] | None
@@ -96,32 +119,53 @@ class Prepared:
     elapsed: float
     """Seconds spent on it so far."""
     answer: Answer | None = None
+    said: tuple[Answer, ...] = ()
+    """What each of `by` said, if the answer is made of that."""
 
 
 def prepare(
     engine: Engine, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
 ) -> Iterator[Prepared]:
-    """What is left to ask for each question, in order. Segments are asked here, all questions in one batch."""
-    name, everything = chosen_strategy(strategy, len(parts)), list(range(len(parts)))
-    if name == "join":
-        joined = parts.joined(everything, strategy.segment_scale)
-        yield from (Prepared(question, name, everything, joined, question, 0.0) for question in questions)
-        return
+    """What is left to ask for each question, in order. Segments are asked here, one batch a strategy."""
+    names = [chosen_strategy(strategy, len(parts), question) for question in questions]
     started = time.perf_counter()
-    limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name == "route" else decoding.max_new_tokens
-    probed = _ask_every_part(engine, parts, questions, replace(decoding, max_new_tokens=limit, temperature=0.0))
+    probed = _probed(engine, parts, questions, names, strategy, decoding)
     elapsed = time.perf_counter() - started
-    for question, answers in zip(questions, probed, strict=True):
-        best = ranked(answers)
+    for question, name in zip(questions, names, strict=True):
+        if name in _ENDS or name == "join":
+            by = [0] if name == FIRST else [len(parts) - 1] if name == LAST else list(range(len(parts)))
+            adapter = parts.joined(by, strategy.segment_scale)
+            yield Prepared(question, "join" if name == "join" else "route", by, adapter, question, 0.0)
+            continue
+        answers = next(probed[name])
         if name == "route":
-            by = sorted(best[: strategy.best])
+            by = sorted(ranked(answers)[: strategy.best])
             yield Prepared(question, name, by, parts.joined(by, strategy.segment_scale), question, elapsed)
-        elif follows_instructions(engine):
+        elif name == "each" and follows_instructions(engine):
             started = time.perf_counter()
             prompt = _combine(engine, parts, question, [answer.text for answer in answers], decoding)
-            yield Prepared(question, name, everything, None, prompt, elapsed + time.perf_counter() - started)
+            yield Prepared(question, name, list(range(len(parts))), None, prompt,
+                           elapsed + time.perf_counter() - started)
         else:
-            yield Prepared(question, name, best[:1], None, question, elapsed, answers[best[0]])
+            yield (_when if name == WHEN else _timeline)(parts, question, name, answers, elapsed)
+
+
+_ENDS = (FIRST, LAST)
+
+
+def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
+            decoding: Decoding) -> dict[str, Iterator[tuple[Answer, ...]]]:
+    """By strategy, for each of its questions in order, what every part answers."""
+    wanted: dict[str, list[str]] = defaultdict(list)
+    for question, name in zip(questions, names, strict=True):
+        if name not in ("join", *_ENDS):
+            wanted[name].append(yes_or_no(question, follows_instructions(engine)) if name == WHEN else question)
+    found = {}
+    for name, asked in wanted.items():
+        limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name in ("route", WHEN) else None
+        exact = replace(decoding, max_new_tokens=limit or decoding.max_new_tokens, temperature=0.0)
+        found[name] = iter(_ask_every_part(engine, parts, asked, exact))
+    return found
 
 
 def ask_prepared(
@@ -147,13 +191,19 @@ def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> It
         yield waiting.popleft(), answer
 
 
-def chosen_strategy(strategy: Strategy, parts: int) -> str:
-    """The strategy by name, `auto` resolved; with one part there is nothing to choose from, and it is `join`."""
+def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
+    """The strategy for a question, `auto` resolved: a name, or FIRST or LAST for what the first or the last part alone
+    is asked. With one part there is nothing to choose from, and it is `join`."""
     if parts == 1:
-        return "join"
-    if strategy.name == "auto":
-        return "join" if parts <= strategy.join_up_to else "route"
-    return strategy.name
+        return "timeline" if strategy.name == "timeline" else "join"
+    if strategy.name != "auto":
+        return strategy.name
+    kind = kind_of(question)
+    if kind in (WHEN, *_ENDS):
+        return kind
+    if kind == WHOLE:
+        return "timeline"
+    return "join" if parts <= strategy.join_up_to else "route"
 
 
 def _ask_every_part(
@@ -184,6 +234,34 @@ def ranked(answers: Sequence[Answer]) -> list[int]:
 
 
 # One answer out of many.
+
+
+def _timeline(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float) -> Prepared:
+    """Answered by what every part says, a line each."""
+    everything = list(range(len(parts)))
+    lines = [f"{parts.label(i)}: {' '.join(answer.text.split())}" for i, answer in enumerate(answers)]
+    return Prepared(question, name, everything, None, question, elapsed, _of_all(answers, "\n".join(lines)), answers)
+
+
+def _when(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float) -> Prepared:
+    """Answered by the times of the parts that say yes; where some say neither yes nor no, by what all say."""
+    begins = lambda word: [i for i, answer in enumerate(answers) if answer.text.lower().startswith(word)]
+    by = begins("yes")
+    if not by and len(begins("no")) < len(answers):
+        return _timeline(parts, question, name, answers, elapsed)
+    text = ", ".join(parts.label(*ends) for ends in parts.stretches(by)) or f"in none of {len(parts)} segments"
+    by = by or list(range(len(parts)))
+    said = tuple(answers[i] for i in by)
+    return Prepared(question, name, by, None, question, elapsed, _of_all(answers, text), said)
+
+
+def _of_all(answers: Sequence[Answer], text: str) -> Answer:
+    """An answer made of others, which all had to be there first."""
+    whole = max(answer.total_s for answer in answers)
+    return Answer(text, [token for answer in answers for token in answer.ids], sum(a.prompt_tokens for a in answers), 0,
+                  whole, whole, sum(answer.logprob for answer in answers) / len(answers),
+                  all(answer.finite for answer in answers),
+                  "length" if any(answer.finish == "length" for answer in answers) else "stop")
 
 
 def follows_instructions(engine: Engine) -> bool:

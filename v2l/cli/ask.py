@@ -19,6 +19,7 @@ from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
 from v2l.errors import UsageError
+from v2l.report.subtitles import SUBTITLES
 from v2l.system.lines import line_batches
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
 def ask(
     words: Annotated[list[str] | None, argument("ADAPTER... [QUESTION]...")] = None,
-    each: Annotated[bool, typer.Option("--each", help="Ask each adapter separately, in one batch.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Print FILE: ANSWER lines for a single adapter, too.")] = False,
+    join: Annotated[bool, typer.Option("--join", help="Join the adapters and give one answer from all.")] = False,
     adapters: Annotated[str | None, option("FILE", "Also ask the adapters that FILE lists, one per line; - is stdin.")]
     = None,
     from_: options.From = None, to: options.To = None,
@@ -37,6 +39,9 @@ def ask(
                                            autocompletion=options.completing(STRATEGIES))] = None,
     segment_scale: Annotated[str | None, option("X", "Multiply joined segments by X; 1/k averages k of them.",
                                                 "1")] = None,
+    timeline: Annotated[bool, typer.Option("--timeline", help="Print what every segment says, a line each.")] = False,
+    format: Annotated[str | None, option("NAME", f"Write the --timeline as a file for players: {', '.join(SUBTITLES)}.",
+                                         "", callback=options.one_of(SUBTITLES))] = None,
     model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's",
                                            callback=options.preset)] = None,
     max_new_tokens: Annotated[int, option("N", "End an answer after N tokens.", f"{Decoding.max_new_tokens}",
@@ -55,34 +60,48 @@ def ask(
     Adapters and folders of them are asked, all other arguments are questions; - reads questions from stdin, one per
     line, and answers them as they come. Without a question, a conversation starts.
 
-    Several adapters are joined and give one answer; with --each every adapter gives its own, on a line FILE: ANSWER.
-    Of adapters with several segments, --strategy join adds all segments up (best for few), route asks each segment and
-    lets the best ones answer (best for many), each asks each segment and sums their answers up in one; auto takes join
-    for few and route for many.
+    Several adapters are asked one by one, in batches, and each gives its answer on a line FILE: ANSWER; with --join
+    they are joined first and give one answer.
+
+    Of adapters with several segments, --strategy join adds all segments up, route asks each segment and lets the best
+    two answer, timeline prints what each segment says and when, each makes one answer of that (with a base that
+    follows instructions; else as timeline). auto goes by the words of a question: of the whole, such as "What
+    happened?", timeline; "When does a dog bark?", the times of the segments that say yes; of what is first or last,
+    that segment; all else join for few segments and route for many.
+
+    --timeline prints a line, or with --json an object, for each segment. --format srt and vtt are subtitles (vtt is
+    chapters for a web page, too), chapters is what ffmpeg reads.
 
     --frames, --fps, --resolution, --start, --end and --stream need --direct.
 
     \b
       v2l ask lecture.v2lora "What happens first?"
-      v2l ask part1.v2lora part2.v2lora "What changes?"
+      v2l ask part1.v2lora part2.v2lora --join "What changes?"
       v2l ask day.v2lora --from 12:00 --to 13:30 "Who speaks?"
-      v2l ask library/*.v2lora --each "Is there a red square?"
-      find . -name "*.v2lora" | v2l ask --each --adapters - "Is there a dog?"
+      v2l ask library/*.v2lora "Is there a red square?"
+      v2l ask lecture.v2lora --timeline --format srt "What happens?" > lecture.srt
+      find . -name "*.v2lora" | v2l ask --adapters - "Is there a dog?"
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names, questions = adapters_and_questions(words or [])
     console, times = Console(quiet), (from_, to)
     sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end, stream=stream)
-    for_adapters = options.given(**{"each": each or None, "adapters": adapters, "from": from_, "to": to,
-                                    "strategy": strategy, "segment-scale": segment_scale})
+    for_adapters = options.given(**{"each": each or None, "join": join or None, "timeline": timeline or None,
+                                    "format": format, "adapters": adapters, "from": from_,
+                                    "to": to, "strategy": strategy, "segment-scale": segment_scale})
     names += _adapter_list(adapters, questions)
     _check_call(names, questions, direct, sampling, for_adapters)
+    alone = not (each or join or adapters) and len(names) == 1 and not os.path.isdir(names[0])
+    one = join or alone
+    """Whether there is one answer to a question, not one of each adapter."""
     failures = Failures()
-    names = list(adapters_of(names, console, failures if each else None))
+    names = list(adapters_of(names, console, None if one else failures))
     if failures.count and not names:
         failures.exit()
     _note_forgotten_quotes(questions, console)
-    combining = Strategy(strategy or Strategy.name, segment_scale=_parse_scale(segment_scale))
+    _check_timeline(for_adapters, questions, json, one)
+    name = "timeline" if timeline else strategy or Strategy.name
+    combining = Strategy(name, segment_scale=_parse_scale(segment_scale))
 
     make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]
     if direct is not None:
@@ -91,7 +110,7 @@ def ask(
         base = model or (base_of(*first_record(names[:1])) if names else default_model().name)
         _check_video(direct, Sampling(**sampling), bool(names), console)
         make_asker = partial(ask_print.AskVideo, direct, sampling)
-    elif each:
+    elif not one:
         first = first_record(names)
         base = model or base_of(*first)
         make_asker = partial(ask_print.AskEach, names, times, combining)
@@ -99,13 +118,16 @@ def ask(
         adapter = load_joined(names, console, times)
         base = model or base_of(adapter.name, adapter.record)
         check_preset(adapter.name, adapter.record, base)
+        if format and len(adapter.sources) > 1:
+            raise UsageError(f"{adapter.name} holds {len(adapter.sources)} videos, whose times a player would mix up; "
+                             "take one out with v2l slice --video NAME.")
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
     # A name that came from a file reaches the network only if it is a preset's.
     offline = offline or (model is None and base not in PRESETS)
     engine = options.load_engine(console, base, None, device, dtype, offline)
-    printer = ask_print.Printer(console, json, several=len(questions) > 1 or "-" in questions)
-    printer.failures = failures
+    shape = ask_print.Shape(json, len(questions) > 1 or "-" in questions, timeline, format)
+    printer = ask_print.Printer(console, shape, failures)
     with console.working("Loading"):
         asker = make_asker(engine, Decoding(max_new_tokens, temperature), printer)
         engine.load_text()
@@ -146,8 +168,23 @@ def _check_call(names: list[str], questions: list[str], direct: Path | None, sam
         raise UsageError("--to must come after --from.")
     if not questions and not is_terminal(sys.stdin):
         raise UsageError("There is no question; name one, or - to read questions from stdin.")
+    if "join" in for_adapters and "each" in for_adapters:
+        raise UsageError("--join and --each exclude each other: one answer from all adapters, or one of each.")
     if any(not question.strip() for question in questions):
         raise UsageError("A question is empty.")
+
+
+def _check_timeline(for_adapters: dict[str, Any], questions: list[str], json: bool, one: bool) -> None:
+    """UsageError where --timeline and --format do not go with the rest of the call."""
+    if "timeline" not in for_adapters:
+        if "format" in for_adapters:
+            raise UsageError("--format is how --timeline is written; give both.")
+        return
+    if "strategy" in for_adapters:
+        raise UsageError("--timeline is a strategy by itself; leave --strategy out.")
+    if "format" in for_adapters and (json or not one or len(questions) != 1 or questions == ["-"]):
+        raise UsageError(f"--format {for_adapters['format']} writes one file: of one adapter and one question, without "
+                         "--json.")
 
 
 def _note_forgotten_quotes(questions: list[str], console: Console) -> None:

@@ -8,12 +8,14 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import is_foreign
 from v2l.cli.adapters import TimeRange, read_adapter
-from v2l.cli.console import Console, Failures, harmless, is_terminal, one_line, write, write_json
+from v2l.cli.console import Console, Failures, clean, columns, harmless, is_terminal, one_line, write, write_json
+from v2l.cli.wrap import Wrapped, wrapped
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
 from v2l.system.interrupts import Terminated
@@ -26,13 +28,26 @@ if TYPE_CHECKING:
     from v2l.strategies import Parts, Prepared
 
 
-class Printer:
-    """Prints the answers of one call, as text or as JSON, and counts what failed by itself."""
+@dataclass(frozen=True)
+class Shape:
+    """How answers are printed."""
 
-    def __init__(self, console: Console, json: bool, several: bool) -> None:
-        self.console, self.json, self.failures = console, json, Failures()
-        self.several = several
-        """Whether there are several questions, so that text has to say which one an answer is to."""
+    json: bool
+    several: bool
+    """Whether there are several questions, so that text has to say which one an answer is to."""
+    timeline: bool = False
+    """Whether each segment's answer is a result of its own."""
+    format: str | None = None
+    """One of `SUBTITLES`: all answers of segments as one such file."""
+
+
+class Printer:
+    """Prints the answers of one call, and counts what failed by itself."""
+
+    def __init__(self, console: Console, shape: Shape, failures: Failures) -> None:
+        self.console, self.shape, self.failures = console, shape, failures
+        self.streamed = False
+        """Whether the last answer was printed as it came, and its line ended even if it was interrupted."""
         self._told = False
 
     def foreign(self, name: str) -> dict[str, Any]:
@@ -46,48 +61,79 @@ class Printer:
 
     def question(self, question: str) -> None:
         """Repeats one of several questions on stderr."""
-        if self.several:
+        if self.shape.several:
             self.console.note(f"Q: {shortened(question, 1000)}")
 
     def reply(self, reply: Reply, question: str, delay: float, facts: dict[str, Any]) -> None:
         """Prints an answer as it is generated, or as JSON when it is finished; `delay` as for `answer`."""
-        if self.json:
+        if self.shape.json:
             answer = reply.finish()
             self.console.stop()
             write_json(_document(question, answer, delay, facts))
             return
+        width, self.streamed = columns(), True
+        lines = Wrapped(width) if width else None
         try:
             for piece in reply:
                 self.console.stop()
-                write(piece, end="")
+                write(lines.add(clean(piece)) if lines else piece, end="")
+            if reply.answer and (cut := _ellipsis(reply.answer)):
+                write(lines.add(cut) if lines else cut, end="")
         finally:
             self.console.stop()
-            write("")
+            write(lines.end() if lines else "")
 
     def answer(self, answer: Answer, question: str, delay: float, facts: dict[str, Any]) -> None:
         """Prints a finished answer, which was begun `delay` seconds after its question was asked."""
-        self._print(answer, question, delay, facts, answer.text)
+        self._print(answer, question, delay, facts, [answer.text + _ellipsis(answer)])
 
-    def line(self, name: str, answer: Answer, question: str, delay: float, facts: dict[str, Any]) -> None:
-        """Prints a finished answer of one of many adapters; as text it takes one line."""
-        before = f"{one_line(name)}: " + (f"{question} " if self.several else "")
-        self._print(answer, question, delay, facts, before + " ".join(harmless(answer.text).splitlines()))
+    def line(self, name: str, answer: Answer, question: str, delay: float, facts: dict[str, Any], lines: bool) -> None:
+        """Prints a finished answer of one of many adapters; as text it takes one line, or where it is made of `lines`
+        of its own, each of these."""
+        before = f"{one_line(name)}: " + (f"{question} " if self.shape.several else "")
+        text = harmless(answer.text) + _ellipsis(answer)
+        rows = text.split("\n") if lines else [text]
+        self._print(answer, question, delay, facts, [before + " ".join(row.splitlines()) for row in rows])
 
-    def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], text: str) -> None:
+    def timeline(self, parts: Parts, prepared: Prepared, facts: dict[str, Any], name: str | None) -> None:
+        """Prints what each segment says as a result of its own; `name` is the adapter's, if there are several."""
+        if self.shape.format:
+            from v2l.report.subtitles import Cue, subtitles
+
+            cues = [Cue(parts.parts[i].start, parts.parts[i].end, harmless(answer.text))
+                    for i, answer in zip(prepared.by, prepared.said, strict=True)]
+            self.console.aside()
+            write(subtitles(cues, self.shape.format), end="")
+            return
+        before = "" if name is None else f"{one_line(name)}: " + (
+            f"{prepared.question} " if self.shape.several else "")
+        for i, answer in zip(prepared.by, prepared.said, strict=True):
+            text = harmless(" ".join(answer.text.split())) + _ellipsis(answer)
+            part = parts.parts[i]
+            times = {"file": part.source, "start": part.start, "end": part.end}
+            self._print(answer, prepared.question, 0.0, facts | times, [f"{before}{parts.label(i)}: {text}"])
+
+    def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], lines: list[str]) -> None:
         self.console.aside()
         if not answer.finite:
             name = facts["adapter"] if isinstance(facts["adapter"], str) else ", ".join(facts["adapter"])
             self.failures.add(AdapterError(f"{name} gives no answer to {question!r}, because with it the model's "
                                            "numbers are not finite: it was damaged, or made so; get it again, or try "
                                            "--dtype float32."), name)
-        elif self.json:
+        elif self.shape.json:
             write_json(_document(question, answer, delay, facts))
         else:
-            write(text)
+            for line in lines:
+                write(wrapped(clean(line), width) if (width := columns()) else line)
+
+
+def _ellipsis(answer: Answer) -> str:
+    """What shows people that an answer was cut; programs read it in `finish`."""
+    return " …" if answer.finish == "length" and columns() else ""
 
 
 def _document(question: str, answer: Answer, delay: float, facts: dict[str, Any]) -> dict[str, Any]:
-    return {"question": question, "answer": answer.text, "prompt_tokens": answer.prompt_tokens,
+    return {"question": question, "answer": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
             "visual_tokens": answer.visual_tokens, "new_tokens": len(answer.ids),
             "ttft_s": round(delay + answer.ttft_s, 4), "total_s": round(delay + answer.total_s, 4), **facts}
 
@@ -169,6 +215,11 @@ class AskAdapter(Asker):
 
         with self.printer.console.working("Thinking"):
             prepared = prepare(self.engine, self._parts, questions, self._strategy, self.decoding)
+            if self.printer.shape.timeline:
+                for each in prepared:
+                    self.printer.question(each.question)
+                    self.printer.timeline(self._parts, each, self._facts | {"strategy": each.strategy}, None)
+                return
             if len(questions) > 1:
                 for each, answer in ask_prepared(self.engine, prepared, self.decoding):
                     self._note(each)
@@ -184,8 +235,8 @@ class AskAdapter(Asker):
 
     def _note(self, prepared: Prepared) -> None:
         self.printer.question(prepared.question)
-        if len(prepared.by) < len(self._parts):
-            self.printer.console.warn(f"Answered from {' and '.join(map(self._parts.label, prepared.by))}.")
+        if found := _answered_from(self._parts, prepared):
+            self.printer.console.warn(f"Answered from {found}.")
 
     def _facts_of(self, prepared: Prepared) -> dict[str, Any]:
         return self._facts | _strategy_facts(self._parts, prepared)
@@ -202,13 +253,13 @@ class AskEach(Asker):
     def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared
 
-        waiting: deque[dict[str, Any]] = deque()
+        waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
         misfits: dict[str, list[str]] = {}
         with self.printer.console.working("Thinking"):
             prepared = self._prepare(questions, waiting, misfits)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
-                facts = waiting.popleft()
-                self.printer.line(facts["adapter"], answer, each.question, each.elapsed, facts)
+                parts, facts = waiting.popleft()
+                self._show(parts, each, answer, facts)
                 if not is_terminal(sys.stdout):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
         for base, names in misfits.items():
@@ -217,7 +268,16 @@ class AskEach(Asker):
                 f"{were} made for the base {base}, not {self.engine.files.name}; ask by themselves, or name another "
                 "--model."), names[0])
 
-    def _prepare(self, questions: list[str], waiting: deque[dict[str, Any]], misfits: dict[str, list[str]]
+    def _show(self, parts: Parts, each: Prepared, answer: Answer, facts: dict[str, Any]) -> None:
+        name = facts["adapter"]
+        if self.printer.shape.timeline:
+            self.printer.timeline(parts, each, facts, name)
+            return
+        if (found := _answered_from(parts, each)) and not self.printer.shape.json:
+            self.printer.console.warn(f"{name} answers from {found}.")
+        self.printer.line(name, answer, each.question, each.elapsed, facts, lines=bool(each.said))
+
+    def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]], misfits: dict[str, list[str]]
                  ) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
         the same order; adapters that were made for another base are added to `misfits`, by that base."""
@@ -233,43 +293,67 @@ class AskEach(Asker):
                 parts = Parts(self.engine, adapter)
                 foreign = self.printer.foreign(name) if is_foreign(adapter.record) else {}
                 for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
-                    waiting.append({"adapter": name, "model": self.engine.files.name, **foreign,
-                                    **_strategy_facts(parts, prepared)})
+                    facts = {"adapter": name, "model": self.engine.files.name, **foreign,
+                             "strategy": prepared.strategy}
+                    waiting.append((parts, facts if self.printer.shape.timeline else
+                                    facts | _strategy_facts(parts, prepared)))
                     yield prepared
             except V2LError as error:
                 self.printer.console.aside()
                 self.printer.failures.add(error, name)
 
 
+def _answered_from(parts: Parts, prepared: Prepared) -> str:
+    """The parts that answer, for people; nothing where all do, or where the answer itself tells."""
+    return "" if prepared.said or len(prepared.by) == len(parts) else " and ".join(map(parts.label, prepared.by))
+
+
 def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
-    """JSON fields of an answer from several segments: strategy and, if not all answer, the times of those that do."""
-    if len(parts) == 1:
-        return {}
-    times = [list(span) for part in prepared.by for span in parts.parts[part].spans]
-    return {"strategy": prepared.strategy} | ({"segments": times} if len(prepared.by) < len(parts) else {})
+    """JSON fields that tell what answers: the strategy; of each segment the file and the times, and its own words where
+    the answer is made of them; if not all answer, their times once more under `segments`."""
+    said = prepared.said or (None,) * len(prepared.by)
+    by = [{"file": parts.parts[i].source, "start": start, "end": end, **({"answer": words.text} if words else {})}
+          for i, words in zip(prepared.by, said, strict=True) for start, end in parts.parts[i].spans]
+    times = {"segments": [[one["start"], one["end"]] for one in by]} if len(prepared.by) < len(parts) else {}
+    return {"strategy": prepared.strategy, **times, "answered_by": by}
+
+
+ENDS_OF_A_CONVERSATION = ("", "quit", "exit", ":q")
+"""What ends a conversation; Ctrl-D does, too."""
 
 
 def converse(asker: Asker) -> None:
-    """Asks questions from the terminal, until an empty one. Ctrl-C ends the answer or, at the prompt, the command."""
+    """Asks questions from the terminal, each by itself: that is what hypernetworks were trained for, single questions,
+    and an adapter with earlier turns before it was never tried. Ctrl-C ends the answer or, at the prompt, the
+    conversation and the command."""
     with suppress(ImportError):
         import readline  # noqa: F401 (gives `input` line editing)
 
+    asker.printer.console.note("Each question is answered by itself, without those before it; an empty line, quit or "
+                               "Ctrl-D ends the conversation.")
     prompt = "> " if is_terminal(sys.stdout) else ""
-    while True:
-        if not prompt:
-            print("> ", end="", file=sys.stderr, flush=True)
-        try:
-            question = input(prompt).strip()
-        except EOFError:
-            print(file=sys.stderr)
-            return
-        if question in ("", "exit"):
-            return
+    while (question := _typed(prompt)) not in ENDS_OF_A_CONVERSATION:
+        asker.printer.streamed = False
         try:
             asker.ask([question])
         except Terminated:
             raise
         except KeyboardInterrupt:
-            continue
+            if not asker.printer.streamed:
+                print(file=sys.stderr)
         except V2LError as error:
             asker.printer.failures.add(error, "")
+
+
+def _typed(prompt: str) -> str:
+    """A question; nothing where Ctrl-D was typed. What comes after a Ctrl-C stands on a line of its own."""
+    if not prompt:
+        print("> ", end="", file=sys.stderr, flush=True)
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        print(file=sys.stderr)
+        return ""
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        raise

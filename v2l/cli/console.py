@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from v2l.cli.wrap import wrapped
 from v2l.errors import OutputError, UsageError, V2LError, is_memory
 from v2l.system.interrupts import interrupt_behind, message_and_status
 
@@ -53,9 +55,22 @@ def is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def columns() -> int | None:
-    """Width of the terminal that stdout is; None where it is none."""
-    return shutil.get_terminal_size().columns if is_terminal(sys.stdout) else None
+def columns(stream: TextIO | None = None) -> int | None:
+    """Width of the terminal that a stream, stdout without one, is; None where it is none."""
+    stream = stream or sys.stdout
+    if not is_terminal(stream):
+        return None
+    with suppress(OSError, ValueError):
+        if not os.environ.get("COLUMNS") and (width := os.get_terminal_size(stream.fileno()).columns) > 0:
+            return width
+    return shutil.get_terminal_size().columns
+
+
+def _is_piped(stream: TextIO | None) -> bool:
+    """Whether a stream goes into another program."""
+    with suppress(OSError, ValueError):
+        return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+    return False
 
 
 def debugging() -> bool:
@@ -141,7 +156,8 @@ class Console:
         """Shows a bar until the block ends or `stop`: first the title, then what `progress` reports. Where the work is
         on `of` items, each reported to `finished`, it shows how long the rest takes. Without a terminal, a line a
         minute says the same."""
-        if self.quiet:
+        # What reads a pipe, a pager above all, most likely draws on the very terminal that the bar would.
+        if self.quiet or (is_terminal(sys.stderr) and _is_piped(sys.stdout)):
             yield
             return
         from v2l.cli.pace import Log, Work
@@ -184,7 +200,7 @@ class Console:
 def _print_message(text: str) -> None:
     # A reader of messages that went away stops no work, nor does a disk that is full of them.
     with suppress(OSError):
-        print(clean(text), file=sys.stderr, flush=True)
+        print(wrapped(clean(text), columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def report(error: Exception, subject: str = "") -> None:
