@@ -17,7 +17,7 @@ from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
-from v2l.model.questions import FIRST, LAST, MOMENT, WHEN, WHOLE, kind_of, yes_or_no
+from v2l.model.questions import FIRST_PART, LAST_PART, MOMENT, WHEN, WHOLE, kind_of, yes_or_no
 from v2l.model.text import LayerAdapter
 from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
 from v2l.tiny.clips import scene, solo
@@ -116,8 +116,8 @@ def test_what_auto_chooses() -> None:
              "Can you summarize it, please?", "What\u2019s the clip about?", "List the events.", "What is going on?",
              "Give me a short summary of the video.", "Which objects appear?", "Tell me what happens in the video."]),
     (WHEN, ["When does the red ring appear?", "At what time did the man fall?", "When is there a dog?"]),
-    (FIRST, ["What appears first?", "How does the film begin?", "What happened first in the video?"]),
-    (LAST, ["What is shown last?", "How does it end?"]),
+    (FIRST_PART, ["What appears first?", "How does the film begin?", "What happened first in the video?"]),
+    (LAST_PART, ["What is shown last?", "How does it end?"]),
     (MOMENT, ["What happens to the red ring?", "Describe the man in the hat.", "When the man falls, what does he do?",
               "What does he say first?", "What happened after the goal?", "How many objects are there?",
               "What time is it?", "Was geschieht?", "What is on the slide?", "Who speaks last about money?", ""])])

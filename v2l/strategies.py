@@ -22,7 +22,7 @@ from v2l.adapter import Adapter
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
-from v2l.model.questions import FIRST, LAST, WHEN, WHOLE, kind_of, yes_or_no
+from v2l.model.questions import FIRST_PART, LAST_PART, WHEN, WHOLE, kind_of, yes_or_no
 from v2l.model.text import LayerAdapter
 from v2l.wording import time_text
 
@@ -133,7 +133,7 @@ def prepare(
     elapsed = time.perf_counter() - started
     for question, name in zip(questions, names, strict=True):
         if name in _ENDS or name == "join":
-            by = [0] if name == FIRST else [len(parts) - 1] if name == LAST else list(range(len(parts)))
+            by = [0] if name == FIRST_PART else [len(parts) - 1] if name == LAST_PART else list(range(len(parts)))
             adapter = parts.joined(by, strategy.segment_scale)
             yield Prepared(question, "join" if name == "join" else "route", by, adapter, question, 0.0)
             continue
@@ -150,7 +150,7 @@ def prepare(
             yield (_when if name == WHEN else _timeline)(parts, question, name, answers, elapsed)
 
 
-_ENDS = (FIRST, LAST)
+_ENDS = (FIRST_PART, LAST_PART)
 
 
 def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
@@ -192,8 +192,8 @@ def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> It
 
 
 def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
-    """The strategy for a question, `auto` resolved: a name, or FIRST or LAST for what the first or the last part alone
-    is asked. With one part there is nothing to choose from, and it is `join`."""
+    """The strategy for a question, `auto` resolved: a name, or FIRST_PART or LAST_PART where that part alone is
+    asked. With one part there is nothing to choose from, and it is `join`."""
     if parts == 1:
         return "timeline" if strategy.name == "timeline" else "join"
     if strategy.name != "auto":

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from v2l.adapter.record import is_foreign
 from v2l.cli.adapters import TimeRange, read_adapter
 from v2l.cli.console import Console, Failures, clean, columns, harmless, is_terminal, one_line, write, write_json
-from v2l.cli.wrap import Wrapped, wrapped
+from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
 from v2l.system.interrupts import Terminated
@@ -124,7 +124,7 @@ class Printer:
             write_json(_document(question, answer, delay, facts))
         else:
             for line in lines:
-                write(wrapped(clean(line), width) if (width := columns()) else line)
+                write(wrap_lines(clean(line), width) if (width := columns()) else line)
 
 
 def _ellipsis(answer: Answer) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
-from v2l.cli.wrap import wrapped
+from v2l.cli.wrap import wrap_lines
 from v2l.errors import OutputError, UsageError, V2LError, is_memory
 from v2l.system.interrupts import interrupt_behind, message_and_status
 
@@ -200,7 +200,7 @@ class Console:
 def _print_message(text: str) -> None:
     # A reader of messages that went away stops no work, nor does a disk that is full of them.
     with suppress(OSError):
-        print(wrapped(clean(text), columns(sys.stderr)), file=sys.stderr, flush=True)
+        print(wrap_lines(clean(text), columns(sys.stderr)), file=sys.stderr, flush=True)
 
 
 def report(error: Exception, subject: str = "") -> None:

@@ -43,7 +43,7 @@ class Wrapped:
         return space + word
 
 
-def wrapped(text: str, columns: int | None) -> str:
+def wrap_lines(text: str, columns: int | None) -> str:
     """A whole text, broken; None leaves it as it is."""
     if columns is None:
         return text

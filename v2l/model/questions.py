@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-MOMENT, WHOLE, WHEN, FIRST, LAST = "moment", "whole", "when", "first", "last"
+MOMENT, WHOLE, WHEN, FIRST_PART, LAST_PART = "moment", "whole", "when", "first", "last"
 """What one segment, or none, settles; what all of it is about; when something is; what its first or last segment
 settles."""
 
@@ -29,8 +29,8 @@ _WHOLE = (
 )
 _COME = r"(?:appears?|comes?|is shown|is seen|happens|happened|appeared|is|was|came)"
 _END = {
-    FIRST: (rf"what {_COME} first{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:begin|start|open)"),
-    LAST: (rf"what {_COME} last{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:end|finish|close)"),
+    FIRST_PART: (rf"what {_COME} first{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:begin|start|open)"),
+    LAST_PART: (rf"what {_COME} last{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:end|finish|close)"),
 }
 _ASKS_WHEN = r"(?:when(?: exactly)?|(?:at|around) (?:what|which) (?:time|times|point|minute|moment)s?|what time)"
 _AUXILIARY = r"(?:does|do|did|is|are|was|were|can|could|has|have|will|would)"
@@ -44,7 +44,7 @@ _APPEAR = re.compile(
 
 
 def kind_of(question: str) -> str:
-    """MOMENT, WHOLE, WHEN, FIRST or LAST, by patterns of English; what fits none is MOMENT."""
+    """MOMENT, WHOLE, WHEN, FIRST_PART or LAST_PART, by patterns of English; what fits none is MOMENT."""
     words = _words(question)
     if _WHEN.fullmatch(words):
         return WHEN
