@@ -155,7 +155,7 @@ _ENDS = (FIRST_PART, LAST_PART)
 
 def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
             decoding: Decoding) -> dict[str, Iterator[tuple[Answer, ...]]]:
-    """By strategy, for each of its questions in order, what every part answers."""
+    """What every part answers: for each strategy that asks them, the answers to its questions in order."""
     wanted: dict[str, list[str]] = defaultdict(list)
     for question, name in zip(questions, names, strict=True):
         if name not in ("join", *_ENDS):

@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,7 +19,7 @@ from v2l.cli.console import Console, Failures, is_terminal
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
-from v2l.errors import UsageError
+from v2l.errors import AdapterError, UsageError
 from v2l.report.subtitles import SUBTITLES
 from v2l.system.lines import line_batches
 
@@ -113,6 +114,7 @@ def ask(
     elif not one:
         first = first_record(names)
         base = model or base_of(*first)
+        _check_any_preset(names, base)
         make_asker = partial(ask_print.AskEach, names, times, combining)
     else:
         adapter = load_joined(names, console, times)
@@ -244,6 +246,20 @@ def check_preset(name: str, record: Record, model: str) -> None:
     preset = preset_of(str(record["base"]["id"]))
     if preset and model in PRESETS and preset.name != model:
         raise UsageError(f"{name} was made with {preset.name}, and {model} cannot read it; leave --model out.")
+
+
+def _check_any_preset(names: list[str], model: str) -> None:
+    """`check_preset` of adapters that are asked one by one: UsageError where it would raise for all that can be read."""
+    refusals: list[UsageError] = []
+    for name in names:
+        with suppress(AdapterError):
+            try:
+                check_preset(*first_record([name]), model)
+                return
+            except UsageError as refused:
+                refusals.append(refused)
+    if refusals:
+        raise refusals[0]
 
 
 # The questions.
