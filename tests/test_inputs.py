@@ -156,7 +156,8 @@ def test_an_adapter_is_found_without_its_ending_and_known_by_its_content(here: P
     (("talks/a.v2lora", "my film.mp4", "Why?"), "my film.mp4 is a video, and no question; watch it first: "
                                                 "v2l ingest 'my film.mp4', or ask it itself: "
                                                 "v2l ask --direct 'my film.mp4' QUESTION."),
-    (("talks/a.v2lora", "empty", "Why?", "--join"), "empty is a folder without adapters; make some with: v2l ingest empty."),
+    (("talks/a.v2lora", "empty", "Why?", "--join"),
+     "empty is a folder without adapters; make some with: v2l ingest empty."),
 ])
 def test_what_is_there_is_never_a_question(here: Path, words: tuple[str, ...], said: str) -> None:
     Path("my film.mp4").write_text("")

@@ -249,7 +249,7 @@ def check_preset(name: str, record: Record, model: str) -> None:
 
 
 def _check_any_preset(names: list[str], model: str) -> None:
-    """`check_preset` of adapters that are asked one by one: UsageError where it would raise for all that can be read."""
+    """`check_preset` of adapters that are asked one by one: UsageError where it refuses all it can read."""
     refusals: list[UsageError] = []
     for name in names:
         with suppress(AdapterError):
