@@ -227,8 +227,8 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
         (("ingest", "a.mp4", "--start", "x"), "--start: 'x' is not a time; write it as 90, 5s, 1:30, 2m or 1h5m."),
         (("ingest", "a.mp4", "--dtype", "float61"), "--dtype: 'float61' is not auto, float32, bfloat16, float16 "
                                                     "(did you mean float16?)."),
-        (("ask", "a.v2lora", "Why?", "--strategy", "jion"), "--strategy: 'jion' is not auto, join, route, each or timeline "
-                                                            "(did you mean join?)."),
+        (("ask", "a.v2lora", "Why?", "--strategy", "jion"), "--strategy: 'jion' is not auto, join, route, each or "
+                                                            "timeline (did you mean join?)."),
         (("models", "pull", "a", "b"), "v2l models pull has no use for b; put quotes around a name with spaces "
                                        "(v2l models pull --help tells more)."),
         (("models", "pul"), "v2l models has no command pul (did you mean pull?); v2l models --help lists them."),
