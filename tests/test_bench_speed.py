@@ -97,7 +97,7 @@ def test_every_cell_samples_its_number_of_frames(frames: int, fps: float) -> Non
 
 
 def test_floors_are_those_that_were_counted_before() -> None:
-    """METHOD section 9: 12 frames, 969 tokens."""
+    """v2l/README.md section 9: 12 frames, 969 tokens."""
     found = {name: flop / 1e12 for name, flop in SHAPES_500M.watching(12, 969).items()}
     assert found["vision"] == pytest.approx(2.55, rel=0.02)
     assert found["decoder"] == pytest.approx(0.59, rel=0.01)  # its matrices; attention is counted by itself
@@ -132,7 +132,7 @@ def counted(work: Callable[[], object]) -> int:
 
 
 def published(c: HypernetConfig, tokens: int) -> Tensor:
-    """METHOD section 5 with keys and values of the whole context, in shapes alone."""
+    """v2l/README.md section 5 with keys and values of the whole context, in shapes alone."""
     empty = lambda *shape: torch.empty(*shape, device="meta")
     linear = lambda x, size: F.linear(x, empty(size, x.shape[-1]))
     mlp = lambda x, inner, out: linear(linear(x, inner) * linear(x, inner), out)

@@ -129,7 +129,7 @@ def test_without_an_adapter(engine: Engine, golden: dict[str, torch.Tensor]) -> 
 
 @pytest.mark.parametrize("tag", CASES)
 def test_direct_baseline(engine: Engine, tag: str) -> None:
-    """The reference's baseline left out `Assistant:`; ours has it (METHOD section 7), all else being equal."""
+    """The reference's baseline left out `Assistant:`; ours has it (v2l/README.md section 7), all else being equal."""
     case = CASES[tag]
     sampling = engine.sampling(frames=case["max_frames"], resolution=case["longest_edge"])
     seen = engine.see(open_clip(REFERENCE / "videos" / case["video"], sampling), sampling)

@@ -38,7 +38,7 @@ SETTING = EvalSetting(device="cpu", dtype="float32", max_new_tokens=24)
 WORDS = ("bench", "quality", "--device", "cpu", "--dtype", "float32", "--max-new-tokens", "24")
 TABLE_1_OF_2_2B = [(0.576, 0.492), (0.326, 0.316), (0.270, 0.287), (0.539, 0.511), (0.437, 0.369), (0.597, 0.610),
                    (0.627, 0.531), (0.493, 0.295), (0.551, 0.475)]
-"""In the order of its rows (METHOD section 8)."""
+"""In the order of its rows (v2l/README.md section 8)."""
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +226,7 @@ def test_published_figures_stand_beside_released_presets_alone() -> None:
             for model in ("500m", "2.2b", "tiny", "")}
     assert [row.title for row in rows["500m"]] == ["VDC", "NExT-QA", "own"]
     figures = [row.published and (row.published.base, row.published.adapter) for row in rows["500m"]]
-    assert figures == [(0.315, 0.288), (0.129, 0.068), None]  # METHOD section 8
+    assert figures == [(0.315, 0.288), (0.129, 0.068), None]  # v2l/README.md section 8
     assert rows["2.2b"][1].published and rows["2.2b"][1].published.adapter == 0.076
     assert all(row.published is None for model in ("tiny", "") for row in rows[model])
 

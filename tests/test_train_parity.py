@@ -164,7 +164,7 @@ def test_gradients_reach_all_of_the_hypernetwork_and_nothing_else(engine: Engine
 
 
 def test_bfloat16_is_near(engine: Engine) -> None:
-    """The perceiver in bfloat16, the rest in float32 (METHOD section 5)."""
+    """The perceiver in bfloat16, the rest in float32 (v2l/README.md section 5)."""
     segments = example(engine).segments
     exact = objective(engine)
     prompts = [engine.base.encode(segment.prompt(engine.base.image_seq_len)) for segment in segments]

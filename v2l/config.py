@@ -9,11 +9,11 @@ ADAPTER_SUFFIX = ".v2lora"
 """Ending of an adapter's file."""
 
 INTERNALIZE = "Internalize this video for later captioning."
-"""The text of the user message while a video is internalized (METHOD section 3)."""
+"""The text of the user message while a video is internalized (v2l/README.md section 3)."""
 
 @dataclass(frozen=True)
 class Sampling:
-    """Which frames of a video are looked at, and how large (METHOD section 2)."""
+    """Which frames of a video are looked at, and how large (v2l/README.md section 2)."""
 
     frames: int = 12
     """Most frames that are looked at."""
@@ -71,7 +71,7 @@ class Scenes:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How an answer is generated (METHOD section 7)."""
+    """How an answer is generated (v2l/README.md section 7)."""
 
     max_new_tokens: int = 128
     temperature: float = 0.0
@@ -104,7 +104,7 @@ STRATEGIES = ("auto", "join", "route", "each", "timeline")
 
 @dataclass(frozen=True)
 class HypernetConfig:
-    """Sizes of a hypernetwork (METHOD section 5); defaults are the released ones."""
+    """Sizes of a hypernetwork (v2l/README.md section 5); defaults are the released ones."""
 
     num_layers: int
     """Decoder layers of the base, each with an adapter of its own."""
@@ -122,7 +122,7 @@ class HypernetConfig:
     num_kv_heads: int = 4
     head_dim: int = 128
     scale: float | None = None
-    """What B^T A x is multiplied with: lora_alpha itself. None means 2 * rank**1.5 (METHOD section 6)."""
+    """What B^T A x is multiplied with: lora_alpha itself. None means 2 * rank**1.5 (v2l/README.md section 6)."""
     target_module: str = "down_proj"
     base: str = ""
     """Name of the base model it was trained for."""

@@ -104,8 +104,8 @@ class Engine:
         files = self.hypernetwork_files
         with torch.device("meta"):
             hypernetwork = Hypernetwork(files.config)
-        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (METHOD section 5). Each is mapped by
-        # itself, so that nothing of the first stays in memory as it is stored.
+        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (v2l/README.md section 5). Each is
+        # mapped by itself, so that nothing of the first stays in memory as it is stored.
         for first, dtype in ((True, self.dtype), (False, torch.float32)):
             with opened(files.weights) as stored:
                 keys = [key for key in stored.keys() if key.startswith("aggregator.") == first]  # noqa: SIM118

@@ -1,10 +1,10 @@
 """Many segments, one question: which of them answer it, and how (tests/measure/strategies.py measures).
 
-Summing all segments in rank space (METHOD section 6) garbles answers as they become many. Every segment is an adapter
-by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many segments
-becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt (`each`), or
-is answered by what every segment says and when (`timeline`; `when`, of yes and no). Which it needs, its words tell
-(`v2l.model.questions`).
+Summing all segments in rank space (v2l/README.md section 6) garbles answers as they become many. Every segment is an
+adapter by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many
+segments becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt
+(`each`), or is answered by what every segment says and when (`timeline`; `when`, of yes and no). Which it needs, its
+words tell (`v2l.model.questions`).
 """
 
 from __future__ import annotations

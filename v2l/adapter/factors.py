@@ -1,7 +1,7 @@
 """An adapter as other engines take one: per layer one pair of matrices and one number, the bias among their ranks.
 
-For x entering layer l's `down_proj`, PEFT, vLLM and llama.cpp compute y = W x + alpha / R * B (A x). That is METHOD
-section 6 with A = [A_1; ...; A_k; bias_A], B^T likewise, and alpha = scale * R. numpy only.
+For x entering layer l's `down_proj`, PEFT, vLLM and llama.cpp compute y = W x + alpha / R * B (A x). That is
+v2l/README.md section 6 with A = [A_1; ...; A_k; bias_A], B^T likewise, and alpha = scale * R. numpy only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The `Adapter` value and the `.v2lora` file, versions 1 and 2 (DESIGN, "The .v2lora file"; `v2l.adapter.record`).
+"""The `Adapter` value and the `.v2lora` file, versions 1 and 2 (v2l/README.md section 10; `v2l.adapter.record`).
 
 A `.v2lora` file is a safetensors file, written and read here by hand: the safetensors library orders metadata at
 random (we want the same bytes for the same input), and checks a file from a stranger less closely. numpy only.
@@ -49,7 +49,7 @@ class Adapter:
     """What was kept of one or more segments of video, for one base model. Checked on construction (AdapterError).
 
     For x entering layer l's `down_proj`: y = W x + scale * B^T (A x) over the rows of all segments and, once, the bias
-    pair (METHOD section 6). Arrays hold stored values of `dtype`; treat them and the record as constant.
+    pair (v2l/README.md section 6). Arrays hold stored values of `dtype`; treat them and the record as constant.
     """
 
     A: Array

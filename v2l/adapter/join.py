@@ -1,4 +1,4 @@
-"""Adapters -> adapter: joining segments along the rank axis, and taking them apart again (METHOD section 6).
+"""Adapters -> adapter: joining segments along the rank axis, and taking them apart again (v2l/README.md section 6).
 
 Nothing is computed: a segment's rows stay the bytes they were. A file keeps the hypernetwork's bias apart from its
 segments, so files that were joined before join like any other and the bias still counts once. `join` is associative,

@@ -1,4 +1,4 @@
-"""What an adapter file says about itself: one JSON document, checked field by field (DESIGN, "The .v2lora file").
+"""What an adapter file says about itself: one JSON document, checked field by field (v2l/README.md section 10).
 
 A file of one segment states everything at the top. In a file of several, a top-level field holds for every segment,
 save those that carry a value of their own under `own`. `pieces` and `combine` are the two directions, and exact

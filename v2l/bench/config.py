@@ -9,9 +9,10 @@ QUESTION = "What happens in this video?"
 """What is asked where times are measured."""
 
 RESOLUTIONS = (224, 336, 512, 1024)
-"""Longest edges of a frame in pixels, of the published sweep (METHOD section 8), on bases with tiles of 512 or 384."""
+"""Longest edges of a frame in pixels, of the published sweep (v2l/README.md section 8), on bases with tiles of 512 or
+384."""
 SPEED_FRAMES = (8, 12, 24, 48, 128, 256, 512, 1024)
-"""Frames of the published sweep (METHOD section 8)."""
+"""Frames of the published sweep (v2l/README.md section 8)."""
 QUICK_FRAMES = (8, 12, 24)
 """Frames of a quick one."""
 SWEEP_FRAMES = (4, *SPEED_FRAMES)
@@ -29,7 +30,7 @@ def edge_for(tile: int, edge: int) -> int:
 
 @dataclass(frozen=True)
 class Comparing:
-    """How the answers of an adapter are held against those with the video in the prompt (METHOD section 8)."""
+    """How the answers of an adapter are held against those with the video in the prompt (v2l/README.md section 8)."""
 
     margin: float = 0.15
     """Difference up to which a judge's scores, 0 to 1, count as equivalent."""

@@ -1,4 +1,5 @@
-"""The frozen SmolVLM2: only what is needed of it is loaded; context features come out layer by layer (METHOD 4)."""
+"""The frozen SmolVLM2: only what is needed of it is loaded; context features come out layer by layer (v2l/README.md
+section 4)."""
 
 from __future__ import annotations
 

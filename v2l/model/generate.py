@@ -1,4 +1,4 @@
-"""One question to an adapter -> text as it comes, with no pixels anywhere (METHOD section 7)."""
+"""One question to an adapter -> text as it comes, with no pixels anywhere (v2l/README.md section 7)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The Frames2LoRA hypernetwork: context features of one decoder layer in, that layer's A and B out (METHOD section 5).
+"""The Frames2LoRA hypernetwork: context features of one decoder layer in, that layer's A and B out (v2l/README.md
+section 5).
 
 One perceiver serves every layer; only the head, the scalers and the bias are per layer. Module and parameter names are
 those of the released checkpoints, so a released state dict loads as it is.
@@ -116,7 +117,7 @@ class Resampler(nn.Module):
 
 
 class Perceiver(nn.Module):
-    """Context features -> r latents (steps 1 to 3 of METHOD section 5)."""
+    """Context features -> r latents (steps 1 to 3 of v2l/README.md section 5)."""
 
     def __init__(self, config: HypernetConfig) -> None:
         super().__init__()
@@ -181,7 +182,8 @@ class Hypernetwork(nn.Module):
             self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """The published initialisation (METHOD section 8): a fresh hypernetwork's adapter does nothing (B = 0)."""
+        """The published initialisation (v2l/README.md section 8): a fresh hypernetwork's adapter does nothing (B =
+        0)."""
         c, target = self.config, self.config.target_module
         nn.init.ones_(self.scaler_A[target])
         nn.init.zeros_(self.scaler_B[target])

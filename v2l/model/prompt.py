@@ -1,4 +1,4 @@
-"""Frames -> tiles and text, exactly as the released processor makes them (METHOD section 3)."""
+"""Frames -> tiles and text, exactly as the released processor makes them (v2l/README.md section 3)."""
 
 from __future__ import annotations
 
@@ -131,5 +131,5 @@ def context_prompt(
 
 
 def question_prompt(question: str) -> str:
-    """The prompt of a question to an adapter: no tiles, no frames (METHOD section 7)."""
+    """The prompt of a question to an adapter: no tiles, no frames (v2l/README.md section 7)."""
     return _user(question, generate=True)

@@ -1,9 +1,9 @@
 """The base's text stack: a Llama decoder whose layers can be stepped through one by one and carry an adapter per row.
 
 Ours rather than transformers' because all three of our uses need its inside: context features leave it layer by layer
-(METHOD section 4), every row of a batch may have its own adapter (section 6), and asking should not wait the seconds
-that importing transformers takes. Module and parameter names are those of the checkpoints. Tests hold it against
-transformers.
+(v2l/README.md section 4), every row of a batch may have its own adapter (section 6), and asking should not wait the
+seconds that importing transformers takes. Module and parameter names are those of the checkpoints. Tests hold it
+against transformers.
 
 Shapes: b rows, t tokens, h hidden size, n heads, d head size, L layers, R rank of an adapter.
 """
@@ -47,7 +47,7 @@ class LayerAdapter:
     """Multiply-adds spent on the factors beyond what the product would have cost."""
 
     def delta(self, x: Tensor) -> Tensor:
-        """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], in the dtype of A (METHOD section 6)."""
+        """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], in the dtype of A (v2l/README.md section 6)."""
         if self.product is None and self._product_pays(x.shape[0] * x.shape[1]):
             self.product = self.A.mT @ (self.B * self.scale)
         if self.product is not None:

@@ -1,4 +1,5 @@
-"""The base's eyes: a SigLIP vision tower and the connector that turns its patches into image tokens (METHOD section 4).
+"""The base's eyes: a SigLIP vision tower and the connector that turns its patches into image tokens (v2l/README.md
+section 4).
 
 Ours rather than transformers' so that watching neither waits seconds for that import nor pays for what a tile does not
 need: every tile is square and whole, so there are no masks. Module and parameter names are those of the checkpoints.

@@ -241,9 +241,9 @@ def verdicts(results: Sequence[Paired], margin: float, alpha: float = 1 - CONFID
     """One of VERDICTS for each benchmark of a family: the results of one metric and two ways of answering.
 
     Each kind of test is Holm-adjusted over the benchmarks. A one-sided test holds when its adjusted p is at most
-    alpha/2, which for a single benchmark is what its interval of confidence 1 - alpha shows (METHOD section 8); the two
-    one-sided tests of equivalence, usually done at alpha each, are stricter here: 2.5% each for an interval of 95%.
-    The first of these that holds is the verdict:
+    alpha/2, which for a single benchmark is what its interval of confidence 1 - alpha shows (v2l/README.md section 8);
+    the two one-sided tests of equivalence, usually done at alpha each, are stricter here: 2.5% each for an interval of
+    95%. The first of these that holds is the verdict:
 
     - equivalent: p_equivalent <= alpha/2. The whole interval lies within +-margin, even if it excludes 0.
     - better: p_different <= alpha and a positive difference. The interval lies above 0.

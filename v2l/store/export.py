@@ -1,4 +1,4 @@
-"""A hypernetwork of ours as a released `.pt`, which the released code reads (METHOD section 1).
+"""A hypernetwork of ours as a released `.pt`, which the released code reads (v2l/README.md section 1).
 
 The pickle names classes of that code and of peft, which need not be there: stand-ins are written under their names.
 """

@@ -3,7 +3,7 @@
 Two guards, one after the other: the pickle's opcodes are listed (which executes nothing) and every global that is not
 on the list below is refused by name; what is left is read by an unpickler that can only build values
 (`v2l.store.pickles`), with the classes of the released training code as stand-ins that only hold what was stored
-(METHOD section 1).
+(v2l/README.md section 1).
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def read_pickle(file: Path) -> dict[str, Any]:
 
 
 def _sizes_in_tensors(shapes: Mapping[str, tuple[int, ...]], target: str) -> dict[str, int]:
-    """The sizes of METHOD section 5 that the shapes of the tensors give."""
+    """The sizes of v2l/README.md section 5 that the shapes of the tensors give."""
     sources = {
         "num_layers": ("head.weight", 0, 3), "latent_size": ("head.weight", 1, 3),
         "hidden_size": (f"{_PERCEIVER}modality_projection.gate_proj.weight", 1, 2),
@@ -145,7 +145,7 @@ def _sizes_in_tensors(shapes: Mapping[str, tuple[int, ...]], target: str) -> dic
 
 
 def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
-    """The sizes of METHOD section 5 as the pickled records give them; what is absent there is absent here."""
+    """The sizes of v2l/README.md section 5 as the pickled records give them; what is absent there is absent here."""
     import torch
 
     aggregator, lora = _get(hypernet, "aggregator_config"), _get(hypernet, "lora_config")
@@ -167,7 +167,7 @@ def _sizes_in_records(hypernet: object, target: str) -> dict[str, int]:
 
 
 def _scale(hypernet: object) -> float:
-    """lora_alpha, which is the factor itself (METHOD section 6)."""
+    """lora_alpha, which is the factor itself (v2l/README.md section 6)."""
     alpha = _get(_get(hypernet, "lora_config"), "lora_alpha")
     if not is_positive(alpha):
         raise ModelError("its records give no lora_alpha, without which the adapter's scale is unknown")

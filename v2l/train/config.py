@@ -16,7 +16,7 @@ CAPTION_PROMPTS = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """Settings of a hypernetwork's training: as published (METHOD section 8), where that says."""
+    """Settings of a hypernetwork's training: as published (v2l/README.md section 8), where that says."""
 
     steps: int = 60_000
     """Updates of the weights."""

@@ -1,7 +1,7 @@
 """A LoRA fine-tuned on one clip's captions and answers, step by step: what internalizing a video is measured against.
 
 It has the place and the rank of the hypernetwork's adapter, and learns from texts alone: questions in the very prompt
-that `ask` uses, with no video (METHOD section 7).
+that `ask` uses, with no video (v2l/README.md section 7).
 """
 
 from __future__ import annotations

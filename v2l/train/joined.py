@@ -40,11 +40,12 @@ def joined_adapters(
     dtype: torch.dtype = torch.float32,
 ) -> list[LayerAdapter]:
     """The adapters of clips, each of so many consecutive segments as `parts` says, joined in rank space with the bias
-    once (METHOD section 6).
+    once (v2l/README.md section 6).
 
     features [L, n, t, h], mask [n, t] -> for each layer A [clips, R, d_in] and B [clips, R, d_out] in `dtype`,
     R = (most parts + 1) r; a clip of fewer has zeros there, which add nothing. Where the features are bfloat16, the
-    perceiver computes in it and the rest in float32 (METHOD section 5). `keep` receives the latents [L, n, r, latent].
+    perceiver computes in it and the rest in float32 (v2l/README.md section 5). `keep` receives the latents [L, n, r,
+    latent].
     """
     layers, n = features.shape[:2]
     config, target = hyper.config, hyper.config.target_module

@@ -1,7 +1,7 @@
 """The loss of a batch of clips: cross-entropy on the targets, divergence from the base with the video in its prompt.
 
-Every turn of a clip is put to the clip's one adapter in the very prompt `ask` uses (METHOD section 7), each in a row of
-its own. Only the tokens of the answer count, with the one that ends it.
+Every turn of a clip is put to the clip's one adapter in the very prompt `ask` uses (v2l/README.md section 7), each in a
+row of its own. Only the tokens of the answer count, with the one that ends it.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def muon(named: Named, lr: float, adam_lr: float, weight_decay: float, apart: Se
 
 
 def cosine(steps: int, warmup: float) -> Rate:
-    """A linear rise over that share of the steps, then half a cosine down to 0 (METHOD section 8)."""
+    """A linear rise over that share of the steps, then half a cosine down to 0 (v2l/README.md section 8)."""
     rise = max(1, round(warmup * steps))
 
     def rate(step: int) -> float:

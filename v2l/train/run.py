@@ -1,4 +1,4 @@
-"""Manifests and a base -> a trained hypernetwork in a folder: `v2l train run` (METHOD section 8)."""
+"""Manifests and a base -> a trained hypernetwork in a folder: `v2l train run` (v2l/README.md section 8)."""
 
 from __future__ import annotations
 

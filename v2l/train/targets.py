@@ -1,4 +1,5 @@
-"""A teacher's texts: what a base says with the video in its prompt is what a hypernetwork learns (METHOD section 8)."""
+"""A teacher's texts: what a base says with the video in its prompt is what a hypernetwork learns (v2l/README.md section
+8)."""
 
 from __future__ import annotations
 

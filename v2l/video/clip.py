@@ -1,4 +1,4 @@
-"""A video file -> the frames a model looks at, with their times (METHOD section 2).
+"""A video file -> the frames a model looks at, with their times (v2l/README.md section 2).
 
 Which frames there are comes from `track`, what they show from `decode`; PyAV is imported there, on use.
 """
@@ -133,7 +133,7 @@ def span(start: float, end: float, sampling: Sampling) -> tuple[float, float]:
 
 
 def frame_indices(frames: int, fps: float, sampling: Sampling, times: Sequence[float] | None = None) -> list[int]:
-    """Indices of the frames looked at, ascending (METHOD section 2), of a video of `frames` frames at `fps`.
+    """Indices of the frames looked at, ascending (v2l/README.md section 2), of a video of `frames` frames at `fps`.
 
     With start or end, the frames shown in [start, end) are sampled as if they were a video of their own; indices stay
     those of the whole. `times` are the frames' presentation times in seconds, index / fps if not given.
@@ -189,7 +189,7 @@ def _window(times: Sequence[float], duration: float, sampling: Sampling) -> tupl
 
 
 def _sampled(total: int, fps: float, sampling: Sampling) -> list[int]:
-    """METHOD section 2 for a video of `total` frames."""
+    """v2l/README.md section 2 for a video of `total` frames."""
     duration = total / fps
     wanted = max(1, min(round(sampling.fps * duration), sampling.frames))
     first, last = 0, total - 1

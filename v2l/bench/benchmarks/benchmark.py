@@ -40,4 +40,4 @@ class Benchmark:
     instruction: str = ""
     """Text after every prompt, such as how long an answer may be."""
     published: Mapping[tuple[str, str], Published] = field(default_factory=dict)
-    """Figures of the paper by (released preset, metric) (METHOD section 8)."""
+    """Figures of the paper by (released preset, metric) (v2l/README.md section 8)."""

@@ -1,5 +1,6 @@
 """One video, one question, three ways to answer: from the adapter, with the video in the prompt, and with the video's
-part of that prompt computed before (the published comparison, METHOD section 8, with a stronger baseline added)."""
+part of that prompt computed before (the published comparison, v2l/README.md section 8, with a stronger baseline
+added)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The least a run can cost: its arithmetic and its bytes, counted from the shapes of a model.
 
-Counted is the method as METHOD sections 3 to 7 describe it, with two floating-point operations (FLOP) for each
+Counted is the method as v2l/README.md sections 3 to 7 describe it, with two floating-point operations (FLOP) for each
 multiplication in a product of matrices; norms, activations and softmax are left out. Divided by what the machine does a
 second (`machine`), that is the floor no measurement of the same arithmetic goes below. An implementation that arranges
 the hypernetwork's attention more cleverly than the method is written may do with less than is counted here.
@@ -126,7 +126,7 @@ class ModelSizes:
         return 2.0 * c.num_layers * (projection + blocks + head)
 
     def watching(self, tiles: int, tokens: int) -> dict[str, float]:
-        """What internalizing costs, by part: the last decoder layer is not run (METHOD section 4)."""
+        """What internalizing costs, by part: the last decoder layer is not run (v2l/README.md section 4)."""
         return {
             "vision": self.seeing(tiles),
             "decoder": self.decoder(tokens, self.text.num_layers - 1),

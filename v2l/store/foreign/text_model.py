@@ -1,7 +1,7 @@
 """The text stack of a base as a GGUF file of its own: what an adapter for llama.cpp goes onto.
 
-The file carries the prompt of METHOD section 7 as its chat template and ends an answer at `<end_of_utterance>`, so that
-a client who sends a question gets what `v2l ask` computes.
+The file carries the prompt of v2l/README.md section 7 as its chat template and ends an answer at `<end_of_utterance>`,
+so that a client who sends a question gets what `v2l ask` computes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _FILE_TYPES = {"f32": "ALL_F32", "f16": "MOSTLY_F16", "bf16": "MOSTLY_BF16", "q8
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if loop.first %}<|im_start|>{% endif %}{{ message['role'] | capitalize }}: "
     "{{ message['content'] }}<end_of_utterance>\n{% endfor %}{% if add_generation_prompt %}Assistant:{% endif %}")
-"""SmolVLM2's own, for text: of one question, the prompt of METHOD section 7."""
+"""SmolVLM2's own, for text: of one question, the prompt of v2l/README.md section 7."""
 
 
 def stored_type(folder: Path) -> str:
