@@ -172,7 +172,7 @@ class Engine:
 
     @cached_property
     def _familiar(self) -> Familiar | None:
-        file = world_of(self.files, self.hypernetwork_files)
+        file = world_of(self.files, lambda: self.hypernetwork_files)
         return Familiar(file) if file else None
 
     @torch.inference_mode()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from math import ceil
 
-from v2l.tiny.questions import NOTHING, ask_about
-from v2l.tiny.world import WorldClip, held_out_film, sample_times
+from v2l.tiny.questions import NOTHING, article, ask_about, phrase
+from v2l.tiny.wordings import WORDINGS
+from v2l.tiny.world import OBJECTS, WorldClip, held_out_film, sample_times
 
 SECONDS = 12
 GROUPS = {
@@ -16,6 +18,8 @@ GROUPS = {
     "ends": "what is first, what is last",
     "border": "what comes right before or after",
     "whole": "how many objects",
+    "told": "what happens, which objects there are: mean F1 of the events, or objects, that are named",
+    "when": "when an object appears that one segment or some have, or none",
 }
 MOMENT = ("named", "object", "absent")
 """Groups about one moment, or about what none shows."""
@@ -63,4 +67,22 @@ def asked(rng: random.Random, clip: WorldClip) -> list[Asked]:
             one = turn.about >= 0 and group != "border"
             place = int(clip.events[turn.about].start // SECONDS) if one else None
             out.append(Asked(group, turn.question, turn.answer, place))
-    return out
+    return out + told(rng, clip) + when(rng, clip)
+
+
+def told(rng: random.Random, clip: WorldClip) -> list[Asked]:
+    """What happens and what there is; the answers are all that should be named, one a line."""
+    events, objects = map(phrase, clip.events), (article(thing.name) for thing in clip.things)
+    return [Asked("told", rng.choice(WORDINGS[kind]), "\n".join(dict.fromkeys(names)), None)
+            for kind, names in (("events", events), ("objects", objects))]
+
+
+def when(rng: random.Random, clip: WorldClip) -> list[Asked]:
+    """When an object appears that is there, and one that is not; the answers are the numbers of the segments."""
+    there = rng.choice(clip.things).name
+    gone = rng.choice([f"{color} {shape}" for color, shape in OBJECTS
+                       if all(thing.name != f"{color} {shape}" for thing in clip.things)])
+    shows = lambda name: sorted({second for event in clip.events if any(thing.name == name for thing in event.things)
+                                 for second in range(int(event.start // SECONDS), ceil(event.end / SECONDS))})
+    return [Asked("when", f"When does the {name} appear?", " ".join(map(str, shows(name))), None)
+            for name in (there, gone)]

@@ -1,14 +1,17 @@
 """Which strategy answers from many segments best: `python tests/measure/strategies.py [--quick] [--seed N]`.
 
 Long clips of the embedded model's world are watched in segments of 12 s and asked about one moment and about the whole,
-in each way that `v2l ask --strategy` knows. An answer counts when the whole string is right. `right segment` is asked
-of the one segment that holds the answer, which no strategy can beat by much. Prints a Markdown table.
+in each way that `v2l ask --strategy` knows, `auto` choosing by the question's words. An answer counts when the whole
+string is right; of what happens, by the F1 of the events it names; of when, where it names just the right segments.
+`right segment` is asked of the one segment that holds the answer, which no strategy can beat by much; `timeline` gives
+no single answer. Prints a Markdown table.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import re
 import sys
 import time
 from collections import defaultdict
@@ -23,13 +26,14 @@ from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.engine import Engine
-from v2l.strategies import Parts, ask_prepared, prepare
+from v2l.strategies import Parts, Prepared, ask_prepared, prepare
 
-CLIPS = {1: 24, 2: 48, 3: 48, 4: 48, 6: 32, 8: 32, 16: 24}
+CLIPS = {1: 12, 2: 24, 3: 24, 4: 24, 6: 16, 8: 16, 16: 8}
 QUICK = {1: 2, 4: 3, 8: 2}
-WAYS = [name for name in STRATEGIES if name != "auto"]
-DECODING = Decoding(max_new_tokens=32)
-Scores = dict[tuple[int, str, str], list[bool]]
+WAYS = [name for name in STRATEGIES if name != "each"]
+"""`each` is `timeline` for a base that cannot combine answers, as the embedded one."""
+DECODING = Decoding(max_new_tokens=64)
+Scores = dict[tuple[int, str, str], list[float]]
 """By number of segments, group of questions and way."""
 
 
@@ -40,9 +44,24 @@ def made(engine: Engine, seed: str, segments: int) -> tuple[Adapter, list[Asked]
     return join(parts)[0], asked(rng, clip)
 
 
-def answers(engine: Engine, parts: Parts, questions: list[str], way: str) -> list[str]:
+def answers(engine: Engine, parts: Parts, questions: list[str], way: str) -> list[tuple[Prepared, str]]:
     prepared = prepare(engine, parts, questions, Strategy(name=way), DECODING)
-    return [answer.text for _, answer in ask_prepared(engine, prepared, DECODING)]
+    return [(one, answer.text) for one, answer in ask_prepared(engine, prepared, DECODING)]
+
+
+def right(q: Asked, one: Prepared, text: str) -> float:
+    """How much of an answer is right, from 0 to 1."""
+    if q.group == "told":
+        lines = [re.sub(r"^[\d:. ]+ to [\d:.]+: ", "", line) for line in text.splitlines()]
+        said = {re.sub(r"^(then|first|second|third|fourth),? ", "", name.strip().lower())
+                for line in lines for name in re.split(r"[,;.]", line) if name.strip()}
+        named = set(q.answer.splitlines())
+        return 2 * len(said & named) / (len(said) + len(named))
+    if q.group == "when":
+        shown = one.by if one.strategy == "when" and not text.startswith("in none") else []
+        told = one.strategy == "when" or text.startswith("there is no")
+        return float(told and shown == [int(number) for number in q.answer.split()])
+    return float(text == q.answer)
 
 
 def score(engine: Engine, parts: Parts, questions: list[Asked], segments: int, scores: Scores,
@@ -52,19 +71,19 @@ def score(engine: Engine, parts: Parts, questions: list[Asked], segments: int, s
         started = time.perf_counter()
         given = answers(engine, parts, words, way)
         spent[segments, way] += time.perf_counter() - started
-        for q, answer in zip(questions, given, strict=True):
-            scores[segments, q.group, way].append(answer == q.answer)
+        for q, (one, text) in zip(questions, given, strict=True):
+            scores[segments, q.group, way].append(right(q, one, text))
     held = [q for q in questions if q.segment is not None]
     rows = ((parts.joined([q.segment]), q.question) for q in held if q.segment is not None)
     for q, answer in zip(held, engine.ask_batch(rows, DECODING), strict=True):
-        scores[segments, q.group, "right segment"].append(answer.text == q.answer)
+        scores[segments, q.group, "right segment"].append(float(answer.text == q.answer))
 
 
-def cell(values: list[bool]) -> str:
+def cell(values: list[float]) -> str:
     return f"{100 * sum(values) / len(values):.0f}" if values else ""
 
 
-def columns(scores: Scores, segments: int, way: str) -> list[list[bool]]:
+def columns(scores: Scores, segments: int, way: str) -> list[list[float]]:
     """Of each group, of those about one moment, of all."""
     of = lambda *groups: [ok for group in groups for ok in scores.get((segments, group, way), [])]
     return [*map(of, GROUPS), of(*MOMENT), of(*GROUPS)]

@@ -143,6 +143,11 @@ class Console:
         self.quiet = quiet
         self._bar: Bar | Log | None = None
 
+    @property
+    def is_beside_results(self) -> bool:
+        """Whether notes are seen where results are: on a terminal that takes both."""
+        return not self.quiet and is_terminal(sys.stdout) and is_terminal(sys.stderr)
+
     def note(self, text: str) -> None:
         if not self.quiet:
             self.aside()  # or the text would stand at the end of the bar's row, which then stays

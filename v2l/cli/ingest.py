@@ -177,7 +177,7 @@ class _Run:
         try:
             if self.json:
                 write_json(_document(result))
-            else:
+            elif not (result.skipped and self.console.is_beside_results):  # the note has named it
                 write_path(result.job.output)
         except OutputError as error:
             self.failures.add(error, result.job.video)

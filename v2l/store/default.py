@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,10 +65,10 @@ def _line(file: Path) -> str:
                          "v2l models use NAME.") from None
 
 
-def world_of(base: ModelFiles, hypernetwork: HypernetFiles) -> Path | None:
+def world_of(base: ModelFiles, hypernetwork: Callable[[], HypernetFiles]) -> Path | None:
     """The file of the test that tells the world a model was made for from all else (`v2l.model.familiar`): `tiny` alone
-    has one."""
-    return TINY_WORLD if base.name == hypernetwork.name == TINY_ID else None
+    has one. The hypernetwork, which asking a video directly has no other use for, is found only with that base."""
+    return TINY_WORLD if base.name == TINY_ID and hypernetwork().name == TINY_ID else None
 
 
 def set_default_model(name: str) -> Path:
