@@ -24,7 +24,7 @@ from v2l.model.batch import ask_after, ask_batch
 from v2l.model.familiar import Familiar
 from v2l.model.folder import read_json
 from v2l.model.generate import Answer, Reply, ask, bind
-from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.hypernetwork import Hypernetwork, perceiver_dtype
 from v2l.model.packed import pack
 from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
 from v2l.model.text import Cache, LayerAdapter, TextStack
@@ -80,7 +80,7 @@ class Engine:
         self.model = default_model().name if model is None else model_name(model)
         self.checkpoint, self.offline, self.progress = checkpoint, offline, progress
         self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
+        self.dtype = choose_dtype(dtype, self.device, float16=True)
         self.threads = limit_threads()
         """Threads that watch videos, whatever torch is set to later: other numbers of threads give other bytes."""
 
@@ -104,9 +104,9 @@ class Engine:
         files = self.hypernetwork_files
         with torch.device("meta"):
             hypernetwork = Hypernetwork(files.config)
-        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (v2l/README.md section 5). Each is
-        # mapped by itself, so that nothing of the first stays in memory as it is stored.
-        for first, dtype in ((True, self.dtype), (False, torch.float32)):
+        # Steps 1 to 3 run in bfloat16 as they were trained, the rest in float32 (v2l/README.md section 5); float16 has
+        # no room for step 1. Each is mapped by itself, so that nothing of the first stays in memory as it is stored.
+        for first, dtype in ((True, perceiver_dtype(self.dtype)), (False, torch.float32)):
             with opened(files.weights) as stored:
                 keys = [key for key in stored.keys() if key.startswith("aggregator.") == first]  # noqa: SIM118
                 tensors = {key: stored.get_tensor(key).to(self.device, dtype) for key in keys}

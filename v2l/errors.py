@@ -29,9 +29,22 @@ class OutputError(V2LError):
     """A place that cannot be written."""
 
 
+class DeviceWarning(UserWarning):
+    """A GPU that is there and cannot be used, so that the CPU computes."""
+
+
+_NO_MEMORY = (
+    "can't allocate memory", "not enough memory",  # a tensor, on Linux and on Windows
+    "Cannot allocate memory", "paging file is too small",  # a mapped file
+    "out of memory",  # CUDA, HIP and Metal, in an allocation or in a kernel
+    "ALLOC_FAILED",  # cuBLAS, cuDNN
+    "Invalid buffer size", "total bytes of NDArray",  # one array that is larger than Metal takes
+)
+"""What an error of torch or of the system says where memory did not suffice."""
+
+
 def is_memory(error: BaseException) -> bool:
     """Whether an error means that the memory did not suffice."""
-    # torch tells a full GPU by a class of its own and a full machine by its words; torch may not be imported here.
-    words = "can't allocate memory", "Cannot allocate memory"  # a tensor; a mapped file
+    # torch tells some full GPUs by a class of its own, all others by words; torch may not be imported here.
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-            or (isinstance(error, (RuntimeError, OSError)) and any(word in str(error) for word in words)))
+            or (isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in _NO_MEMORY)))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ from typer.core import TyperCommand
 from v2l.cli.complete_paths import adapter_paths, video_paths
 from v2l.cli.outputs import Shard, parse_shard
 from v2l.config import DEFAULT_MODEL, PRESETS, Sampling
-from v2l.errors import UsageError
+from v2l.errors import DeviceWarning, UsageError
 from v2l.wording import TIME_FORMS, clock_seconds, nearest
 
 if TYPE_CHECKING:
@@ -181,8 +182,8 @@ To = Annotated[float | None, option("TIME", "Only segments that start before TIM
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device)]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
-                                       "bfloat16 where it is fast, else float32", parser=parse_dtype,
-                                       autocompletion=completing(Dtype))]
+                                       "the first of bfloat16, float16 (GPU) and float32 that is fast",
+                                       parser=parse_dtype, autocompletion=completing(Dtype))]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
@@ -210,6 +211,17 @@ def load_engine(console: Console, model: str, checkpoint: str | None, device: st
     with console.working("Loading"):
         from v2l.engine import Engine
 
-        engine = Engine(model, checkpoint, device=device, dtype=dtype.value, offline=offline, progress=console.progress)
+        with telling_of_devices(console):
+            engine = Engine(model, checkpoint, device=device, dtype=dtype.value, offline=offline,
+                            progress=console.progress)
         engine.fetch_base()
         return engine
+
+
+@contextmanager
+def telling_of_devices(console: Console) -> Iterator[None]:
+    """A GPU that cannot be used is told on the console for as long as the context lasts."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DeviceWarning)
+        warnings.showwarning = lambda message, *_, **__: console.warn(str(message))
+        yield

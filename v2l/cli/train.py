@@ -110,8 +110,6 @@ def run_training(
     sizes = options.given(rank=rank, latent_size=latent, num_queries=queries, num_blocks=blocks)
     if init is not None and sizes:
         raise UsageError("--init brings its own sizes; leave --rank, --latent, --queries and --blocks out.")
-    if dtype is options.Dtype.float16:
-        raise UsageError("Training computes in float32 or bfloat16, not float16.")
     from v2l.manifest import read_manifest
 
     items = [item for manifest in manifests for item in read_manifest(manifest)]
@@ -131,7 +129,7 @@ def run_training(
         console.aside()
         report(error)
 
-    with console.working("Loading"):
+    with console.working("Loading"), options.telling_of_devices(console):
         from v2l.train.run import train
 
         trained = train(items, output, recipe, model=model, init=init, sizes=sizes, device=device, dtype=dtype.value,

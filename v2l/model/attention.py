@@ -3,6 +3,12 @@ would need a mask of all queries by all keys.
 
 On CPUs with bfloat16 products but no AMX, torch's kernel computes in float32: 0.16 TFLOP/s where the blocks below reach
 0.4 (2 cores, Zen 5, 12 heads of 1,024 tokens). They hold the scores in bfloat16, as transformers' eager attention does.
+
+On GPUs torch picks a kernel by itself, and where flash attention (half precision, no mask, compute capability 8) cannot
+run and heads share keys, what is left holds all scores in float32: 777 GB for 79,000 tokens of the 500M base. On Macs
+its kernels were wrong in several versions that v2l allows (pytorch #163597, #181133, #195910), and one array of more
+than 4 GB ends the process (#149261): nothing of it is called there. What torch has is read from its source; no GPU or
+Mac ever ran this module.
 """
 
 from __future__ import annotations
@@ -17,6 +23,8 @@ from v2l.model.packed import cpu_has
 
 SCORES_AT_ONCE = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
+SCORES_ON_GPU = 1 << 25
+"""Scores held at a time on a GPU, some three times over: 0.4 GB in float32, and enough work for a launch."""
 _ROWS = 64
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
@@ -33,32 +41,105 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
     or is added to the scores.
     `causal`: the t queries are the last of the s tokens, and each sees what is not after it.
     """
-    t, s, group = q.shape[2], k.shape[2], q.shape[1] // k.shape[1]
+    if q.device.type != "cpu":
+        return _on_gpu(q, k, v, mask, causal)
+    t, s = q.shape[2], k.shape[2]
     if t == 1:
-        # One new token: the query heads that share keys stand side by side, so nothing is repeated in memory.
-        y = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).squeeze(3), k, v, attn_mask=mask)
-        return y.flatten(1, 2).unsqueeze(2)
+        return _one_token(q, k, v, mask)
     faster = q.dtype == torch.bfloat16 and blocks_are_faster()
-    training = torch.is_grad_enabled() and (q.requires_grad or k.requires_grad or v.requires_grad)
-    if training and q.device.type == "cpu" and (not causal if mask is None else mask.is_floating_point()):
+    training = _training(q, k, v)
+    if training and (not causal if mask is None else mask.is_floating_point()):
         return _plain(q, k, v, mask)
     in_blocks = t >= _ROWS and (faster or (causal and t < s))
-    if in_blocks and mask is None and q.device.type == "cpu" and not training:
+    if in_blocks and mask is None and not training:
         return _in_blocks(q, k, v, causal)
     if causal and mask is None and t < s:
-        mask = torch.ones(t, s, dtype=torch.bool, device=q.device).tril(s - t)
+        mask = _until(t, s, q.device)
+    return _fused(q, k, v, mask, causal)
+
+
+def _one_token(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """`attend` for one query: the heads that share keys stand side by side, so nothing is repeated in memory."""
+    group = q.shape[1] // k.shape[1]
+    y = F.scaled_dot_product_attention(q.unflatten(1, (-1, group)).squeeze(3), k, v, attn_mask=mask)
+    return y.flatten(1, 2).unsqueeze(2)
+
+
+def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """`attend` by torch's kernel. `causal` without a mask needs as many queries as keys."""
+    shared = q.shape[1] > k.shape[1]
     return F.scaled_dot_product_attention(
-        q, k, v, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=group > 1
+        q, k, v, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=shared
     )
 
 
+def _until(t: int, s: int, device: torch.device) -> Tensor:
+    """The mask [t, s] of the last t of s tokens that see what is not after them."""
+    return torch.ones(t, s, dtype=torch.bool, device=device).tril(s - t)
+
+
+def _on_gpu(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """`attend` wherever it is not a CPU: by a kernel of torch's that holds few scores, else by plain products."""
+    t, s, shared = q.shape[2], k.shape[2], q.shape[1] > k.shape[1]
+    training = _training(q, k, v)
+    if q.device.type == "cuda":
+        if t == 1:
+            return _one_token(q, k, v, mask)
+        if training:
+            return _fused(q, k, v, _until(t, s, q.device) if causal and mask is None and t < s else mask, causal)
+        flash = mask is None and has_flash(q.device, q.dtype)
+        if flash and causal and t < s:  # is_causal would let the first query see the first key only
+            from torch.nn.attention.bias import causal_lower_right
+
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=causal_lower_right(t, s), enable_gqa=shared)
+        # Without flash, memory-efficient attention: any precision and a mask, but no shared keys.
+        if flash or (not shared and (mask is not None or not causal or t == s)):
+            return _fused(q, k, v, mask, causal)
+    if training:
+        return _plain(q, k, v, _until(t, s, q.device)[None, None] if causal and mask is None else mask)
+    return _some_at_a_time(q, k, v, mask, causal)
+
+
+def _training(*tensors: Tensor) -> bool:
+    return torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+
+
+def has_flash(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether torch has flash attention for this GPU."""
+    return (dtype in (torch.bfloat16, torch.float16) and torch.backends.cuda.is_flash_attention_available()
+            and torch.cuda.get_device_capability(device)[0] >= 8)
+
+
+def _some_at_a_time(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -> Tensor:
+    """`attend` by `_plain` for some rows of some key heads at a time, with no more than SCORES_ON_GPU scores."""
+    b, n, t = q.shape[:3]
+    s, n_kv = k.shape[2], k.shape[1]
+    group = n // n_kv
+    rows = min(t, max(_ROWS, SCORES_ON_GPU // (b * group * s)))
+    heads = min(n_kv, max(1, SCORES_ON_GPU // (b * group * rows * s)))
+    y = torch.empty_like(q)
+    for i in range(0, t, rows):
+        j = min(i + rows, t)
+        seen = s
+        part = None if mask is None else mask[:, :, i:j]
+        if causal and mask is None and t > 1:
+            seen = s - t + j
+            part = _until(j - i, seen, q.device)[None, None]
+        for h in range(0, n_kv, heads):
+            own = slice(h * group, (h + heads) * group)
+            y[:, own, i:j] = _plain(q[:, own, i:j], k[:, h : h + heads, :seen], v[:, h : h + heads, :seen], part)
+    return y
+
+
 def _plain(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    """`attend` as plain products, which train faster than the fused kernel on a CPU. `mask` is added to the scores."""
+    """`attend` as plain products, which train faster than the fused kernel on a CPU."""
     b, n, t, d = q.shape
     group = n // k.shape[1]  # query heads that share keys are stacked along t
     scores = (q * d**-0.5).reshape(b, -1, group * t, d) @ k.mT
     if mask is not None:
-        scores = scores.unflatten(2, (group, t)).add(mask[:, :, None]).flatten(2, 3)
+        scores, mask = scores.unflatten(2, (group, t)), mask[:, :, None]
+        scores = scores.add(mask) if mask.is_floating_point() else scores.masked_fill(~mask, -torch.inf)
+        scores = scores.flatten(2, 3)
     return (scores.softmax(-1) @ v).reshape(b, n, t, d)
 
 

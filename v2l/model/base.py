@@ -3,6 +3,7 @@ section 4)."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from v2l.config import CHUNK, INTERNALIZE
-from v2l.errors import ModelError
+from v2l.errors import DeviceWarning, ModelError
 from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.folder import read_json, tiling
 from v2l.model.packed import cpu_has
@@ -32,30 +33,59 @@ TILES_AT_ONCE = 4
 
 
 def choose_device(name: str | None) -> torch.device:
-    """The device asked for, or the best there is: cuda, mps, cpu."""
-    if name is None:
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = (str(error) or "it failed").splitlines()[0].rstrip(".")
-        raise ModelError(f"The device {name!r} cannot be used here ({reason}); leave --device out to take the best "
-                         "there is, or name --device cpu.") from None
+    """The device asked for, or the best that works: cuda, mps, cpu. ModelError if the one asked for does not; a GPU
+    that does not and was not asked for is a DeviceWarning."""
+    if name is not None:
+        try:
+            return _working(name)
+        except (RuntimeError, AssertionError) as error:
+            raise ModelError(f"The device {name!r} cannot be used here ({_reason(error)}); leave --device out to take "
+                             "the best there is, or name --device cpu.") from None
+    for kind, there in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
+        if not there():
+            continue
+        try:
+            return _working(kind)
+        except (RuntimeError, AssertionError) as error:
+            warnings.warn(f"The GPU cannot be used ({_reason(error)}), so the CPU computes.{_other_wheel(error)}",
+                          DeviceWarning, stacklevel=2)
+    return torch.device("cpu")
+
+
+def _working(name: str) -> torch.device:
+    """The device of this name. Raises what torch raises where it does not compute."""
+    device = torch.device(name)
+    float(torch.ones(2, device=device).sum())  # only a kernel that has run shows that torch has kernels for this GPU
     return device
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or "it failed").splitlines()[0].rstrip(".")
+
+
+def _other_wheel(error: Exception) -> str:
+    """What to install where torch's wheel was built for other GPUs, as a sentence with a space before it."""
+    if "kernel image" not in str(error):
+        return ""
+    return (" torch's usual wheel has nothing for GPUs older than compute capability 7.5 (GTX 10xx, V100); what is "
+            "built with CUDA 12.6 has: pip install torch --index-url https://download.pytorch.org/whl/cu126")
 
 
 TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the hardware multiplies it fast, else float32."""
+def choose_dtype(name: str, device: torch.device, float16: bool = False) -> torch.dtype:
+    """`auto` is bfloat16 where the hardware multiplies it fast, else float32; on GPUs that multiply only float16 fast,
+    it is that if `float16` says that its smaller range will do."""
     if name != "auto":
         if name not in TORCH_DTYPES:
             raise ModelError(f"There is no dtype {name!r}; choose auto, {', '.join(TORCH_DTYPES)}.")
         return TORCH_DTYPES[name]
     if device.type == "cuda":
-        fast = torch.cuda.get_device_capability(device)[0] >= 8  # older ones emulate it
+        major = torch.cuda.get_device_capability(device)[0]
+        if major == 7 and float16:
+            return torch.float16
+        fast = major >= 8  # older ones emulate it
     elif device.type == "cpu":
         fast = cpu_has("avx512_bf16") or cpu_has("amx_bf16") or cpu_has("bf16")
     else:
@@ -213,7 +243,7 @@ class Base:
         The last layer is not run. Beyond x and one layer's keys and values, memory does not grow with t.
         """
         stack, tokens = self.body, x.shape[1]
-        chunks = x.split(CHUNK if self.device.type == "cpu" else tokens, dim=1)
+        chunks = x.split(CHUNK, dim=1)
         ropes = [stack.rope(places[None]) for places in torch.arange(tokens, device=x.device).split(chunks[0].shape[1])]
         held = Cache(self.text_config, 1, tokens, self.device, self.dtype, layers=1)
         yield x

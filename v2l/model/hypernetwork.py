@@ -20,6 +20,12 @@ from v2l.model.packed import Packable, PackedLinear
 from v2l.model.text import RMSNorm, rms_norm
 
 
+def perceiver_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What the perceiver computes in where the base computes in `dtype`: not float16, whose 65,504 the gated products
+    of its first step go beyond in every layer of `tiny`."""
+    return torch.float32 if dtype == torch.float16 else dtype
+
+
 class GatedMLP(Packable):
     """down(silu(gate(x)) * up(x))."""
 
@@ -130,12 +136,13 @@ class Perceiver(nn.Module):
         return self.decoder(rms_norm(self.encoder(self._context(features), mask)))
 
     def _context(self, features: Tensor) -> Tensor:
-        """Features [n, t, h] -> normalized context [n, t, z]."""
+        """Features [n, t, h] -> normalized context [n, t, z] in `perceiver_dtype`."""
+        dtype = perceiver_dtype(features.dtype)
         if features.shape[1] <= CHUNK or torch.is_grad_enabled():  # training keeps all that is between anyway
-            return rms_norm(self.modality_projection(features))
-        context = features.new_empty(*features.shape[:2], self.encoder.latents_q.shape[-1])
+            return rms_norm(self.modality_projection(features.to(dtype)))
+        context = features.new_empty(*features.shape[:2], self.encoder.latents_q.shape[-1], dtype=dtype)
         for chunk, place in zip(features.split(CHUNK, dim=1), context.split(CHUNK, dim=1), strict=True):
-            place.copy_(rms_norm(self.modality_projection(chunk)))
+            place.copy_(rms_norm(self.modality_projection(chunk.to(dtype))))
         return context
 
 

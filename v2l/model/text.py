@@ -227,7 +227,7 @@ class TextStack(nn.Module):
 
         `padding` [b] counts the meaningless tokens each row begins with, counted from the start of the cache.
         """
-        if padding is None and self.device.type == "cpu" and embeddings.shape[1] > CHUNK:
+        if padding is None and embeddings.shape[1] > CHUNK:
             *before, embeddings = embeddings.split(CHUNK, dim=1)
             for chunk in before:
                 self._run(chunk, cache, adapters, None)
@@ -257,7 +257,7 @@ class TextStack(nn.Module):
         """
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)[None]
-        if mask is None and x.device.type == "cpu" and torch.is_grad_enabled():
+        if mask is None and x.device.type in ("cpu", "mps") and torch.is_grad_enabled():  # what `attend` trains with
             mask = torch.full((1, 1, x.shape[1], x.shape[1]), -1e9, dtype=x.dtype).triu(1)
         rope = self.rope(positions)
         for i, layer in enumerate(self.layers[:layers]):

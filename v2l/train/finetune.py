@@ -59,7 +59,8 @@ def finetune(
     same adapters on a CPU. Raises UsageError where no turn has a target.
     """
     settings = settings or FineTuning()
-    text = _text(engine.files.folder, engine.device, engine.dtype)
+    dtype = torch.float32 if engine.dtype == torch.float16 else engine.dtype  # gradients overflow, or vanish
+    text = _text(engine.files.folder, engine.device, dtype)
     started = time.perf_counter()
     pairs = [(turn.prompt, text) for turn in turns for text in turn.targets]
     if not pairs:

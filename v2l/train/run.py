@@ -155,6 +155,8 @@ def train(
     Raises UsageError for items or settings that cannot be, VideoError if no video can be decoded, ModelError.
     """
     recipe, processes = recipe or Recipe(), processes or Processes()
+    if dtype == "float16":
+        raise UsageError("Training computes in float32 or bfloat16, not float16.")
     items, held = sort_out(items, recipe)
     _check_output(output, force)
     limit_threads()
