@@ -135,7 +135,7 @@ def public_names(module: ast.Module) -> set[str]:
     return {name for name in names if not name.startswith("_")}
 
 
-OTHERS = {"os._exit"}
+OTHERS = {"os._exit", "torch.Tensor._make_wrapper_subclass", "_lazy_init"}
 """Private names of other libraries that tests use."""
 
 

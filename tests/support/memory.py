@@ -37,7 +37,7 @@ class Held(TorchDispatchMode):
         return out
 
     def add(self, storage: Any) -> None:
-        if (key := storage._cdata) not in self.sizes:
+        if (key := id(storage)) not in self.sizes:
             self.sizes[key] = storage.nbytes()
             self.now += storage.nbytes()
             self.peak = max(self.peak, self.now)

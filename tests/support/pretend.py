@@ -69,8 +69,8 @@ class Pretence(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        name = func._schema.name
-        if func._can_decompose() and name != "aten::detach":
+        name = func.name().partition(".")[0]
+        if name != "aten::detach":
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
@@ -129,15 +129,10 @@ def pretended(device: str, forbidden: Sequence[torch.dtype] = ()) -> Iterator[Pr
     def tensor(data: Any, *, dtype: torch.dtype | None = None, device: Any = None) -> Tensor:
         return made(data, dtype=dtype).to(device or "cpu")
 
-    lifted = torch._C._only_lift_cpu_tensors()
-    torch._C._set_only_lift_cpu_tensors(True)
-    try:
-        with pytest.MonkeyPatch.context() as patch, Pretence(device, forbidden) as pretence:
-            patch.setattr(torch, "tensor", tensor)
-            patch.setattr(torch.cuda, "_lazy_init", lambda: None)
-            # A wrapper's views cannot be inference tensors; without gradients is what is left of that mode.
-            patch.setattr(torch.inference_mode, "__enter__", _without_gradients)
-            patch.setattr(torch.inference_mode, "__exit__", _as_before)
-            yield pretence
-    finally:
-        torch._C._set_only_lift_cpu_tensors(lifted)
+    with pytest.MonkeyPatch.context() as patch, Pretence(device, forbidden) as pretence:
+        patch.setattr(torch, "tensor", tensor)
+        patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        # A wrapper's views cannot be inference tensors; without gradients is what is left of that mode.
+        patch.setattr(torch.inference_mode, "__enter__", _without_gradients)
+        patch.setattr(torch.inference_mode, "__exit__", _as_before)
+        yield pretence
