@@ -105,6 +105,7 @@ def resolve(repo: Repo) -> tuple[Repo, list[str]]:
 
 def file_sizes(repo: Repo) -> tuple[Repo, dict[str, int]]:
     """`resolve` with the bytes of files, by their names, as far as the Hub tells them."""
+    hub_cache()  # where there is no place for files, nothing is asked
     with _explained(repo, str(repo)):
         from huggingface_hub import HfApi
 
