@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
+from contextlib import nullcontext
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,8 @@ from support.videos import number, write
 
 from v2l.adapter import load_label
 from v2l.config import Sampling
-from v2l.errors import VideoError
+from v2l.errors import OutputError, VideoError
+from v2l.system.files import replacing
 from v2l.video.clip import open_clip
 from v2l.video.cuts import windows
 from v2l.video.decode import thumbnails
@@ -305,6 +309,155 @@ def test_a_picture_that_stays_for_long_is_told(tmp_path: Path) -> None:
     assert "shows one picture for 60 min, from 0:01 on" in note or "shows one picture for 1" in note
 
 
+# -- formats that say in pages, packets or frames what there should be ------------------------------------------------
+
+ENDING = [("a.ogv", "libvpx", "yuv420p"), ("a.wmv", "wmv2", "yuv420p"), ("a.ivf", "libvpx", "yuv420p"),
+          ("a.apng", "apng", "rgb24"), ("a.y4m", "wrapped_avframe", "yuv420p"), ("a.mxf", "mpeg2video", "yuv420p")]
+
+
+def ending(folder: Path, name: str, codec: str, pixels: str) -> bytes:
+    if not (folder / name).exists():
+        options = {"libvpx": {"deadline": "realtime", "cpu-used": "8", "threads": "1"},
+                   "wmv2": {"b": "8M", "qmin": "1", "g": "1"}}.get(codec, {})
+        write(folder / name, codec, pixels=pixels, options=options)
+    return (folder / name).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def endings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("endings")
+
+
+@pytest.mark.parametrize(("name", "codec", "pixels"), ENDING, ids=[name for name, *_ in ENDING])
+def test_what_is_there_is_whole_and_what_breaks_off_is_told(
+    endings: Path, tmp_path: Path, name: str, codec: str, pixels: str
+) -> None:
+    """Refused where the header promises more; what promises nothing may be what a stopped recorder left."""
+    content = ending(endings, name, codec, pixels)
+    path = tmp_path / name
+    for more in (b"", b"" if name == "a.y4m" else bytes(3000)):
+        path.write_bytes(content + more)
+        clip = open_clip(path, ALL)
+        assert (clip.info.frames, clip.warnings) == (60, [])
+    for kept in (0.3, 0.6, 0.9):
+        path.write_bytes(content[: int(len(content) * kept)])
+        if name in ("a.ogv", "a.y4m"):
+            (note,) = open_clip(path, ALL).warnings
+            assert "a." in note and "breaks off before its end" in note
+        else:
+            with pytest.raises(VideoError, match=r"truncated: \d+ of about [5-7][0-9] frames"):
+                open_clip(path, ALL)
+
+
+def test_an_ogg_that_ends_between_pages_is_told(endings: Path, tmp_path: Path) -> None:
+    content = ending(endings, *ENDING[0])
+    (tmp_path / "cut.ogv").write_bytes(content[: content.rindex(b"OggS")])
+    assert "breaks off" in open_clip(tmp_path / "cut.ogv", ALL).warnings[0]
+
+
+def test_packets_of_asf_that_are_missing_are_told_by_the_header(endings: Path, tmp_path: Path) -> None:
+    content = ending(endings, *ENDING[1])
+    data = content.index(bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")) + 50
+    (tmp_path / "cut.wmv").write_bytes(content[: data + 3200 * ((len(content) - data) // 3200 // 2)])
+    with pytest.raises(VideoError, match="truncated"):
+        open_clip(tmp_path / "cut.wmv", ALL)
+
+
+@pytest.mark.parametrize("count", [0, 0xFFFFFFFF])
+def test_an_ivf_whose_length_was_never_filled_in_is_whole(endings: Path, tmp_path: Path, count: int) -> None:
+    content = bytearray(ending(endings, *ENDING[2]))
+    content[24:28] = count.to_bytes(4, "little")
+    path = tmp_path / "live.ivf"
+    path.write_bytes(content)
+    assert open_clip(path, ALL).warnings == []
+    path.write_bytes(content[: len(content) * 2 // 3])
+    clip = open_clip(path, ALL)
+    assert 20 < clip.info.frames < 60 and "breaks off" in clip.warnings[0]
+
+
+def test_frames_of_an_ivf_that_are_missing_are_told_by_its_header(endings: Path, tmp_path: Path) -> None:
+    content, at = ending(endings, *ENDING[2]), 32
+    for _ in range(40):
+        at += 12 + int.from_bytes(content[at : at + 4], "little")
+    (tmp_path / "cut.ivf").write_bytes(content[:at])
+    with pytest.raises(VideoError, match="truncated: 40 of about 60 frames"):
+        open_clip(tmp_path / "cut.ivf", ALL)
+
+
+def test_an_animated_png_of_which_only_the_end_is_missing_is_whole(endings: Path, tmp_path: Path) -> None:
+    content = ending(endings, *ENDING[3])
+    (tmp_path / "end.apng").write_bytes(content[:-12])
+    assert open_clip(tmp_path / "end.apng", ALL).warnings == []
+    (tmp_path / "cut.apng").write_bytes(content[: content.rindex(b"fcTL") - 4])
+    with pytest.raises(VideoError, match="truncated: 59 of about 60 frames"):
+        open_clip(tmp_path / "cut.apng", ALL)
+
+
+def test_a_tape_that_breaks_off_in_a_frame_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "tape.dv", "dvvideo", frames=4, size=(720, 576))
+    assert (open_clip(path, ALL).info.frames, open_clip(path, ALL).warnings) == (4, [])
+    path.write_bytes(path.read_bytes()[:-137_000])
+    assert "breaks off" in open_clip(path, ALL).warnings[0]
+
+
+def test_a_stream_of_pictures_with_its_last_mark_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "cam.mpjpeg"
+    with path.open("wb") as file:
+        file.write(b"--ffmpeg\r\n")
+        for i in range(10):
+            image = BytesIO()
+            Image.fromarray(picture(i, 160, 96)).save(image, "JPEG")
+            file.write(b"Content-type: image/jpeg\r\nContent-length: %d\r\n\r\n" % len(image.getvalue()))
+            file.write(image.getvalue() + b"\r\n--ffmpeg\r\n")
+    clip = open_clip(path, ALL)
+    assert (clip.info.frames, clip.warnings) == (10, [])
+
+
+# -- pictures in a row -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "name"), [("JPEG", "cam.mjpg"), ("JPEG", "cam.mjpeg"), ("PNG", "all.png"),
+                                            ("BMP", "all.bmp")])
+def test_pictures_in_a_row_are_a_video_and_one_is_not(tmp_path: Path, kind: str, name: str) -> None:
+    images = [Image.fromarray(picture(i, 160, 96)) for i in range(12)]
+    path = tmp_path / name
+    with path.open("wb") as file:
+        for image in images:
+            image.save(file, kind)
+    assert [reading(frame.image) for frame in open_clip(path, ALL).frames()] == list(range(12))
+    images[0].save(path, kind)
+    with pytest.raises(VideoError, match="is a picture, not a video"):
+        open_clip(path, ALL)
+
+
+def test_a_photo_that_holds_other_pictures_is_no_video(tmp_path: Path) -> None:
+    images = [Image.fromarray(picture(i, 160, 96)) for i in range(2)]
+    images[0].save(tmp_path / "listed.mpo", save_all=True, append_images=images[1:])
+    (tmp_path / "photo.mjpg").write_bytes((tmp_path / "listed.mpo").read_bytes())
+    with (tmp_path / "preview.mjpg").open("wb") as file:
+        images[0].save(file, "JPEG")
+        images[1].resize((80, 48)).save(file, "JPEG")
+    for name in ("photo.mjpg", "preview.mjpg"):
+        with pytest.raises(VideoError, match="is a picture, not a video"):
+            open_clip(tmp_path / name, ALL)
+
+
+def test_what_h264_cuts_off_at_the_left_is_cut_off(tmp_path: Path) -> None:
+    write(tmp_path / "whole.mp4", size=(160, 96), frames=2, options={"crf": "1", "bf": "0"})
+    with av.open(str(tmp_path / "whole.mp4")) as source, av.open(str(tmp_path / "cut.mp4"), "w") as output:
+        given: Any = source.streams.video[0]
+        stream = output.add_stream_from_template(given)
+        crop = av.bitstream.BitStreamFilterContext("h264_metadata=crop_left=40", given, stream)
+        for packet in source.demux(given):
+            for cropped in crop.filter(packet if packet.size else None):
+                cropped.stream = stream
+                output.mux(cropped)
+    clip = open_clip(tmp_path / "cut.mp4", ALL)
+    whole = next(iter(open_clip(tmp_path / "whole.mp4", ALL).frames())).image
+    assert (clip.info.width, clip.info.height) == (120, 96)
+    assert np.abs(next(iter(clip.frames())).image.astype(int) - whole[:, 40:]).max() <= 2
+
+
 # -- folders ---------------------------------------------------------------------------------------------------------
 
 
@@ -379,3 +532,25 @@ def test_field_pictures_later_in_a_film_are_found(tmp_path: Path) -> None:
     clip = open_clip(tmp_path / "mixed.mkv", ALL)
     assert (clip.info.frames, clip.info.fps) == (50, 25)
     assert [reading(frame.image, colour=False) for frame in clip.frames()] == list(range(50))
+
+
+# -- at the door, and where files are written --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("more", [("--fps", "1e300"), ("--frames", "9" * 23), ("--resolution", "9" * 23)])
+def test_numbers_that_no_video_has_are_refused_at_the_door(tmp_path: Path, more: tuple[str, str]) -> None:
+    result = run("ingest", tmp_path / "film.mp4", *more, status=2)
+    assert f"{more[0]}" in result.stderr and "is more than" in result.stderr
+
+
+@pytest.mark.parametrize(("code", "written"), [(errno.EINVAL, True), (errno.ENOSYS, True), (errno.EIO, False)])
+def test_a_file_system_that_cannot_tell_when_bytes_are_on_the_disk_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, written: bool
+) -> None:
+    def refused(handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with nullcontext() if written else pytest.raises(OutputError), replacing(tmp_path / "a") as file:
+        file.write(b"bytes")
+    assert (tmp_path / "a").exists() is written

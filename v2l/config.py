@@ -43,6 +43,10 @@ LARGEST_PICTURE = 1 << 26
 """Most pixels of a video's pictures: 8192 x 8192. A file of a few bytes can claim more than the memory holds."""
 MOST_FRAMES = 1 << 24
 """Most frames of a video: 38 hours at 120 a second. A file of a few bytes can claim any number."""
+MOST_RATE = 1 << 20
+"""Most frames wanted per second: no camera makes more."""
+MOST_RESOLUTION = 1 << 14
+"""Longest edge of a frame that is asked for, pixels: twice that of the largest square picture."""
 
 DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from v2l.cli.complete_paths import adapter_paths, video_paths
 from v2l.cli.outputs import Shard, parse_shard
-from v2l.config import DEFAULT_MODEL, PRESETS, Sampling
+from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
 from v2l.errors import DeviceWarning, UsageError
 from v2l.wording import TIME_FORMS, clock_seconds, nearest
 
@@ -57,6 +57,17 @@ def positive(value: float | None) -> float | None:
     if value is not None and not 0 < value < float("inf"):
         raise typer.BadParameter(f"{value} is not a number above 0.")
     return value
+
+
+def up_to(most: int) -> Callable[[float | None], float | None]:
+    """The callback of an option that takes a number above 0 and up to `most`."""
+
+    def within(value: float | None) -> float | None:
+        if positive(value) is not None and value is not None and value > most:
+            raise typer.BadParameter(f"{value} is more than {most:,}.")
+        return value
+
+    return within
 
 
 def not_negative(value: float | None) -> float | None:
@@ -166,11 +177,12 @@ Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.",
                               f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named,
                               autocompletion=completing(PRESETS))]
 Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's")]
-MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}", callback=positive)]
+MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}",
+                                            callback=up_to(MOST_FRAMES))]
 Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --frames.", f"{Sampling.fps:g}",
-                                     callback=positive)]
+                                     callback=up_to(MOST_RATE))]
 Resolution = Annotated[int | None, option("PIXELS", "Scale frames to this longest edge.", "the model's",
-                                          callback=positive)]
+                                          callback=up_to(MOST_RESOLUTION))]
 Start = Annotated[float | None, option("TIME", f"Use the video from TIME on: {TIME_FORMS}.",
                                        parser=parse_time)]
 End = Annotated[float | None, option("TIME", "Use the video up to TIME.", parser=parse_time)]

@@ -22,7 +22,7 @@ from typing import IO, Any
 from v2l.config import PRESETS
 from v2l.errors import ModelError
 from v2l.system.cache import hash_of, needs_home, remember
-from v2l.system.files import LEFT_OVER, replacing
+from v2l.system.files import LEFT_OVER, reach_disk, replacing
 from v2l.system.progress import Progress
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@((?!/|.*\.\.)[\w./-]+))?")
@@ -169,7 +169,7 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
             if shutil.disk_usage(blob.parent).free < facts.size - f.tell():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # now, not after gigabytes
             _stream(url, f, facts.size, lambda done: progress(name, done, facts.size) if progress else None)
-            os.fsync(f.fileno())
+            reach_disk(f.fileno())
         # A large file's ETag is the sha256 of its content.
         sizes_differ, hashed = partial.stat().st_size != facts.size, re.fullmatch(r"[0-9a-f]{64}", facts.etag)
         if sizes_differ or (hashed and hash_of(partial) != facts.etag):

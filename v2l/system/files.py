@@ -48,7 +48,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             with os.fdopen(handle, "wb") as file:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                reach_disk(file.fileno())
                 renamed = False
                 with suppress(OSError):  # Windows renames no open file, nor do some folders that are shared
                     os.replace(temporary, final)  # while the lock is held: see `_sweep`
@@ -244,6 +244,16 @@ def _machine() -> str:
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
+def reach_disk(handle: int) -> None:
+    """Waits until an open file's bytes are on the disk, where its file system can tell: some cannot, and are written
+    to all the same. OSError where the disk refuses them."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+            raise
+
+
 def _sync(path: Path) -> None:
     """Makes a file durable or, of a folder, the names in it. Some mounts refuse the latter: not an error."""
     if os.name == "nt":
@@ -251,7 +261,7 @@ def _sync(path: Path) -> None:
     with suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            reach_disk(handle)
         finally:
             os.close(handle)
 

@@ -12,6 +12,8 @@ MP4, MATROSKA, AVI, FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "fl
 """FFmpeg's names of formats."""
 
 _LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
+_UNALIGNED = 1
+"""FFmpeg's flag for pictures without the columns to be cut off at their left, wherever that leaves them in memory."""
 _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
 _SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
@@ -31,12 +33,14 @@ def open_container(path: str) -> Any:
     container = av.open(path, options=_LIMITS if int(av.__version__.split(".")[0]) >= 18 else None)
     for stream in container.streams.video:
         if stream.codec_context is not None:
-            _limit(stream.codec_context)
+            limited(stream.codec_context)
     return container
 
 
-def _limit(context: Any) -> Any:
+def limited(context: Any) -> Any:
+    """The decoder, kept from pictures above LARGEST_PICTURE, cutting off of pictures what is to be cut off."""
     context.options = _LIMITS
+    context.flags |= _UNALIGNED
     return context
 
 
@@ -48,7 +52,7 @@ def decoder_of(stream: Any) -> Any:
     name, pixels, size = _CHECKING.get(context.name), context.format, context.width * context.height
     if name and pixels is not None and pixels.components[0].bits == 8:  # what they decode however they were built
         with suppress(av.codec.codec.UnknownCodecError):
-            checking = _limit(av.CodecContext.create(name, "r"))
+            checking = limited(av.CodecContext.create(name, "r"))
             checking.extradata = context.extradata
             context = checking
     context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone

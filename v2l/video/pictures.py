@@ -7,17 +7,22 @@ showing, times are in no order at all; where a stream without key frames was cut
 from __future__ import annotations
 
 from array import array
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from v2l.video.container import AVI, MATROSKA
+from v2l.video.container import AVI, MATROSKA, limited
 from v2l.video.packets import StreamPackets
 from v2l.video.source import Source
 
 _PIXELS, _FEWEST = 1 << 26, 4
 """Pixels of the pictures that are decoded for a look, and how many pictures these are at least."""
+
+_TRIED = 6
+"""Pictures in a row that are looked at."""
+_HEAD = 1 << 18
+"""Bytes of a photo in which its own list of further pictures stands."""
 
 
 @dataclass
@@ -47,6 +52,22 @@ def look(packets: StreamPackets, format: str, path: str, name: str) -> Pictures:
                 found.first = found.first or frame
                 found.pts.append(frame.pts)
     return found
+
+
+def are_a_film(packets: StreamPackets) -> bool:
+    """Whether pictures in a row, as cameras send and shells join them, are a film: several of one size. A photo may
+    hold others, of other sizes or listed in it (MPF): previews, depth, the brightness of bright parts."""
+    import av
+
+    context = packets.stream.codec_context
+    if context is None or packets.count < 2 or b"MPF\0" in bytes(packets.first[0])[:_HEAD]:
+        return False
+    sizes = []
+    for packet in packets.first[:_TRIED]:
+        decoder = limited(av.CodecContext.create(context.name, "r"))
+        with suppress(av.FFmpegError):
+            sizes += [(frame.width, frame.height) for fed in (packet, None) for frame in decoder.decode(fed)]
+    return len(sizes) > 1 and len(set(sizes)) == 1
 
 
 def _each_is_one(packets: StreamPackets, format: str, found: Pictures) -> bool:

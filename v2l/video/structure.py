@@ -14,6 +14,7 @@ from pathlib import Path
 from struct import unpack
 from typing import BinaryIO
 
+from v2l.video import endings
 from v2l.video.container import AVI, FLV, MATROSKA, MP4
 
 _MOST = 1 << 20
@@ -27,16 +28,22 @@ _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromh
 """GUIDs of the content encryption objects."""
 
 
-def breaks_off(path: Path, format: str, read_to: int) -> bool:
-    """Whether a file of this format (FFmpeg's name of it) ends in the middle of an element that holds pictures, or goes
-    on behind where its last packet ended (bytes). False for formats without structure, such as broadcasts. OSError."""
-    check = {MP4: _mp4_breaks_off, MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
-             "gif": _gif_breaks_off, "apng": _png_breaks_off}.get(format)
-    if check is None:
-        return False
+def kept_part(path: Path, format: str, read_to: int) -> float:
+    """The part of a file of this format (FFmpeg's name of it) that is there: 1 of a whole one, and of formats without
+    structure, such as broadcasts; 0 of one that ends in the middle of an element that holds pictures, or goes on behind
+    where its last packet ended (bytes), and whose structure does not tell how much there should be. OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
-        return check(file, size) or (format == MATROSKA and _clusters_end(file, size) > read_to + _UNREAD > _UNREAD)
+        if format in _PARTS:
+            return _PARTS[format](file, size)
+        broken = format in _CHECKS and _CHECKS[format](file, size)
+        behind = format == MATROSKA and _clusters_end(file, size) > read_to + _UNREAD > _UNREAD
+    return 0 if broken or behind else 1
+
+
+def is_read_through(path: Path, read_to: int) -> bool:
+    """Whether no packet can come behind where the last one ended (bytes). OSError."""
+    return path.stat().st_size <= read_to + _UNREAD
 
 
 def is_encrypted(path: Path) -> bool:
@@ -179,17 +186,7 @@ def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
     return True
 
 
-def _png_breaks_off(file: BinaryIO, size: int) -> bool:
-    start = 8
-    for _ in range(_MOST):
-        if start >= size:
-            break
-        file.seek(start)
-        head = file.read(8)
-        if len(head) < 8:
-            return True
-        length, kind = unpack(">I4s", head)
-        start += 12 + length
-        if kind == b"IEND":
-            break
-    return start > size
+_CHECKS = {MP4: _mp4_breaks_off, MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
+           "gif": _gif_breaks_off}
+_PARTS = {"apng": endings.of_apng, "asf": endings.of_asf, "dv": endings.of_dv, "ivf": endings.of_ivf,
+          "mxf": endings.of_mxf, "ogg": endings.of_ogg, "yuv4mpegpipe": endings.of_y4m}

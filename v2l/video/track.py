@@ -22,14 +22,16 @@ from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container
 from v2l.video.mp4 import overclaims
 from v2l.video.packets import Contents, StreamPackets, read_packets
-from v2l.video.pictures import Pictures, look
+from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import breaks_off, is_encrypted
+from v2l.video.structure import is_encrypted, is_read_through, kept_part
 from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
 """Formats that read other files than the one given."""
+_RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "ogg", "yuv4mpegpipe")
+"""Formats whose writers may be stopped at any moment, without having promised a length."""
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
 _LATER = 0.5
@@ -149,10 +151,12 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
         raise VideoError(f"{path} is text, not a video.")
     if format == "webp_pipe" and (track := _animation(path)):
         return track
-    if format.endswith("_pipe") or format == "image2":
+    if format == "image2":
         raise VideoError(f"{path} is a picture, not a video.")
     contents = read_packets(container, path)
     packets, notes = choose_stream(container, contents.streams, wanted, path)
+    if (format.endswith("_pipe") or format == "mjpeg") and not are_a_film(packets):
+        raise VideoError(f"{path} is a picture, not a video.")
     if packets.encrypted:
         _refuse_encrypted(path)
     _check_codec(packets.stream.codec_context, path)
@@ -179,15 +183,21 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     format = container.format.name
     index = len(packets.stream.index_entries) if format == MP4 else 0  # of an mp4, it lists every picture
     cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
-    if not cut and not contents.failed and not breaks_off(path, format, contents.read_to):
+    failed = contents.failed and not (format in ("mpjpeg", "apng") and is_read_through(path, contents.read_to))
+    part = kept_part(path, format, contents.read_to)
+    if not cut and not failed and part == 1:
         return []
-    promised, seen = _promised(container, packets, contents.end)
-    if not cut and promised and promised - seen <= 0.01 * promised + 2 * seen / max(1, packets.count):
+    promised, seen = (1.0, part) if 0 < part < 1 else _promised(container, packets, contents.end)
+    spared = 0.01 * promised + 2 * seen / max(1, packets.count) if format in (AVI, MATROSKA, FLV) else 0.0
+    if not cut and promised and promised - seen <= spared:
         return []
-    if not promised and format in (MATROSKA, FLV):
-        return [f"{path} breaks off in the middle of a picture, as where a recorder was stopped; the rest is watched."]
-    wanted = max(index, packets.count + 1, round(packets.count * promised / seen) if seen > 0 else 0)
-    raise VideoError(f"{path} is truncated: {packets.count - packets.cut} of about {wanted} frames could be read; "
+    if not promised and format in _RECORDED:
+        return [f"{path} breaks off before its end, as where a recorder was stopped or a copy was not finished; "
+                "what is there is watched."]
+    whole = packets.count - packets.cut
+    found = whole if 0 < part < 1 else packets.count
+    wanted = max(index, whole + 1, round(found * promised / seen) if seen > 0 else 0)
+    raise VideoError(f"{path} is truncated: {whole} of about {wanted} frames could be read; "
                      "copy or download it again.")
 
 
@@ -200,7 +210,9 @@ def _promised(container: Any, packets: StreamPackets, file_end: float) -> tuple[
         return float(stream.frames / stream.average_rate), seen
     if format in (MATROSKA, FLV):  # one length for all tracks
         return (container.duration or 0) / 1e6, file_end - min(0.0, (container.start_time or 0) / 1e6)
-    return 0.0, seen
+    if format == "mxf" and stream.average_rate:
+        return (container.duration or 0) / 1e6, float(packets.count / stream.average_rate)
+    return ((container.duration or 0) / 1e6 if format == "rm" else 0.0), seen
 
 
 def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: list[str], path: Path) -> Track:
