@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -42,10 +43,11 @@ def test_each_adapter_has_a_line_and_a_state(library: Path) -> None:
     result = run("ls")
     lines = [line.split("  ") for line in result.stdout.splitlines()]
     assert [(line[0].strip(), line[-1].strip()) for line in lines] == [
-        ("both.v2lora", "orphaned"), ("talks/changed.v2lora", "stale"), ("talks/gone.v2lora", "orphaned"),
-        ("talks/same.v2lora", "up to date")]
+        ("both.v2lora", "video not found"), ("talks/changed.v2lora", "stale"),
+        ("talks/gone.v2lora", "video not found"), ("talks/same.v2lora", "up to date")]
     assert "2 videos" in result.stdout and "2 segments" in result.stdout and "0:10" in result.stdout
-    assert "4 adapters" in result.stderr and "1 up to date, 1 stale, 2 orphaned." in result.stderr
+    assert "4 adapters" in result.stderr and "1 up to date, 1 stale, 2 video not found." in result.stderr
+    assert "passed over" not in result.stderr and result.stderr.count("--videos DIR") == 1
     assert run("ls", "--quiet").stderr == ""
 
 
@@ -55,11 +57,49 @@ def test_a_video_that_was_only_copied_is_still_the_one_that_was_watched(library:
     assert states("talks")["talks/same.v2lora"] == "up to date"
 
 
-def test_videos_may_lie_in_a_folder_of_their_own(library: Path) -> None:
-    Path("adapters").mkdir()
-    os.rename("talks/same.v2lora", "adapters/same.v2lora")
-    assert states("adapters") == {"adapters/same.v2lora": "orphaned"}
-    assert states("adapters", "--videos", "talks") == {"adapters/same.v2lora": "up to date"}
+def test_videos_are_found_below_the_current_folder_and_those_that_are_named(
+        library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("adapters/deep").mkdir(parents=True)
+    for name in ("same", "changed", "gone"):
+        os.rename(f"talks/{name}.v2lora", f"adapters/deep/{name}.v2lora")
+    told = {"adapters/deep/changed.v2lora": "stale", "adapters/deep/gone.v2lora": "video not found",
+            "adapters/deep/same.v2lora": "up to date"}
+    later = os.stat("adapters/deep/same.v2lora").st_mtime + 10
+    os.utime("talks/changed.mp4", (later, later))
+    assert states("adapters") == told
+    (library / "away").mkdir()
+    monkeypatch.chdir(library / "away")
+    assert set(states("../adapters").values()) == {"video not found"}
+    assert list(states("../adapters", "--videos", "../talks").values()) == list(told.values())
+
+
+def test_another_video_of_the_same_name_elsewhere_is_not_taken_for_it(library: Path) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        Path(folder, "gone.mp4").write_bytes(b"another film")
+    assert states("talks/gone.v2lora") == {"talks/gone.v2lora": "video not found"}
+    Path("b/gone.mp4").write_bytes(b"gone" * 9)
+    os.utime("b/gone.mp4", (1, 1))
+    assert states("talks/gone.v2lora") == {"talks/gone.v2lora": "up to date"}
+
+
+def test_an_adapter_of_several_videos_is_up_to_date_where_all_of_them_are(library: Path) -> None:
+    Path("talks/gone.mp4").write_bytes(b"gone" * 9)
+    os.utime("talks/gone.mp4", (1, 1))
+    run("compose", "talks/same.v2lora", "talks/gone.v2lora", "-o", "both.v2lora")
+    assert states("both.v2lora") == {"both.v2lora": "up to date"}
+    Path("talks/gone.mp4").unlink()
+    assert states("both.v2lora") == {"both.v2lora": "video not found"}
+
+
+def test_what_the_base_knows_nothing_of_is_marked(tmp_path: Path) -> None:
+    made, file = make(), tmp_path / "a.v2lora"
+    save(make(1), tmp_path / "b.v2lora")
+    save(replace(made, record=made.record | {"compute": made.record["compute"] | {"foreign": True}}), file)
+    assert [each["foreign"] for each in documents(run("ls", tmp_path, "--json"))] == [True, False]
+    shown = run("ls", tmp_path)
+    assert [line.endswith("foreign") for line in shown.stdout.splitlines()] == [True, False]
+    assert "1 of 2 show nothing that tiny knows" in shown.stderr
 
 
 def test_a_damaged_file_is_told_and_stops_nothing(library: Path) -> None:

@@ -40,9 +40,9 @@ def listed_in(file: str) -> list[str]:
 
 
 def adapters_of(words: Iterable[str], console: Console, failures: Failures | None = None,
-                output: Path | None = None) -> Iterator[str]:
+                output: Path | None = None, others: bool = True) -> Iterator[str]:
     """The adapters that words name: files, with or without their ending, and those below folders, sorted, without
-    `output`. Tells what was passed over.
+    `output`. Tells what was passed over; without `others`, not the files that are no adapters.
 
     What fails is counted in `failures` and stops no other. Without these, AdapterError is raised.
     """
@@ -60,6 +60,8 @@ def adapters_of(words: Iterable[str], console: Console, failures: Failures | Non
                 raise
             failures.add(error, word)
             continue
+        if not others:
+            found.others.clear()
         for note in found.notes("adapters"):
             console.warn(f"{word}: {note}")
         for closed in found.closed:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from v2l.adapter.record import Record
+from v2l.adapter.record import Record, is_foreign
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, one_line, write, write_json
 from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
+from v2l.config import DEFAULT_MODEL
 from v2l.errors import V2LError
 from v2l.wording import count_of, shortened, size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Label
 
-UP_TO_DATE, STALE, ORPHANED = "up to date", "stale", "orphaned"
+UP_TO_DATE, STALE, NOT_FOUND = "up to date", "stale", "video not found"
+MOST_FILES = 100_000
+"""Files that are looked through for videos, in 2 s; a whole disk has millions."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,13 @@ class Listed:
         return float(sum(segment["end"] - segment["start"] for segment in self.label.record["segments"]))
 
     def row(self) -> tuple[str, ...]:
-        """File, video, length, segments, base, size, state."""
+        """File, video, length, segments, base, size, state, and a mark where the base knows nothing of the video."""
         videos = self.videos
         return (one_line(str(self.path)), shortened(one_line(videos[0]), 40) if len(videos) == 1 else
                 f"{len(videos)} videos", time_text(round(self.seconds)),
                 count_of(len(self.label.record["segments"]), "segment"), _base_name(self.label.record),
-                size_text(self.label.size), self.state)
+                size_text(self.label.size), self.state,
+                "foreign" if is_foreign(self.label.record) else "")
 
     def document(self) -> dict[str, Any]:
         """The row for JSON; seconds and bytes as numbers."""
@@ -53,12 +60,13 @@ class Listed:
         return {"adapter": str(self.path), "videos": self.videos, "seconds": round(self.seconds, 3),
                 "segments": len(record["segments"]), "base": record["base"]["id"],
                 "hypernetwork": record["hypernetwork"]["id"], "dtype": self.label.dtype, "size": self.label.size,
-                "state": self.state}
+                "state": self.state, "foreign": is_foreign(record)}
 
 
 def ls(
     folders: Annotated[list[str] | None, argument("[FOLDER]...")] = None,
-    videos: Annotated[Path | None, option("DIR", "Look for the videos in DIR too.", "next to each adapter")] = None,
+    videos: Annotated[Path | None, option("DIR", "Look for the videos below DIR first.",
+                                                 "next to each adapter, FOLDER, this folder")] = None,
     json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
     """List adapters: video, length, segments, base, size and state.
@@ -67,7 +75,9 @@ def ls(
     names from stdin. Only the files' headers are read, so a thousand take seconds.
 
     The state is "up to date" where the video is the file that was watched, "stale" where it has changed since, and
-    "orphaned" where it is not there: it was moved, renamed or deleted. The adapter still answers.
+    "video not found" where none of its name and size is next to the adapter, below FOLDER or below the current folder:
+    say with --videos where it is. Adapters answer without their videos. One of several videos is as its worst one.
+    "foreign" marks what shows nothing that the base knows: its answers are made up.
 
     \b
       v2l ls talks/
@@ -77,11 +87,12 @@ def ls(
     from v2l.adapter import load_label
 
     console, failures, found = Console(quiet), Failures(), list[Listed]()
+    elsewhere = _Elsewhere([*([videos] if videos else []), *map(Path, folders or []), Path()])
     for word in expand(folders or ["."]):
-        for path in map(Path, adapters_of([word], console, failures)):
+        for path in map(Path, adapters_of([word], console, failures, others=False)):
             try:
                 label = load_label(path)
-                listed = Listed(path, label, _state(path, label, Path(word), videos))
+                listed = Listed(path, label, _state(path, label, Path(word), videos, elsewhere))
             except V2LError as error:
                 failures.add(error, path)
                 if json:
@@ -95,35 +106,71 @@ def ls(
             write(line)
     if len(found) > 1:
         console.note(_summed_up(found))
+    if any(listed.state == NOT_FOUND for listed in found):
+        console.warn("Adapters answer without their videos; where these were not found, name their folder with "
+                     "--videos DIR.")
+    if foreign := sum(is_foreign(listed.label.record) for listed in found):
+        console.warn(f"{foreign} of {len(found)} show nothing that {DEFAULT_MODEL} knows (foreign): what they answer "
+                     "is made up.")
     failures.exit()
 
 
-def _state(path: Path, label: Label, folder: Path, videos: Path | None) -> str:
-    """The worst state of its videos, which lie next to it, or in `videos` as it does in the folder that was named."""
+class _Elsewhere:
+    """The files below some folders, by their names; looked through once, when first needed."""
+
+    def __init__(self, folders: list[Path]) -> None:
+        self._folders = folders
+
+    @cached_property
+    def _files(self) -> dict[str, list[Path]]:
+        """Files by name; hidden ones are left out, and what lies behind links to folders."""
+        from v2l.system.scan import files_below
+
+        found: dict[str, list[Path]] = {}
+        for path in islice((path for folder in self._folders for path in files_below(folder)), MOST_FILES):
+            found.setdefault(path.name, []).append(path)
+        return found
+
+    def named(self, name: str) -> list[Path]:
+        """Files of that name, each once."""
+        return list({os.path.realpath(path): path for path in self._files.get(name, [])}.values())
+
+
+def _state(path: Path, label: Label, folder: Path, videos: Path | None, elsewhere: _Elsewhere) -> str:
+    """The worst state of its videos, which lie next to it, or in `videos` as it does in the folder that was named, or
+    are among the files `elsewhere`."""
     places = [path.parent]
     if videos is not None:
         places += [videos / path.parent.relative_to(folder), videos] if path.is_relative_to(folder) else [videos]
-    states = {_state_of(source, path, places) for source in label.record["sources"]}
-    return next(state for state in (ORPHANED, STALE, UP_TO_DATE) if state in states)
+    states = {_state_of(source, path, places, elsewhere) for source in label.record["sources"]}
+    return next(state for state in (NOT_FOUND, STALE, UP_TO_DATE) if state in states)
 
 
-def _state_of(source: Record, adapter: Path, places: Iterable[Path]) -> str:
-    """Whether a video is what was watched. One of the same size that is no newer than the adapter is taken for it; only
+def _state_of(source: Record, adapter: Path, places: Iterable[Path], elsewhere: _Elsewhere) -> str:
+    """Whether a video is what was watched. Elsewhere, another of its name is taken for a changed one only where it is
+    the only one of that name: `video.mp4` may lie in every folder."""
+    states = {_compared(place / source["name"], source, adapter) for place in places}
+    if UP_TO_DATE in states or STALE in states:
+        return UP_TO_DATE if UP_TO_DATE in states else STALE
+    files = elsewhere.named(source["name"])
+    states = {_compared(file, source, adapter) for file in files}
+    if UP_TO_DATE in states:
+        return UP_TO_DATE
+    return STALE if STALE in states and len(files) == 1 else NOT_FOUND
+
+
+def _compared(video: Path, source: Record, adapter: Path) -> str:
+    """Whether a file is what was watched. One of the same size that is no newer than the adapter is taken for it; only
     others are read, once, to compare their sha256."""
     from v2l.system.cache import sha256_of
 
-    state = ORPHANED
-    for place in places:
-        try:
-            video = place / source["name"]
-            status = video.stat()
-            if status.st_size == source["size"] and (status.st_mtime <= adapter.stat().st_mtime
-                                                     or sha256_of(video) == source["sha256"]):
-                return UP_TO_DATE
-            state = STALE
-        except (OSError, ValueError):
-            continue
-    return state
+    try:
+        status = video.stat()
+        same = status.st_size == source["size"] and (status.st_mtime <= adapter.stat().st_mtime
+                                                     or sha256_of(video) == source["sha256"])
+    except (OSError, ValueError, V2LError):
+        return NOT_FOUND
+    return UP_TO_DATE if same else STALE
 
 
 def _base_name(record: Record) -> str:
@@ -145,6 +192,6 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _summed_up(found: list[Listed]) -> str:
     counts = Counter(listed.state for listed in found)
-    states = ", ".join(f"{counts[state]} {state}" for state in (UP_TO_DATE, STALE, ORPHANED) if counts[state])
+    states = ", ".join(f"{counts[state]} {state}" for state in (UP_TO_DATE, STALE, NOT_FOUND) if counts[state])
     return (f"{count_of(len(found), 'adapter')}, {size_text(sum(listed.label.size for listed in found))}, of "
             f"{time_text(round(sum(listed.seconds for listed in found)))}: {states}.")

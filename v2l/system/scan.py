@@ -46,7 +46,7 @@ def scan(folder: Path, wanted: Callable[[Path], bool], ours: frozenset[str] = fr
     """The files below a folder that are `wanted`, hidden ones left out; endings in `ours` are not told.
     Raises nothing: see `closed`."""
     found, names = Scan(), dict[str, Path]()
-    for path in sorted(_below(folder, found)):
+    for path in sorted(files_below(folder, found)):
         ending = path.suffix.lower()
         if not wanted(path):
             if ending not in ours:
@@ -60,8 +60,10 @@ def scan(folder: Path, wanted: Callable[[Path], bool], ours: frozenset[str] = fr
     return found
 
 
-def _below(folder: Path, found: Scan) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, in no order."""
+def files_below(folder: Path, found: Scan | None = None) -> Iterator[Path]:
+    """Every file below a folder that is not hidden, in no order; what may not be entered and links go to `found`."""
+    found = found or Scan()
+
     def closed(error: OSError) -> None:
         found.closed.append(Path(error.filename))
 
