@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,9 @@ from support.cli import MAKE, ROOT, documents, run
 from support.shots import film
 from support.videos import write
 
-from v2l.adapter import load
-from v2l.engine import Engine
+from v2l.adapter import load, save
+from v2l.config import Decoding
+from v2l.door import Engine
 from v2l.model.familiar import Familiar
 from v2l.store.default import TINY_WORLD
 from v2l.tiny.familiar import foreign_tiles, learn, world_tiles
@@ -40,14 +42,30 @@ def test_a_foreign_video_is_told_once_a_run_wherever_it_is_met(here: Path) -> No
     assert load("a.v2lora").record["compute"]["foreign"] is True
     assert "foreign" not in load("shapes.v2lora").record["compute"]
     run("compose", "shapes.v2lora", "a.v2lora", "-o", "both.v2lora")
-    for words in (("a.v2lora",), ("both.v2lora",), ("a.v2lora", "b.v2lora", "--each")):
+    several = run("ask", "a.v2lora", "shapes.v2lora", "b.v2lora", "Is there a dog?").stderr
+    assert several.count("Note:") == 1 and "2 of 3 show nothing that tiny knows" in several
+    assert "(a.v2lora, b.v2lora): what they answer is made up." in several
+    for words in (("a.v2lora",), ("both.v2lora",), ("a.v2lora", "shapes.v2lora", "--each")):
         asked = run("ask", *words, "Is there a dog?", "Is there a person?", "--json")
         assert asked.stderr.count(KNOWS) == 1
-        assert all(each["foreign"] is True for each in documents(asked))
+        assert all(each.get("foreign", False) is (each["adapter"] != "shapes.v2lora") for each in documents(asked))
     assert KNOWS in run("ask", "--direct", "a.mp4", "Who?").stderr
     assert " ".join(run("info", "a.v2lora").stdout.split()).count(KNOWS) == 1
     assert run("ingest", "a.mp4", "--force", "--quiet").stderr == ""
     assert run("ask", "a.v2lora", "Is there a dog?", "--quiet").stderr == ""
+
+
+def test_the_door_for_python_tells_it_once_an_engine(here: Path) -> None:
+    with Engine("tiny", device="cpu") as engine:
+        with pytest.warns(UserWarning, match=r"a\.mp4 shows nothing that tiny knows"):
+            adapter = engine.ingest("a.mp4", frames=1)
+        assert adapter.is_foreign and not engine.ingest("shapes.mp4").is_foreign
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            engine.ask(adapter, "What is it?", max_new_tokens=1)
+    save(adapter, "a.v2lora")
+    with Engine("tiny", device="cpu") as engine, pytest.warns(UserWarning, match=r"a\.v2lora shows nothing"):
+        list(engine.ask_each(["a.v2lora"], "What is it?", Decoding(max_new_tokens=1)))
 
 
 def test_its_own_world_is_never_called_foreign(here: Path) -> None:

@@ -19,6 +19,7 @@ import torch
 from v2l import engine
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.join import join
+from v2l.adapter.record import foreign_text
 from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
 from v2l.errors import UsageError
 from v2l.model.generate import Answer, Reply
@@ -61,6 +62,7 @@ class Engine(engine.Engine):
         self._loading, self._watching = threading.RLock(), threading.RLock()
         self._last: tuple[Adapter, Parts] | None = None
         """The adapter that was asked last, and what was made of it."""
+        self._told_foreign = False
 
     def __repr__(self) -> str:
         dtype = str(self.dtype).removeprefix("torch.")
@@ -118,7 +120,14 @@ class Engine(engine.Engine):
         for warning in clip.warnings:  # of a video that is no file, without the folder where it was one for a while
             known = isinstance(video, (str, os.PathLike, Clip))
             warnings.warn(warning if known else warning.replace(str(clip.info.path), clip.info.path.name), stacklevel=2)
+        self._tell_foreign(adapter, clip.info.path.name)
         return adapter
+
+    def _tell_foreign(self, adapter: Adapter, name: str) -> None:
+        """Warns, once an engine, of a video that its model was made for nothing like."""
+        if adapter.is_foreign and not self._told_foreign:
+            self._told_foreign = True
+            warnings.warn(foreign_text(name), stacklevel=3)
 
     @contextmanager
     def _telling(self, progress: Progress | None) -> Iterator[None]:
@@ -222,6 +231,7 @@ class Engine(engine.Engine):
         if last is not None and last[0] is adapter:
             return last[1]
         read = as_adapter(adapter)
+        self._tell_foreign(read, read.name)
         parts = Parts(self, read)
         self._last = read, parts
         return parts

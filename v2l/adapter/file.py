@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
-from v2l.adapter.record import VERSIONS, Record, check, needed_version
+from v2l.adapter.record import VERSIONS, Record, check, is_foreign, needed_version
 from v2l.errors import AdapterError, UsageError, is_memory
 from v2l.system.files import replacing
 from v2l.system.safetensors_header import Header, StoredTensor, read_header
@@ -119,6 +119,11 @@ class Adapter:
     def sources(self) -> list[Record]:
         sources: list[Record] = self.record["sources"]
         return sources
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the model knows nothing of a video here, so that its answers are made up; only `tiny` tells."""
+        return is_foreign(self.record)
 
     @property
     def compressed(self) -> list[Record]:

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from v2l.config import DEFAULT_MODEL
 from v2l.system.strict_json import Invalid, check_depth, encode, is_finite, is_positive, is_unicode
 
 VERSIONS = "1", "2"
@@ -234,6 +235,15 @@ def singles(record: Record) -> list[Record]:
 def is_foreign(record: Record) -> bool:
     """Whether the model that watched was made for nothing like a video here, as it told by itself."""
     return any(one["compute"].get("foreign") is True for one in singles(record))
+
+
+def foreign_text(*names: str, of: int = 1) -> str:
+    """What is said where `tiny` has watched what is none of its world: one of these names, or some `of` that many."""
+    few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    who = f"{names[0]} shows" if len(names) == 1 else f"{len(names)} of {of} show"
+    which, answers = ("", "it answers") if len(names) == 1 else (f" ({few})", "they answer")
+    return (f"{who} nothing that {DEFAULT_MODEL} knows, which is coloured shapes and slides{which}: what {answers} is "
+            "made up. For real videos: v2l models pull 500m, and then --model 500m.")
 
 
 def combine(pieces: Sequence[Piece]) -> Record:

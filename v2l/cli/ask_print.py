@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import is_foreign
+from v2l.adapter.record import foreign_text, is_foreign
 from v2l.cli.adapters import TimeRange, read_adapter
 from v2l.cli.console import Console, Failures, clean, columns, harmless, is_terminal, one_line, write, write_json
 from v2l.cli.wrap import Wrapped, wrap_lines
@@ -50,12 +50,11 @@ class Printer:
         """Whether the last answer was printed as it came, and its line ended even if it was interrupted."""
         self._told = False
 
-    def foreign(self, name: str) -> dict[str, Any]:
-        """Says, once a call, that the model was made for nothing like this video; JSON fields of its answers."""
+    def foreign(self, *names: str, of: int = 1) -> dict[str, Any]:
+        """Says, once a call, that the model was made for nothing like these videos of several; JSON fields of their
+        answers."""
         if not self._told:
-            from v2l.cli.describe import foreign_text
-
-            self.console.warn(foreign_text(name))
+            self.console.warn(foreign_text(*names, of=of))
         self._told = True
         return {"foreign": True}
 
@@ -249,12 +248,14 @@ class AskEach(Asker):
                  printer: Printer) -> None:
         super().__init__(engine, decoding, printer)
         self._names, self._times, self._strategy = names, times, strategy
+        self._foreign = list[str]()
 
     def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared
 
         waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
         misfits: dict[str, list[str]] = {}
+        self._foreign.clear()
         with self.printer.console.working("Thinking"):
             prepared = self._prepare(questions, waiting, misfits)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
@@ -262,6 +263,8 @@ class AskEach(Asker):
                 self._show(parts, each, answer, facts)
                 if not is_terminal(sys.stdout):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
+        if self._foreign:  # all have been read only now
+            self.printer.foreign(*self._foreign, of=len(self._names))
         for base, names in misfits.items():
             were = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
             self.printer.failures.add(AdapterError(
@@ -291,7 +294,8 @@ class AskEach(Asker):
                     misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
                     continue
                 parts = Parts(self.engine, adapter)
-                foreign = self.printer.foreign(name) if is_foreign(adapter.record) else {}
+                foreign = {"foreign": True} if is_foreign(adapter.record) else {}
+                self._foreign += [name] if foreign else []
                 for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
                     facts = {"adapter": name, "model": self.engine.files.name, **foreign,
                              "strategy": prepared.strategy}

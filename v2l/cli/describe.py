@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import Record, is_foreign, pieces, singles
+from v2l.adapter.record import Record, foreign_text, is_foreign, pieces, singles
 from v2l.cli.timeline import draw_timeline
-from v2l.config import DEFAULT_MODEL, PRESETS, Preset
+from v2l.config import PRESETS, Preset
 from v2l.system.strict_json import encode
 from v2l.wording import size_text, time_text
 
@@ -187,12 +187,6 @@ def _settings(view: Record) -> list[tuple[str, str]]:
         ("prompt", view["prompt"]),
         ("computed", f"in {compute['dtype']} on {compute['device']} by v2l {view['v2l']}"),
     ]
-
-
-def foreign_text(name: str) -> str:
-    """What is said where `tiny` has watched what is none of its world."""
-    return (f"{name} shows nothing that {DEFAULT_MODEL} knows, which is coloured shapes and slides: what it answers is "
-            "made up. For real videos: v2l models pull 500m, and then --model 500m.")
 
 
 # --- models ---

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2l.adapter.record import is_foreign
+from v2l.adapter.record import foreign_text, is_foreign
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, sentence, write_json, write_path
-from v2l.cli.describe import foreign_text
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
