@@ -22,7 +22,7 @@ from support.videos import number, write
 
 from v2l.adapter import load_label
 from v2l.config import Sampling
-from v2l.errors import OutputError, VideoError
+from v2l.errors import OutputError, V2LError, VideoError
 from v2l.system.files import replacing
 from v2l.video.clip import open_clip
 from v2l.video.cuts import windows
@@ -532,6 +532,25 @@ def test_field_pictures_later_in_a_film_are_found(tmp_path: Path) -> None:
     clip = open_clip(tmp_path / "mixed.mkv", ALL)
     assert (clip.info.frames, clip.info.fps) == (50, 25)
     assert [reading(frame.image, colour=False) for frame in clip.frames()] == list(range(50))
+
+
+@pytest.mark.parametrize(("content", "told"), [
+    (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "is a git-lfs pointer"),
+    (b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "is a web page"),
+    (b"\x1f\x8b\x08" + bytes(99), "gzip"),
+    (b"PK\x03\x04" + bytes(99), "is a zip archive"), (b"a,b\n1,2\n" * 40, "is text"),
+    (bytes(100_000), "holds nothing but zeros")])
+def test_what_a_file_is_that_is_no_video_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "film.mp4").write_bytes(content)
+    with pytest.raises(VideoError, match=rf"film\.mp4 .*{told}"):
+        open_clip(tmp_path / "film.mp4", ALL)
+
+
+@pytest.mark.parametrize(("content", "told"), [(b"", "it is empty"), (b"\0\0\0\x20ftypisom" * 9, "another kind")])
+def test_what_is_asked_and_is_no_adapter_is_told(tmp_path: Path, content: bytes, told: str) -> None:
+    (tmp_path / "film.v2lora").write_bytes(content)
+    with pytest.raises(V2LError, match=told):
+        load_label(tmp_path / "film.v2lora")
 
 
 # -- at the door, and where files are written --------------------------------------------------------------------------

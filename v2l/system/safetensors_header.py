@@ -73,7 +73,8 @@ def read_header(file: BinaryIO, most: int) -> Header:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(8), "little")
     if not 2 <= length <= most:
-        raise Invalid("its header has an impossible length")
+        raise Invalid("its header has an impossible length, as where it is a file of another kind" if size
+                      else "it is empty")
     text = file.read(length) if length <= size - 8 else b""
     if len(text) != length:
         raise Invalid("it is cut short, or a file of another kind")

@@ -25,7 +25,7 @@ from v2l.video.packets import Contents, StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import is_encrypted, is_read_through, kept_part
+from v2l.video.structure import is_encrypted, is_read_through, kept_part, other_kind
 from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
@@ -113,7 +113,8 @@ def read_track(path: Path, stream: int | None = None) -> Track:
             return _read(container, path, stream)
     except (av.FFmpegError, ValueError, UnicodeError, MemoryError) as error:
         _refuse_encrypted(path)
-        raise VideoError(f"{path} is not a video that can be read, or it is truncated.") from error
+        known = other_kind(path) or "is not a video that can be read, or it is truncated"
+        raise VideoError(f"{path} {known}.") from error
 
 
 def _check_file(path: Path) -> None:
@@ -148,7 +149,7 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     if format in _PLAYLISTS:
         raise VideoError(f"{path} is a playlist, not a video; give the video files themselves.")
     if format == "tty":  # any text, which FFmpeg would draw
-        raise VideoError(f"{path} is text, not a video.")
+        raise VideoError(f"{path} {other_kind(path) or 'is text, not a video'}.")
     if format == "webp_pipe" and (track := _animation(path)):
         return track
     if format == "image2":
