@@ -331,6 +331,19 @@ def test_scaled_segments(long: Path, here: Path) -> None:
     assert texts[0] == texts[1] != texts[4] and texts[2] == texts[3] != texts[4]
 
 
+def test_join_is_one_answer_whatever_the_question(long: Path, here: Path) -> None:
+    for words in ((long, "What happened?"), ("short.v2lora", "clip.v2lora", "When does it rain?")):
+        (found,) = documents(run("ask", *words, "--join", "--json", *SHORT))
+        assert found["strategy"] == "join"
+
+
+def test_a_file_of_one_segment_says_what_it_lacks_to_tell_when(here: Path) -> None:
+    for question in ("When does a ring appear?", "What happens at 0:00?"):
+        noted = run("ask", "short.v2lora", question, *SHORT).stderr
+        assert "short.v2lora has one segment, which is asked; v2l ingest --segment gives finer times." in noted
+    assert "one segment" not in run("ask", "short.v2lora", QUESTION, *SHORT).stderr
+
+
 def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
     one, other = (run("ask", "short.v2lora", QUESTION, "--temperature", "1.5", *SHORT).stdout for _ in range(2))
     assert one == other != CASES["short.f12.e64"]["answer_text"] + "\n"

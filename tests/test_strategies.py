@@ -17,7 +17,20 @@ from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
-from v2l.model.questions import FIRST_PART, LAST_PART, MOMENT, WHEN, WHOLE, kind_of, yes_or_no
+from v2l.model.questions import (
+    BEGINS,
+    ENDS,
+    FIRST_PART,
+    LAST_PART,
+    MOMENT,
+    WHEN,
+    WHEN_LAST,
+    WHEN_NOT,
+    WHOLE,
+    kind_of,
+    time_in,
+    yes_or_no,
+)
 from v2l.model.text import LayerAdapter
 from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
 from v2l.tiny.clips import scene, solo
@@ -104,7 +117,7 @@ def test_what_auto_chooses() -> None:
     chosen = lambda name, question: [chosen_strategy(Strategy(name), k, question) for k in (1, 2, few, few + 1, 100)]
     assert chosen("auto", moment) == ["join", "join", "join", "route", "route"]
     assert chosen("auto", "What happened?") == ["join", *["timeline"] * 4]
-    assert chosen("auto", "When does a star appear?") == ["join", *["when"] * 4]
+    assert chosen("auto", "When does a star appear?") == ["when"] * 5
     assert chosen("auto", "What appears last?") == ["join", *["last"] * 4]
     for name in ("join", "route", "each", "timeline"):
         first = "timeline" if name == "timeline" else "join"
@@ -114,8 +127,20 @@ def test_what_auto_chooses() -> None:
 @pytest.mark.parametrize(("kind", "questions"), [
     (WHOLE, ["What happened?", "what happens in this film", "Describe the video in detail.", "Summarize the lecture.",
              "Can you summarize it, please?", "What\u2019s the clip about?", "List the events.", "What is going on?",
-             "Give me a short summary of the video.", "Which objects appear?", "Tell me what happens in the video."]),
-    (WHEN, ["When does the red ring appear?", "At what time did the man fall?", "When is there a dog?"]),
+             "Give me a short summary of the video.", "Which objects appear?", "Tell me what happens in the video.",
+             "What is it about?", "What's happening?", "Tell me about the clip", "What is in the video?",
+             "Describe this", "What do they show?", "whats this about", "What can you see in it?", "Summary, please",
+             "When does the circle not move?", "When does nothing move?", "When does the dog stop barking?",
+             "When can't I see it move?", "When does the last guest arrive?"]),
+    (WHEN, ["When does the red ring appear?", "At what time did the man fall?", "When is there a dog?",
+            "At which second does the ring appear?", "Which minute does he fall?", "At what point is there a star?",
+            "When does the blue ring move left?", "When in the video does it rain?"]),
+    (WHEN_NOT, ["When is there no red ring?", "When isn\u2019t there a ring?", "When is the man not visible?",
+                "When doesn't the ring appear?", "When are there no people?", "When is the dog out of view?"]),
+    (WHEN_LAST, ["When does the red ring disappear?", "When is the green cross gone?", "When is the dog last seen?",
+                 "When has the man left the screen?", "At what time does the ring vanish in the video?"]),
+    (BEGINS, ["When does it start?", "When did the video begin?"]),
+    (ENDS, ["When does it end?", "When will the video end?", "When is it over?", "At which second does it finish?"]),
     (FIRST_PART, ["What appears first?", "How does the film begin?", "What happened first in the video?"]),
     (LAST_PART, ["What is shown last?", "How does it end?"]),
     (MOMENT, ["What happens to the red ring?", "Describe the man in the hat.", "When the man falls, what does he do?",
@@ -123,6 +148,35 @@ def test_what_auto_chooses() -> None:
               "What time is it?", "Was geschieht?", "What is on the slide?", "Who speaks last about money?", ""])])
 def test_the_kind_of_a_question(kind: str, questions: list[str]) -> None:
     assert {question: kind_of(question) for question in questions} == dict.fromkeys(questions, kind)
+
+
+@pytest.mark.parametrize(("question", "found"), [
+    ("What happens at 0:15?", ("What happens?", 15.0)), ("What is seen at 1:02:03", ("What is seen?", 3723.0)),
+    ("Who speaks at second 7?", ("Who speaks?", 7.0)), ("Who speaks around 2.5 s?", ("Who speaks?", 2.5)),
+    ("What happens at 0:15 in the video?", ("What happens?", 15.0)),
+    ("What happens at noon?", None), ("Who is at 3:00 pm there?", None), ("At 0:15?", None)])
+def test_the_time_in_a_question(question: str, found: tuple[str, float] | None) -> None:
+    assert time_in(question) == found
+
+
+def test_what_is_not_there_is_never_answered_with_the_times_when_it_is(engine: Engine, parts: Parts) -> None:
+    (color, shape), labels = ACTS[2], [parts.label(0, 1), parts.label(3, SEGMENTS - 1)]
+    questions = [f"When is there no {color} {shape}?", f"When does the {color} {shape} disappear?",
+                 "When is the cyan moon gone?", "When does it end?", "When does the video start?"]
+    assert [text for _, text in asked(engine, parts, questions, Strategy())] == [
+        ", ".join(labels), f"last in {parts.label(2)}", f"in none of {SEGMENTS} segments", "1:12", "0:00"]
+
+
+def test_a_question_with_a_time_goes_to_the_segment_that_holds_it(engine: Engine, parts: Parts) -> None:
+    alone = [engine.ask(parts.joined([3]), "What happens?", DECODING).finish().text]
+    assert asked(engine, parts, ["What happens at 0:36?"], Strategy()) == [([3], *alone)]
+    assert asked(engine, parts, ["What happens at 9:00?"], Strategy())[0][0] != [3]
+
+
+def test_when_of_one_segment_is_its_times_or_none(engine: Engine, adapter: Adapter) -> None:
+    one = Parts(engine, slice_segments(adapter, [1]))
+    questions = ["When does the green star appear?", "When does the red ring appear?"]
+    assert [text for _, text in asked(engine, one, questions, Strategy())] == ["0:12 to 0:24", "in none of 1 segment"]
 
 
 def test_a_question_of_when_becomes_one_of_yes_or_no() -> None:

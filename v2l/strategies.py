@@ -22,9 +22,21 @@ from v2l.adapter import Adapter
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.generate import Answer
-from v2l.model.questions import FIRST_PART, LAST_PART, WHEN, WHOLE, kind_of, yes_or_no
+from v2l.model.questions import (
+    BEGINS,
+    ENDS,
+    FIRST_PART,
+    LAST_PART,
+    WHEN,
+    WHEN_LAST,
+    WHEN_NOT,
+    WHOLE,
+    kind_of,
+    time_in,
+    yes_or_no,
+)
 from v2l.model.text import LayerAdapter
-from v2l.wording import time_text
+from v2l.wording import count_of, time_text
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
@@ -127,11 +139,19 @@ def prepare(
     engine: Engine, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
 ) -> Iterator[Prepared]:
     """What is left to ask for each question, in order. Segments are asked here, one batch a strategy."""
-    names = [chosen_strategy(strategy, len(parts), question) for question in questions]
+    held = [_held(parts, question) if strategy.name == "auto" else None for question in questions]
+    names = [_AT if at else chosen_strategy(strategy, len(parts), question)
+             for at, question in zip(held, questions, strict=True)]
     started = time.perf_counter()
     probed = _probed(engine, parts, questions, names, strategy, decoding)
     elapsed = time.perf_counter() - started
-    for question, name in zip(questions, names, strict=True):
+    for at, question, name in zip(held, questions, names, strict=True):
+        if at:
+            yield Prepared(question, "route", at[1], parts.joined(at[1], strategy.segment_scale), at[0], 0.0)
+            continue
+        if name in _ITS_OWN:
+            yield _own_time(parts, question, name)
+            continue
         if name in _ENDS or name == "join":
             by = [0] if name == FIRST_PART else [len(parts) - 1] if name == LAST_PART else list(range(len(parts)))
             adapter = parts.joined(by, strategy.segment_scale)
@@ -147,10 +167,24 @@ def prepare(
             yield Prepared(question, name, list(range(len(parts))), None, prompt,
                            elapsed + time.perf_counter() - started)
         else:
-            yield (_when if name == WHEN else _timeline)(parts, question, name, answers, elapsed)
+            yield (_when if name in _WHENS else _timeline)(parts, question, name, answers, elapsed)
 
 
 _ENDS = (FIRST_PART, LAST_PART)
+_WHENS = (WHEN, WHEN_NOT, WHEN_LAST)
+_ITS_OWN = (BEGINS, ENDS)
+_AT = "at"
+"""Asked of the segments that hold a time."""
+
+
+def _held(parts: Parts, question: str) -> tuple[str, list[int]] | None:
+    """A question that ends in a time without it, and the parts that hold this time; None where none does."""
+    found = time_in(question)
+    if not found:
+        return None
+    asked, time = found
+    held = [i for i, part in enumerate(parts.parts) if part.start <= time < part.end]
+    return (asked, held) if held else None
 
 
 def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
@@ -158,11 +192,11 @@ def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Seque
     """What every part answers: for each strategy that asks them, the answers to its questions in order."""
     wanted: dict[str, list[str]] = defaultdict(list)
     for question, name in zip(questions, names, strict=True):
-        if name not in ("join", *_ENDS):
-            wanted[name].append(yes_or_no(question, follows_instructions(engine)) if name == WHEN else question)
+        if name not in ("join", _AT, *_ENDS, *_ITS_OWN):
+            wanted[name].append(yes_or_no(question, follows_instructions(engine)) if name in _WHENS else question)
     found = {}
     for name, asked in wanted.items():
-        limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name in ("route", WHEN) else None
+        limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name in ("route", *_WHENS) else None
         exact = replace(decoding, max_new_tokens=limit or decoding.max_new_tokens, temperature=0.0)
         found[name] = iter(_ask_every_part(engine, parts, asked, exact))
     return found
@@ -192,15 +226,17 @@ def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> It
 
 
 def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
-    """The strategy for a question, `auto` resolved: a name, or FIRST_PART or LAST_PART where that part alone is
-    asked. With one part there is nothing to choose from, and it is `join`."""
+    """The strategy for a question, `auto` resolved: a name, or a kind of question that is a strategy by itself. With
+    one part there is nothing to choose from, and it is `join`, but for times."""
+    kind = kind_of(question) if strategy.name == "auto" else None
+    if kind in (*_WHENS, *_ITS_OWN):
+        return str(kind)
     if parts == 1:
         return "timeline" if strategy.name == "timeline" else "join"
     if strategy.name != "auto":
         return strategy.name
-    kind = kind_of(question)
-    if kind in (WHEN, *_ENDS):
-        return kind
+    if kind in _ENDS:
+        return str(kind)
     if kind == WHOLE:
         return "timeline"
     return "join" if parts <= strategy.join_up_to else "route"
@@ -244,15 +280,32 @@ def _timeline(parts: Parts, question: str, name: str, answers: tuple[Answer, ...
 
 
 def _when(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float) -> Prepared:
-    """Answered by the times of the parts that say yes; where some say neither yes nor no, by what all say."""
+    """Answered by the times of the parts that say yes, or no for WHEN_NOT, or of the last of them for WHEN_LAST; where
+    none says that, and some say neither yes nor no, by what all say."""
     begins = lambda word: [i for i, answer in enumerate(answers) if answer.text.lower().startswith(word)]
-    by = begins("yes")
-    if not by and len(begins("no")) < len(answers):
-        return _timeline(parts, question, name, answers, elapsed)
-    text = ", ".join(parts.label(*ends) for ends in parts.stretches(by)) or f"in none of {len(parts)} segments"
+    by, others = (begins("no"), begins("yes")) if name == WHEN_NOT else (begins("yes"), begins("no"))
+    if not by and len(others) < len(answers):
+        return _timeline(parts, question, WHEN, answers, elapsed)
+    if name == WHEN_LAST and by:
+        by = by[-1:]
+    text = ", ".join(parts.label(*ends) for ends in parts.stretches(by))
+    if not by:
+        text = f"in none of {count_of(len(parts), 'segment')}"
+    elif name == WHEN_LAST:
+        text = f"last in {text}"
     by = by or list(range(len(parts)))
     said = tuple(answers[i] for i in by)
-    return Prepared(question, name, by, None, question, elapsed, _of_all(answers, text), said)
+    return Prepared(question, WHEN, by, None, question, elapsed, _of_all(answers, text), said)
+
+
+def _own_time(parts: Parts, question: str, name: str) -> Prepared:
+    """When what was watched begins or ends, which needs no model."""
+    at = 0 if name == BEGINS else len(parts) - 1
+    part = parts.parts[at]
+    of = f" of {part.source}" if parts.several_videos else ""
+    text = time_text(part.start if name == BEGINS else part.end) + of
+    answer = Answer(text, [], 0, 0, 0.0, 0.0, 0.0, True, "stop")
+    return Prepared(question, WHEN, [at], None, question, 0.0, answer)
 
 
 def _of_all(answers: Sequence[Answer], text: str) -> Answer:

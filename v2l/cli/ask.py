@@ -62,7 +62,7 @@ def ask(
     line, and answers them as they come. Without a question, a conversation starts.
 
     Several adapters are asked one by one, in batches, and each gives its answer on a line FILE: ANSWER; with --join
-    they are joined first and give one answer.
+    they are joined first and give one answer, with --strategy join if no other is named.
 
     Of adapters with several segments, --strategy join adds all segments up, route asks each segment and lets the best
     two answer, timeline prints what each segment says and when, each makes one answer of that (with a base that
@@ -101,7 +101,7 @@ def ask(
         failures.exit()
     _note_forgotten_quotes(questions, console)
     _check_timeline(for_adapters, questions, json, one)
-    name = "timeline" if timeline else strategy or Strategy.name
+    name = "timeline" if timeline else strategy or ("join" if join else Strategy.name)
     combining = Strategy(name, segment_scale=_parse_scale(segment_scale))
 
     make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]

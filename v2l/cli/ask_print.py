@@ -49,6 +49,7 @@ class Printer:
         self.streamed = False
         """Whether the last answer was printed as it came, and its line ended even if it was interrupted."""
         self._told = False
+        self._told_of_one = False
 
     def foreign(self, *names: str, of: int = 1) -> dict[str, Any]:
         """Says, once a call, that the model was made for nothing like these videos of several; JSON fields of their
@@ -57,6 +58,12 @@ class Printer:
             self.console.warn(foreign_text(*names, of=of))
         self._told = True
         return {"foreign": True}
+
+    def one_segment(self, name: str) -> None:
+        """Says, once a call, that a question of times was put to all there is."""
+        if not self._told_of_one:
+            self.console.warn(f"{name} has one segment, which is asked; v2l ingest --segment gives finer times.")
+        self._told_of_one = True
 
     def question(self, question: str) -> None:
         """Repeats one of several questions on stderr."""
@@ -205,6 +212,7 @@ class AskAdapter(Asker):
 
         super().__init__(engine, decoding, printer)
         self._parts, self._strategy = Parts(engine, adapter), strategy
+        self._name = adapter.name
         self._facts = {"adapter": names[0] if len(names) == 1 else names, "model": engine.files.name}
         if is_foreign(adapter.record):
             self._facts |= printer.foreign(adapter.name)
@@ -236,6 +244,8 @@ class AskAdapter(Asker):
         self.printer.question(prepared.question)
         if found := _answered_from(self._parts, prepared):
             self.printer.console.warn(f"Answered from {found}.")
+        if _needs_segments(self._parts, prepared):
+            self.printer.one_segment(self._name)
 
     def _facts_of(self, prepared: Prepared) -> dict[str, Any]:
         return self._facts | _strategy_facts(self._parts, prepared)
@@ -278,6 +288,8 @@ class AskEach(Asker):
             return
         if (found := _answered_from(parts, each)) and not self.printer.shape.json:
             self.printer.console.warn(f"{name} answers from {found}.")
+        if _needs_segments(parts, each):
+            self.printer.one_segment(name)
         self.printer.line(name, answer, each.question, each.elapsed, facts, lines=bool(each.said))
 
     def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]], misfits: dict[str, list[str]]
@@ -309,7 +321,13 @@ class AskEach(Asker):
 
 def _answered_from(parts: Parts, prepared: Prepared) -> str:
     """The parts that answer, for people; nothing where all do, or where the answer itself tells."""
-    return "" if prepared.said or len(prepared.by) == len(parts) else " and ".join(map(parts.label, prepared.by))
+    return "" if prepared.answer or len(prepared.by) == len(parts) else " and ".join(map(parts.label, prepared.by))
+
+
+def _needs_segments(parts: Parts, prepared: Prepared) -> bool:
+    """Whether a question of times, or at one, had only one part to ask."""
+    times = bool(prepared.said) if prepared.strategy == "when" else prepared.prompt != prepared.question
+    return len(parts) == 1 and times
 
 
 def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
