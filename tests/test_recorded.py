@@ -312,7 +312,8 @@ def test_a_picture_that_stays_for_long_is_told(tmp_path: Path) -> None:
 # -- formats that say in pages, packets or frames what there should be ------------------------------------------------
 
 ENDING = [("a.ogv", "libvpx", "yuv420p"), ("a.wmv", "wmv2", "yuv420p"), ("a.ivf", "libvpx", "yuv420p"),
-          ("a.apng", "apng", "rgb24"), ("a.y4m", "wrapped_avframe", "yuv420p"), ("a.mxf", "mpeg2video", "yuv420p")]
+          ("a.apng", "apng", "rgb24"), ("a.y4m", "wrapped_avframe", "yuv420p"), ("a.mxf", "mpeg2video", "yuv420p"),
+          ("a.nut", "mpeg4", "yuv420p")]
 
 
 def ending(folder: Path, name: str, codec: str, pixels: str) -> bytes:
@@ -335,13 +336,13 @@ def test_what_is_there_is_whole_and_what_breaks_off_is_told(
     """Refused where the header promises more; what promises nothing may be what a stopped recorder left."""
     content = ending(endings, name, codec, pixels)
     path = tmp_path / name
-    for more in (b"", b"" if name == "a.y4m" else bytes(3000)):
+    for more in (b"", b"" if name in ("a.y4m", "a.nut") else bytes(3000)):
         path.write_bytes(content + more)
         clip = open_clip(path, ALL)
         assert (clip.info.frames, clip.warnings) == (60, [])
     for kept in (0.3, 0.6, 0.9):
         path.write_bytes(content[: int(len(content) * kept)])
-        if name in ("a.ogv", "a.y4m"):
+        if name in ("a.ogv", "a.y4m", "a.nut"):
             (note,) = open_clip(path, ALL).warnings
             assert "a." in note and "breaks off before its end" in note
         else:

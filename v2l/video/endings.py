@@ -19,6 +19,7 @@ _ASF_PACKET = b"\x82"
 """How a packet begins."""
 _NOT_SAID = (0, 0xFFFFFFFF)
 """What stands in place of an IVF's length until it is finished, by its writer."""
+_NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _SAMPLES = {"420": (2, 2, 2), "422": (2, 1, 2), "444": (1, 1, 2), "411": (4, 1, 2), "mono": (1, 1, 0)}
 """Colours of a Y4M file: by how much colour planes are less wide and less high, and how many of them there are."""
@@ -211,3 +212,9 @@ def of_dv(file: BinaryIO, size: int) -> float:
     rest = size % tail
     file.seek(size - rest)
     return 0 if rest and file.read(3) == head[:3] else 1
+
+
+def of_nut(file: BinaryIO, size: int) -> float:
+    """An index, which is written when all else is."""
+    file.seek(max(0, size - (1 << 22)))
+    return 1 if _NUT_INDEX in file.read() else 0

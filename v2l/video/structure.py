@@ -210,4 +210,4 @@ def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
 _CHECKS = {MP4: _mp4_breaks_off, MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
            "gif": _gif_breaks_off}
 _PARTS = {"apng": endings.of_apng, "asf": endings.of_asf, "dv": endings.of_dv, "ivf": endings.of_ivf,
-          "mxf": endings.of_mxf, "ogg": endings.of_ogg, "yuv4mpegpipe": endings.of_y4m}
+          "mxf": endings.of_mxf, "nut": endings.of_nut, "ogg": endings.of_ogg, "yuv4mpegpipe": endings.of_y4m}

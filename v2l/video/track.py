@@ -30,7 +30,7 @@ from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
 """Formats that read other files than the one given."""
-_RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "ogg", "yuv4mpegpipe")
+_RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
 """Formats whose writers may be stopped at any moment, without having promised a length."""
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
