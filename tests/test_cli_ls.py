@@ -11,9 +11,9 @@ import pytest
 from support.adapters import make
 from support.cli import documents, run
 
-from v2l.adapter import save
+from v2l.adapter import load, save
 from v2l.adapter.join import join
-from v2l.errors import V2LError
+from v2l.errors import AdapterError, V2LError
 
 
 @pytest.fixture
@@ -119,8 +119,6 @@ def test_only_headers_are_read(library: Path, monkeypatch: pytest.MonkeyPatch) -
     Path("talks/same.v2lora").write_bytes(content)
     assert states("talks/same.v2lora") == {"talks/same.v2lora": "up to date"}
     with pytest.raises(V2LError):
-        from v2l.adapter import load
-
         load("talks/same.v2lora")
 
 
@@ -142,3 +140,12 @@ def test_an_adapter_larger_than_its_video_is_told_once_a_run(tmp_path: Path, mon
     assert "its video" not in run("ingest", films[0], *words, "--force", "--quiet").stderr
     monkeypatch.undo()
     assert "its video" not in run("ingest", films[0], *words, "--force").stderr
+
+
+def test_a_video_is_told_from_a_damaged_adapter_and_a_wrong_name_has_a_way_out(library: Path) -> None:
+    said = run("ls", "talks/same.mp4", "talks/nope", status=1).stderr
+    assert "talks/same.mp4 is no adapter" in said and "watch it first: v2l ingest talks/same.mp4" in said
+    assert "talks/nope: No such file or directory; check the name" in said and "usable" not in said
+    assert "nope: No such file or directory; check the name" in run("info", "nope", status=1).stderr
+    with pytest.raises(AdapterError, match=r"same\.mp4 is no adapter"):
+        load("talks/same.mp4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.cli import environment
+from support.cli import environment, run
 from support.processes import ROOT
 from support.shots import Film, Shot
 from support.videos import write
@@ -449,3 +450,19 @@ def test_scenes_are_segments_and_looked_for_once(
     part = ingest(engine, video, "scenes", tmp_path / "part.v2lora", start=13.0, end=35.0)
     assert [(s["start"], s["end"]) for s in part.adapter.segments] == [(13, 24), (24, 35)]
     assert sorted(os.listdir(tmp_path)) == ["apart.v2lora", "film.mp4", "film.v2lora", "part.v2lora"]
+
+
+def test_an_interrupted_run_says_what_is_kept_and_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(Path(ROOT) / "examples" / "long.mp4", film := tmp_path / "long.mp4")
+    words = ("ingest", film, "--segment", "12s", "--frames", 1, "--device", "cpu")
+
+    def interrupted(adapter: Adapter, path: Path) -> None:
+        if len(list(path.parent.glob("*.v2lora"))) == 2:
+            raise KeyboardInterrupt
+        save(adapter, path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("v2l.segments.save", interrupted)
+        said = run(*words, status=130).stderr
+    assert said.endswith(f"{film}: 2 segments kept; the same command goes on from there.\nInterrupted.\n")
+    assert "3 segments (2 from the run before)" in run(*words).stderr

@@ -25,12 +25,13 @@ import numpy as np
 import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
+from v2l.adapter.find import holds_adapter, is_adapter_name
 from v2l.adapter.record import VERSIONS, Record, check, is_foreign, needed_version
 from v2l.errors import AdapterError, UsageError, is_memory
 from v2l.system.files import replacing
 from v2l.system.safetensors_header import Header, StoredTensor, read_header
 from v2l.system.strict_json import Invalid, decode, encode
-from v2l.wording import count_of, shortened, time_text
+from v2l.wording import command, count_of, shortened, time_text
 
 FORMAT = "v2lora"
 MAX_HEADER = 8 << 20
@@ -298,7 +299,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
     except Invalid as error:
-        raise _damaged(os.fspath(path), error) from error
+        raise _damaged(os.fsdecode(path), error) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         if is_memory(error):
             raise MemoryError from error
@@ -307,6 +308,9 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 
 def _damaged(name: str, error: Invalid) -> AdapterError:
+    if not is_adapter_name(name) and not holds_adapter(name):
+        return AdapterError(f"{name} is no adapter, which ends in .v2lora; if it is a video, watch it first: "
+                            f"{command('ingest', name)}")
     return AdapterError(f"{name} is not a usable adapter: {error}; ingest its video again with --force, or get the "
                         "file again.")
 

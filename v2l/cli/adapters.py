@@ -203,6 +203,7 @@ def _cut(
     from v2l.adapter import load
     from v2l.adapter.join import each_segment, slice_segments
 
+    check_exists(name)
     adapter = load(name)
     indices = selected(adapter)
     if not each:
@@ -232,6 +233,7 @@ def info(
     failures = Failures()
     for number, name in enumerate(adapters_of(files, Console(quiet), failures)):
         try:
+            check_exists(name)
             adapter = load(name)
         except V2LError as error:
             failures.add(error, name)
@@ -253,12 +255,12 @@ def read_adapter(name: str, times: TimeRange = (None, None)) -> Adapter:
     from v2l.adapter import load
     from v2l.adapter.join import within
 
-    _check_exists(name)
+    check_exists(name)
     adapter = load(name)
     return adapter if times == (None, None) else within(adapter, *times)
 
 
-def _check_exists(name: str) -> None:
+def check_exists(name: str) -> None:
     """AdapterError where there is no such file; the video it would be made of may lie in its place."""
     try:
         os.lstat(name)
@@ -306,7 +308,7 @@ def first_record(names: list[str]) -> tuple[str, Record]:
     errors: list[V2LError] = []
     for name in names:
         try:
-            _check_exists(name)
+            check_exists(name)
             return name, load_label(name).record
         except V2LError as error:
             errors.append(error)

@@ -16,7 +16,7 @@ from v2l.cli.console import Console, Failures, sentence, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
-from v2l.config import DEFAULT_MODEL, Sampling
+from v2l.config import ADAPTER_SUFFIX, DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
 from v2l.wording import TIME_FORMS, command, count_of, shell_word, size_text, time_text
 
@@ -149,15 +149,29 @@ class _Run:
     def make(self, engine: Engine, jobs: list[Job], clip: Clip | None, settings: Settings) -> None:
         from v2l.many import Ingested, ingest_all
 
-        with (self.console.working(jobs[0].video.name, of=len(jobs)),
-              closing(ingest_all(engine, jobs, settings, clip)) as results):
-            for result in results:
-                self.console.finished(worked=isinstance(result, Ingested) and not result.skipped)
-                self.console.aside()
-                if isinstance(result, Ingested):
-                    self.report(result)
-                else:
-                    self.fail(result.error, result.job.video)
+        try:
+            with (self.console.working(jobs[0].video.name, of=len(jobs)),
+                  closing(ingest_all(engine, jobs, settings, clip)) as results):
+                for result in results:
+                    self.console.finished(worked=isinstance(result, Ingested) and not result.skipped)
+                    self.console.aside()
+                    if isinstance(result, Ingested):
+                        self.report(result)
+                    else:
+                        self.fail(result.error, result.job.video)
+        except KeyboardInterrupt:
+            if settings.segments:
+                self.note_kept(jobs)
+            raise
+
+    def note_kept(self, jobs: list[Job]) -> None:
+        """Says what an interrupted run leaves for the next one, which goes on from there."""
+        from v2l.segments import work_folder
+
+        kept = ((job, len(list(work_folder(job.output).glob("*" + ADAPTER_SUFFIX)))) for job in jobs)
+        if found := next(((job, count) for job, count in kept if count), None):
+            self.console.note(f"{found[0].video}: {count_of(found[1], 'segment')} kept; the same command goes on from "
+                              "there.")
 
     def report(self, result: Ingested) -> None:
         self.counts["kept" if result.reason else "up to date" if result.skipped else "made"] += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from v2l.adapter.record import Record, is_foreign
 from v2l.cli import options
+from v2l.cli.adapters import check_exists
 from v2l.cli.console import Console, Failures, one_line, write, write_json
 from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
@@ -91,6 +92,7 @@ def ls(
     for word in expand(folders or ["."]):
         for path in map(Path, adapters_of([word], console, failures, others=False)):
             try:
+                check_exists(str(path))
                 label = load_label(path)
                 listed = Listed(path, label, _state(path, label, Path(word), videos, elsewhere))
             except V2LError as error:
