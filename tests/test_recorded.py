@@ -554,6 +554,12 @@ def test_what_is_asked_and_is_no_adapter_is_told(tmp_path: Path, content: bytes,
         load_label(tmp_path / "film.v2lora")
 
 
+def test_a_video_with_the_name_of_an_adapter_is_told(tmp_path: Path) -> None:
+    (tmp_path / "film.v2lora").write_bytes(b"\0\0\0\x20ftypisom" * 9)
+    result = run("ingest", tmp_path / "film.v2lora", status=1)
+    assert "film.v2lora has the name of an adapter and holds none" in result.stderr
+
+
 # -- at the door, and where files are written --------------------------------------------------------------------------
 
 

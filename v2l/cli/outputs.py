@@ -172,7 +172,7 @@ def _is_made_of(adapter: Path, video: Path) -> bool:
 def _videos(name: Path, notes: list[str], failures: list[tuple[Path, V2LError]]) -> Iterator[_Input]:
     """A video itself, or those below a folder; what was passed over there goes to `notes`, folders that may not be
     entered to `failures`. VideoError."""
-    from v2l.adapter.find import adapter_file
+    from v2l.adapter.find import adapter_file, holds_adapter
     from v2l.video.folder import find_videos
 
     if os.path.isdir(name):  # unlike Path's, it takes any name
@@ -184,6 +184,8 @@ def _videos(name: Path, notes: list[str], failures: list[tuple[Path, V2LError]])
             relative = video.relative_to(name)
             yield _Input(video, relative, relative.as_posix())
     elif os.path.isfile(name) and adapter_file(str(name)):
+        if not holds_adapter(name):
+            raise VideoError(f"{name} has the name of an adapter and holds none; give a video another ending.")
         raise VideoError(f"{name} is an adapter already; ask it with: {command('ask', name)} QUESTION.")
     else:
         size = os.path.getsize(name) if os.path.isfile(name) else 0
