@@ -178,6 +178,10 @@ def test_a_bad_file_fails_alone(here: Path) -> None:
     assert len(errors) == 3 and all(line.startswith("Error: ") for line in errors)
     assert "nope.v2lora: No such file" in errors[0] and "cut.v2lora is not a usable adapter" in errors[1]
     assert "other.v2lora, another.v2lora were made for the base someone/else" in errors[2]
+    found = documents(run("ask", *words, "--each", "Why?", "--json", *SHORT, status=1))
+    assert {one["adapter"]: "error" in one for one in found} == {
+        "nope.v2lora": True, "wide.v2lora": False, "other.v2lora": True, "cut.v2lora": True, "short.v2lora": False,
+        "another.v2lora": True}
     gone = run("ask", "nope.v2lora", "cut.v2lora", "--each", "Why?", *SHORT, status=1)
     assert gone.stdout == "" and gone.stderr.count("Error: ") == 2
 
@@ -530,6 +534,8 @@ def test_a_conversation(here: Path, way_out: str) -> None:
     begun = terminal.read("\n> ").splitlines()
     assert " ".join(begun[:-1]) == ("Each question is answered by itself, without those before it; an empty line, quit "
                                     "or Ctrl-D ends the conversation.")
+    terminal.type("help\n")
+    assert terminal.read("\n> ").splitlines()[1:-1] == begun[:-1]
     terminal.type(f"{QUESTION}\n")
     assert terminal.read("\n") == f"{QUESTION}\n"
     expected = CASES["short.f12.e64"]["answer_text"]

@@ -68,7 +68,7 @@ def ask(
     two answer, timeline prints what each segment says and when, each makes one answer of that (with a base that
     follows instructions; else as timeline). auto goes by the words of a question: of the whole, such as "What
     happened?", timeline; "When does a dog bark?", the times of the segments that say yes; of what is first or last,
-    that segment; all else join for few segments and route for many.
+    that segment; of what happens at 0:15, the segment there; all else join for few segments and route for many.
 
     --timeline prints a line, or with --json an object, for each segment. --format srt and vtt are subtitles (vtt is
     chapters for a web page, too), chapters is what ffmpeg reads.

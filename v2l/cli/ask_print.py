@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import foreign_text, is_foreign
 from v2l.cli.adapters import TimeRange, read_adapter
-from v2l.cli.console import Console, Failures, clean, columns, harmless, is_terminal, one_line, write, write_json
+from v2l.cli.console import (
+    Console,
+    Failures,
+    clean,
+    columns,
+    harmless,
+    is_terminal,
+    one_line,
+    sentence,
+    write,
+    write_json,
+)
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
@@ -48,8 +59,7 @@ class Printer:
         self.console, self.shape, self.failures = console, shape, failures
         self.streamed = False
         """Whether the last answer was printed as it came, and its line ended even if it was interrupted."""
-        self._told = False
-        self._told_of_one = False
+        self._told = self._told_of_one = False
 
     def foreign(self, *names: str, of: int = 1) -> dict[str, Any]:
         """Says, once a call, that the model was made for nothing like these videos of several; JSON fields of their
@@ -58,6 +68,13 @@ class Printer:
             self.console.warn(foreign_text(*names, of=of))
         self._told = True
         return {"foreign": True}
+
+    def failed(self, error: V2LError, names: list[str]) -> None:
+        """Reports and counts an error, and with --json writes a line for each adapter that has no answer for it."""
+        self.console.aside()
+        self.failures.add(error, names[0])
+        for name in names if self.shape.json else ():
+            write_json({"adapter": name, "error": sentence(error, f"{name}: ")})
 
     def one_segment(self, name: str) -> None:
         """Says, once a call, that a question of times was put to all there is."""
@@ -277,9 +294,9 @@ class AskEach(Asker):
             self.printer.foreign(*self._foreign, of=len(self._names))
         for base, names in misfits.items():
             were = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
-            self.printer.failures.add(AdapterError(
+            self.printer.failed(AdapterError(
                 f"{were} made for the base {base}, not {self.engine.files.name}; ask by themselves, or name another "
-                "--model."), names[0])
+                "--model."), names)
 
     def _show(self, parts: Parts, each: Prepared, answer: Answer, facts: dict[str, Any]) -> None:
         name = facts["adapter"]
@@ -315,8 +332,7 @@ class AskEach(Asker):
                                     facts | _strategy_facts(parts, prepared)))
                     yield prepared
             except V2LError as error:
-                self.printer.console.aside()
-                self.printer.failures.add(error, name)
+                self.printer.failed(error, [name])
 
 
 def _answered_from(parts: Parts, prepared: Prepared) -> str:
@@ -326,8 +342,7 @@ def _answered_from(parts: Parts, prepared: Prepared) -> str:
 
 def _needs_segments(parts: Parts, prepared: Prepared) -> bool:
     """Whether a question of times, or at one, had only one part to ask."""
-    times = bool(prepared.said) if prepared.strategy == "when" else prepared.prompt != prepared.question
-    return len(parts) == 1 and times
+    return len(parts) == 1 and ((bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route")
 
 
 def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
@@ -342,6 +357,8 @@ def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
 
 ENDS_OF_A_CONVERSATION = ("", "quit", "exit", ":q")
 """What ends a conversation; Ctrl-D does, too."""
+_HELP = ("Each question is answered by itself, without those before it; an empty line, quit or Ctrl-D ends the "
+         "conversation.")
 
 
 def converse(asker: Asker) -> None:
@@ -351,10 +368,12 @@ def converse(asker: Asker) -> None:
     with suppress(ImportError):
         import readline  # noqa: F401 (gives `input` line editing)
 
-    asker.printer.console.note("Each question is answered by itself, without those before it; an empty line, quit or "
-                               "Ctrl-D ends the conversation.")
+    asker.printer.console.note(_HELP)
     prompt = "> " if is_terminal(sys.stdout) else ""
     while (question := _typed(prompt)) not in ENDS_OF_A_CONVERSATION:
+        if question in ("help", "?"):
+            asker.printer.console.note(_HELP)
+            continue
         asker.printer.streamed = False
         try:
             asker.ask([question])
