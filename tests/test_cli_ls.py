@@ -149,3 +149,15 @@ def test_a_video_is_told_from_a_damaged_adapter_and_a_wrong_name_has_a_way_out(l
     assert "nope: No such file or directory; check the name" in run("info", "nope", status=1).stderr
     with pytest.raises(AdapterError, match=r"same\.mp4 is no adapter"):
         load("talks/same.mp4")
+
+
+def test_asking_an_adapter_whose_video_has_changed_says_so(tmp_path: Path) -> None:
+    film = tmp_path / "film.mp4"
+    film.write_bytes((Path(__file__).parents[1] / "examples" / "one-shape.mp4").read_bytes())
+    run("ingest", film, "--frames", 1, "--device", "cpu")
+    words = ("ask", film.with_suffix(".v2lora"), "What happened?")
+    assert "has changed" not in run(*words).stderr
+    film.write_bytes(film.read_bytes() + b"more")
+    assert f"film.mp4 has changed since {film.with_suffix('.v2lora')} was made of it" in run(*words).stderr
+    film.unlink()
+    assert "has changed" not in run(*words).stderr

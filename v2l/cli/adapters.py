@@ -277,6 +277,19 @@ def check_exists(name: str) -> None:
     raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
 
 
+def has_changed(video: Path, source: Record, adapter: Path) -> bool | None:
+    """Whether a file is not what was watched; None where it cannot be read. One of the same size that is no newer than
+    the adapter is taken for it; only others are read, once, to compare their sha256."""
+    from v2l.system.cache import sha256_of
+
+    try:
+        status = video.stat()
+        return status.st_size != source["size"] or (status.st_mtime > adapter.stat().st_mtime
+                                                    and sha256_of(video) != source["sha256"])
+    except (OSError, ValueError, V2LError):
+        return None
+
+
 def load_joined(names: list[str], console: Console, times: TimeRange = (None, None)) -> Adapter:
     """The adapter of one or several files, or of their segments in a range of time, with notes on what is odd.
     AdapterError, UsageError."""
@@ -286,6 +299,10 @@ def load_joined(names: list[str], console: Console, times: TimeRange = (None, No
     adapter, notes = (adapters[0], []) if len(adapters) == 1 else join(adapters)
     for note in notes:
         console.warn(note)
+    for name, one in zip(names, adapters, strict=True):
+        for source in one.sources:
+            if has_changed(Path(name).parent / source["name"], source, Path(name)):
+                console.warn(f"{source['name']} has changed since {name} was made of it; ingest it again.")
     if times == (None, None):
         return adapter
     adapter = within(adapter, *times)

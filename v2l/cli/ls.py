@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from v2l.adapter.record import Record, is_foreign
 from v2l.cli import options
-from v2l.cli.adapters import check_exists
+from v2l.cli.adapters import check_exists, has_changed
 from v2l.cli.console import Console, Failures, one_line, write, write_json
 from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
@@ -162,17 +162,8 @@ def _state_of(source: Record, adapter: Path, places: Iterable[Path], elsewhere: 
 
 
 def _compared(video: Path, source: Record, adapter: Path) -> str:
-    """Whether a file is what was watched. One of the same size that is no newer than the adapter is taken for it; only
-    others are read, once, to compare their sha256."""
-    from v2l.system.cache import sha256_of
-
-    try:
-        status = video.stat()
-        same = status.st_size == source["size"] and (status.st_mtime <= adapter.stat().st_mtime
-                                                     or sha256_of(video) == source["sha256"])
-    except (OSError, ValueError, V2LError):
-        return NOT_FOUND
-    return UP_TO_DATE if same else STALE
+    changed = has_changed(video, source, adapter)
+    return NOT_FOUND if changed is None else STALE if changed else UP_TO_DATE
 
 
 def _base_name(record: Record) -> str:
