@@ -161,3 +161,10 @@ def test_asking_an_adapter_whose_video_has_changed_says_so(tmp_path: Path) -> No
     assert f"film.mp4 has changed since {film.with_suffix('.v2lora')} was made of it" in run(*words).stderr
     film.unlink()
     assert "has changed" not in run(*words).stderr
+
+
+def test_a_record_that_names_a_path_or_a_device_has_no_video(library: Path) -> None:
+    for name in ("/dev/zero", "../talks/same.mp4", ".."):
+        save(make(source={**make().sources[0], "name": name, "size": 0}), Path("talks/odd.v2lora"))
+        os.utime("talks/odd.v2lora", (1, 1))
+        assert states("talks/odd.v2lora") == {"talks/odd.v2lora": "video not found"}
