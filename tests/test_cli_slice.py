@@ -111,7 +111,7 @@ def test_an_input_is_not_replaced(here: Path) -> None:
     assert Path("full-1.v2lora").read_bytes() == before
 
 
-@pytest.mark.parametrize("text", ["0", "x", "-1", "3-2", "1-", "1,2", ""])
+@pytest.mark.parametrize("text", ["0", "x", "-1", "3-2", "1-", "1,2"])
 def test_segments_that_are_none(here: Path, text: str) -> None:
     assert "names no segments" in run("slice", "full.v2lora", "--segment", text, "-o", "x.v2lora", status=2).stderr
 

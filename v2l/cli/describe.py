@@ -94,9 +94,9 @@ def _size_text(adapter: Adapter) -> str:
     """Bytes of an adapter's file, and of what in it."""
     tensors = {key: array.nbytes for key, array in adapter.tensors().items()}
     segments, bias = tensors["A"] + tensors["B"], tensors["bias_A"] + tensors["bias_B"]
-    each = "" if adapter.compressed or len(adapter.segments) == 1 else " each"
+    each = "" if adapter.compressed or len(adapter.segments) == 1 else " a segment"
     part = segments // len(adapter.segments) if each else segments
-    return f"{size_text(adapter.file_size)}: {size_text(part)}{each} for the segments, {size_text(bias)} for the bias"
+    return f"{size_text(adapter.file_size)}: {size_text(part)}{each}, bias {size_text(bias)}"
 
 
 _KNOWN = {"base", "hypernetwork", "rank", "scale", "target_modules", "sources", "segments", "sampling", "prompt",

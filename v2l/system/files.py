@@ -211,7 +211,7 @@ def _sweep(folder: Path) -> None:
                 old = time.time() - entry.stat(follow_symlinks=False).st_mtime > LEFT_OVER
                 if fcntl is not None and match[1] == _machine():
                     _remove_unlocked(entry.path, old)
-                elif old:
+                elif old and not entry.is_dir():  # folders have carried the machine in their names from the first
                     _remove(entry.path)
 
 
