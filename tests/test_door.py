@@ -180,7 +180,8 @@ def test_progress_is_told_to_who_asked(engine: Engine) -> None:
     engine.ingest(LONG, segment="12s", frames=3, progress=lambda *what: seen.append(what))
     engine.ingest(FILM, frames=2)
     # After its last frame a segment goes on, layer by layer, under the number of frames that are done.
-    assert list(dict.fromkeys(step[1:] for step in seen)) == [(i, 9) for i in range(1, 10)] and seen[-1][0] == "long.mp4, segment 3/3"
+    assert list(dict.fromkeys(step[1:] for step in seen)) == [(i, 9) for i in range(1, 10)]
+    assert seen[-1][0] == "long.mp4, segment 3/3"
 
 
 def test_what_the_command_line_would_note_is_a_warning(engine: Engine) -> None:

@@ -107,9 +107,10 @@ def file_sizes(repo: Repo) -> tuple[Repo, dict[str, int]]:
     """`resolve` with the bytes of files, by their names, as far as the Hub tells them."""
     hub_cache()  # where there is no place for files, nothing is asked
     with _explained(repo, str(repo)):
-        from huggingface_hub import HfApi
+        from huggingface_hub import HfApi, constants
 
-        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision, files_metadata=True)
+        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision, files_metadata=True,
+                                                     timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
         sizes = {file.rfilename: file.size for file in info.siblings or () if file.size is not None}
         return Repo(repo.id, str(info.sha)), sizes
 
