@@ -309,7 +309,7 @@ def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
 
 def _damaged(name: str, error: Invalid) -> AdapterError:
     if not is_adapter_name(name) and not holds_adapter(name):
-        return AdapterError(f"{name} is no adapter, which ends in .v2lora; if it is a video, watch it first: "
+        return AdapterError(f"{name} is no adapter ({error}); if it is a video, watch it first: "
                             f"{command('ingest', name)}")
     return AdapterError(f"{name} is not a usable adapter: {error}; ingest its video again with --force, or get the "
                         "file again.")
