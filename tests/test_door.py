@@ -137,7 +137,7 @@ IMAGES = np.zeros((3, 8, 8, 3), np.uint8)
     (lambda e: e.ingest(IMAGES, times=["a", "b", "c"]), "no numbers"),
     (lambda e: e.ingest(IMAGES, times=[0, 1, 2], segment="scenes"), "looked for in files"),
     (lambda e: e.ingest([[1, 2], [3]], times=[0, 1]), "frames are RGB"),
-    (lambda e: e.ingest(b"no video"), "^video is not a video"),
+    (lambda e: e.ingest(b"no video"), "^video is text, not a video"),
     (lambda e: e.ingest(b""), "^video is empty"),
     (lambda e: e.ingest(io.StringIO("text")), "reads text"),
     (lambda e: e.ingest(b"x", name="a/b"), "no name for a file"),
