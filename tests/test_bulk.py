@@ -264,7 +264,7 @@ def test_a_bad_file_anywhere_is_named_and_counted(here: Path, clips: list[Path],
     run("ingest", "0.mp4", *MAKE)
     result = run("ingest", ".", "missing", *MAKE, status=1)
     assert result.stdout == "0.v2lora\n1.v2lora\n3.v2lora\n"
-    for error in ("1b.mp4 is not a video", "2.mp4: The memory did not suffice", "missing: no such file"):
+    for error in ("1b.mp4 is text, not a video", "2.mp4: The memory did not suffice", "missing: no such file"):
         assert f"Error: {error}" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("1 up to date, 2 made, 3 failed, ")
     *lines, counts = documents(run("ingest", ".", "missing", "--json", *MAKE, status=1))
