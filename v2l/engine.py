@@ -221,14 +221,14 @@ class Engine:
         """The adapter of a clip from its context, which is used up."""
         files, hypernetwork, tokens = self.files, self.hypernetwork_files, context.shape[1]
         made_with = self.provenance(sampling, adapter_dtype)
-        with threads(self.threads):
-            frames, layers = len(times), hypernetwork.config.num_layers
+        frames, layers = len(times), hypernetwork.config.num_layers
 
         def layer_done(layer: int) -> None:
             if self.progress:
                 self.progress(f"{clip.info.path.name}, layer {layer + 1}/{layers}", frames, frames)
 
-        A, B = self.internalize(context, layer_done)
+        with threads(self.threads):
+            A, B = self.internalize(context, layer_done)
         if not (A.isfinite().all() and B.isfinite().all()):
             raise ModelError(f"The model gave numbers that are not finite for {clip.info.path}; try --dtype float32.")
         target = hypernetwork.config.target_module

@@ -279,8 +279,8 @@ def check_exists(name: str) -> None:
 
 def has_changed(video: Path, source: Record, adapter: Path) -> bool | None:
     """Whether a file is not what was watched; None where it cannot be read, or the record, which may be a stranger's,
-    names something else than a file beside others. One of the same size that is no newer than
-    the adapter is taken for it; only others are read, once, to compare their sha256."""
+    names something else than a file beside others. One of the same size that is no newer than the adapter is taken for
+    it; only others are read, once, to compare their sha256."""
     from v2l.system.cache import sha256_of
 
     try:
