@@ -20,6 +20,7 @@ from v2l.cli.export import export_
 from v2l.cli.ingest import ingest
 from v2l.cli.ls import ls
 from v2l.cli.models import models
+from v2l.cli.serve import serve
 from v2l.cli.train import train
 
 app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
@@ -64,7 +65,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, ls, info, compose_, slice_, export_):
+for command in (ingest, ask, ls, info, compose_, slice_, export_, serve):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.command("help", cls=options.Command)(show_help)
 app.command("completion", cls=options.Command)(print_script)
