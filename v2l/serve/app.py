@@ -17,7 +17,7 @@ from starlette.routing import Route
 from v2l.adapter.record import is_foreign
 from v2l.engine import Engine
 from v2l.serve.batcher import Batcher
-from v2l.serve.library import ServedAdapter, Library
+from v2l.serve.library import Library, ServedAdapter
 from v2l.serve.refusal import Refusal, refusal_of
 
 Endpoint = Callable[[Request], Awaitable[Response]]

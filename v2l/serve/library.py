@@ -77,7 +77,9 @@ class Library:
             except AdapterError as error:
                 label = str(error).replace(str(path), id + ADAPTER_SUFFIX)
             self._labels[version] = label
-        return ServedAdapter(id, path, version, None, label) if isinstance(label, str) else ServedAdapter(id, path, version, label)
+        if isinstance(label, str):
+            return ServedAdapter(id, path, version, None, label)
+        return ServedAdapter(id, path, version, label)
 
     def entry(self, id: str) -> ServedAdapter:
         """The adapter of an id. Refusal, with the nearest name, where there is none."""
