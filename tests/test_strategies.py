@@ -32,7 +32,8 @@ from v2l.model.questions import (
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.strategies import Parts, ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
+from v2l.parts import Parts
+from v2l.strategies import ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
 from v2l.tiny.clips import scene, solo
 from v2l.tiny.world import MOTIONS, sample_times
 

@@ -24,7 +24,8 @@ from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
 from v2l.errors import UsageError
 from v2l.model.generate import Answer, Reply
 from v2l.model.text import LayerAdapter
-from v2l.strategies import Parts, ask_prepared, prepare
+from v2l.parts import Parts
+from v2l.strategies import ask_prepared, prepare
 from v2l.system.progress import Progress
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import SegmentSpec, frame_at, parse_segments, regular, windows

@@ -16,6 +16,7 @@ import typer
 from v2l.cli import ask_print, options
 from v2l.cli.adapters import first_record, load_joined
 from v2l.cli.console import Console, Failures, is_terminal
+from v2l.cli.converse import converse
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
@@ -137,7 +138,7 @@ def ask(
         for batch in question_batches(questions):
             asker.ask(batch)
     else:
-        ask_print.converse(asker)
+        converse(asker)
     printer.failures.exit()
 
 

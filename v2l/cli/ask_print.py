@@ -7,7 +7,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,14 +28,14 @@ from v2l.cli.console import (
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
-from v2l.system.interrupts import Terminated
 from v2l.wording import shortened
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.engine import Engine, Seen
     from v2l.model.generate import Answer, Reply
-    from v2l.strategies import Parts, Prepared
+    from v2l.parts import Parts
+    from v2l.strategies import Prepared
 
 
 @dataclass(frozen=True)
@@ -225,7 +224,7 @@ class AskAdapter(Asker):
 
     def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, engine: Engine, decoding: Decoding,
                  printer: Printer) -> None:
-        from v2l.strategies import Parts
+        from v2l.parts import Parts
 
         super().__init__(engine, decoding, printer)
         self._parts, self._strategy = Parts(engine, adapter), strategy
@@ -313,7 +312,8 @@ class AskEach(Asker):
                  ) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
         the same order; adapters that were made for another base are added to `misfits`, by that base."""
-        from v2l.strategies import Parts, prepare
+        from v2l.parts import Parts
+        from v2l.strategies import prepare
 
         for name in self._names:
             try:
@@ -353,48 +353,3 @@ def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
           for i, words in zip(prepared.by, said, strict=True) for start, end in parts.parts[i].spans]
     times = {"segments": [[one["start"], one["end"]] for one in by]} if len(prepared.by) < len(parts) else {}
     return {"strategy": prepared.strategy, **times, "answered_by": by}
-
-
-ENDS_OF_A_CONVERSATION = ("", "quit", "exit", ":q")
-"""What ends a conversation; Ctrl-D does, too."""
-_HELP = ("Each question is answered by itself, without those before it; an empty line, quit or Ctrl-D ends the "
-         "conversation.")
-
-
-def converse(asker: Asker) -> None:
-    """Asks questions from the terminal, each by itself: that is what hypernetworks were trained for, single questions,
-    and an adapter with earlier turns before it was never tried. Ctrl-C ends the answer or, at the prompt, the
-    conversation and the command."""
-    with suppress(ImportError):
-        import readline  # noqa: F401 (gives `input` line editing)
-
-    asker.printer.console.note(_HELP)
-    prompt = "> " if is_terminal(sys.stdout) else ""
-    while (question := _typed(prompt)) not in ENDS_OF_A_CONVERSATION:
-        if question in ("help", "?"):
-            asker.printer.console.note(_HELP)
-            continue
-        asker.printer.streamed = False
-        try:
-            asker.ask([question])
-        except Terminated:
-            raise
-        except KeyboardInterrupt:
-            if not asker.printer.streamed:
-                print(file=sys.stderr)
-        except V2LError as error:
-            asker.printer.failures.add(error, "")
-
-
-def _typed(prompt: str) -> str:
-    """A question; nothing where Ctrl-D was typed. What comes after a Ctrl-C stands on a line of its own."""
-    if not prompt:
-        print("> ", end="", file=sys.stderr, flush=True)
-    try:
-        return input(prompt).strip()
-    except EOFError:
-        print(file=sys.stderr)
-        return ""
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        raise

@@ -15,8 +15,8 @@ from v2l.adapter.join import within
 from v2l.config import ADAPTER_SUFFIX
 from v2l.engine import Engine
 from v2l.errors import AdapterError
+from v2l.parts import Parts
 from v2l.serve.refusal import Refusal
-from v2l.strategies import Parts
 from v2l.system.files import without_ending
 from v2l.system.scan import files_below
 from v2l.wording import nearest
