@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.cli import run
+from support.cli import documents, run
 
 from v2l import Engine, V2LError, compose, load, save
 from v2l.config import Sampling
@@ -91,6 +91,23 @@ def test_it_answers_as_the_command_line_does(engine: Engine, many: Path, strateg
     reply = engine.ask(many, question, strategy=strategy)
     assert "".join(reply) == reply.text == said
     assert [answer.text for answer in engine.ask(load(many), [question, question], strategy=strategy)] == [said] * 2
+
+
+@pytest.mark.parametrize(("question", "strategy", "options"), [
+    ("How does the red ring move?", "auto", ()), ("What happened?", "auto", ()),
+    ("When is there a red ring?", "auto", ()), ("What happened?", "join", ("--max-new-tokens", "3")),
+])
+def test_a_reply_tells_what_answered_as_the_command_line_does(engine: Engine, many: Path, question: str, strategy: str,
+                                                              options: tuple[str, ...]) -> None:
+    (told,) = documents(run("ask", many, question, "--strategy", strategy, "--json", "--device", "cpu", "--quiet",
+                            *options))
+    limit = int(options[1]) if options else None
+    reply = engine.ask(many, question, strategy=strategy, max_new_tokens=limit)
+    before = (reply.strategy, reply.answered_by)  # known before a word is made
+    for answer in (reply.finish(), *engine.ask(many, [question], strategy=strategy, max_new_tokens=limit)):
+        assert (answer.text, answer.finish, answer.strategy, list(answer.answered_by)) == (
+            told["answer"], told["finish"], told["strategy"], told["answered_by"])
+        assert before == (answer.strategy, answer.answered_by)
 
 
 def test_many_adapters_are_each_asked_by_themselves_unless_composed(engine: Engine) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import threading
 import warnings
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -20,12 +21,13 @@ from v2l import engine
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.join import join
 from v2l.adapter.record import foreign_text
+from v2l.answered import origin, with_origin
 from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
 from v2l.errors import UsageError
 from v2l.model.generate import Answer, Reply
 from v2l.model.text import LayerAdapter
 from v2l.parts import Parts
-from v2l.strategies import ask_prepared, prepare
+from v2l.strategies import Prepared, ask_prepared, prepare
 from v2l.system.progress import Progress
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import SegmentSpec, frame_at, parse_segments, regular, windows
@@ -186,8 +188,9 @@ class Engine(engine.Engine):
         """A question to an adapter or its file, answered as by `v2l ask`. Iterate the reply for text as it comes, or
         read its `text`.
 
-        Of an adapter of several segments, `strategy` is auto, join, route or each. Several adapters, several questions
-        or both give a list of answers, as `ask_each` does: every adapter is asked by itself; `v2l.compose` joins some.
+        Of an adapter of several segments, `strategy` is auto, join, route, each or timeline; the reply's `strategy` and
+        `answered_by` tell how and of which segments it was made. Several adapters, several questions or both give a
+        list of answers, as `ask_each` does: every adapter is asked by itself; `v2l.compose` joins some.
         """
         limits = {"max_new_tokens": max_new_tokens, "temperature": temperature, "seed": seed}
         decoding, chosen = _decoding(decoding, limits), _strategy(strategy)
@@ -201,10 +204,14 @@ class Engine(engine.Engine):
         _check_questions([question])
         self._load_text()
         self.check_question(question)
-        prepared = next(prepare(self, self._parts(cast(Asked, adapter)), [question], chosen, decoding))
+        parts = self._parts(cast(Asked, adapter))
+        prepared = next(prepare(self, parts, [question], chosen, decoding))
+        found = origin(parts, prepared)
         if prepared.answer is not None:
-            return Reply.of(prepared.answer)
-        return super().ask(prepared.adapter, prepared.prompt, decoding)
+            return Reply.of(with_origin(prepared.answer, found))
+        reply = super().ask(prepared.adapter, prepared.prompt, decoding)
+        reply.strategy, reply.answered_by = found["strategy"], found["answered_by"]
+        return reply
 
     def ask_each(
         self, adapters: Asked | Iterable[Asked], questions: str | Iterable[str], decoding: Decoding | None = None, *,
@@ -219,8 +226,16 @@ class Engine(engine.Engine):
         self._load_text()
         for question in asked:
             self.check_question(question)
-        prepared = (each for one in several for each in prepare(self, self._parts(one), asked, chosen, decoding))
-        return (answer for _, answer in ask_prepared(self, prepared, decoding))
+        waiting: deque[dict[str, Any]] = deque()  # of adapters that are let go of as soon as they can be
+
+        def prepared() -> Iterator[Prepared]:
+            for one in several:
+                parts = self._parts(one)
+                for each in prepare(self, parts, asked, chosen, decoding):
+                    waiting.append(origin(parts, each))
+                    yield each
+
+        return (with_origin(answer, waiting.popleft()) for _, answer in ask_prepared(self, prepared(), decoding))
 
     def _load_text(self) -> None:
         with self._loading:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import foreign_text, is_foreign
+from v2l.answered import document, origin, stretch
 from v2l.cli.adapters import TimeRange, read_adapter
 from v2l.cli.console import (
     Console,
@@ -91,7 +92,7 @@ class Printer:
         if self.shape.json:
             answer = reply.finish()
             self.console.stop()
-            write_json(_document(question, answer, delay, facts))
+            write_json(document(question, answer, delay, **facts))
             return
         width, self.streamed = columns(), True
         lines = Wrapped(width) if width else None
@@ -132,7 +133,7 @@ class Printer:
         for i, answer in zip(prepared.by, prepared.said, strict=True):
             text = harmless(" ".join(answer.text.split())) + _ellipsis(answer)
             part = parts.parts[i]
-            times = {"file": part.source, "start": part.start, "end": part.end}
+            times = stretch(part.source, part.start, part.end)
             self._print(answer, prepared.question, 0.0, facts | times, [f"{before}{parts.label(i)}: {text}"])
 
     def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], lines: list[str]) -> None:
@@ -143,7 +144,7 @@ class Printer:
                                            "numbers are not finite: it was damaged, or made so; get it again, or try "
                                            "--dtype float32."), name)
         elif self.shape.json:
-            write_json(_document(question, answer, delay, facts))
+            write_json(document(question, answer, delay, **facts))
         else:
             for line in lines:
                 write(wrap_lines(clean(line), width) if (width := columns()) else line)
@@ -152,12 +153,6 @@ class Printer:
 def _ellipsis(answer: Answer) -> str:
     """What shows people that an answer was cut; programs read it in `finish`."""
     return " …" if answer.finish == "length" and columns() else ""
-
-
-def _document(question: str, answer: Answer, delay: float, facts: dict[str, Any]) -> dict[str, Any]:
-    return {"question": question, "answer": answer.text, "finish": answer.finish, "prompt_tokens": answer.prompt_tokens,
-            "visual_tokens": answer.visual_tokens, "new_tokens": len(answer.ids),
-            "ttft_s": round(delay + answer.ttft_s, 4), "total_s": round(delay + answer.total_s, 4), **facts}
 
 
 class Asker(ABC):
@@ -264,7 +259,7 @@ class AskAdapter(Asker):
             self.printer.one_segment(self._name)
 
     def _facts_of(self, prepared: Prepared) -> dict[str, Any]:
-        return self._facts | _strategy_facts(self._parts, prepared)
+        return self._facts | origin(self._parts, prepared)
 
 
 class AskEach(Asker):
@@ -329,7 +324,7 @@ class AskEach(Asker):
                     facts = {"adapter": name, "model": self.engine.files.name, **foreign,
                              "strategy": prepared.strategy}
                     waiting.append((parts, facts if self.printer.shape.timeline else
-                                    facts | _strategy_facts(parts, prepared)))
+                                    facts | origin(parts, prepared)))
                     yield prepared
             except V2LError as error:
                 self.printer.failed(error, [name])
@@ -343,13 +338,3 @@ def _answered_from(parts: Parts, prepared: Prepared) -> str:
 def _needs_segments(parts: Parts, prepared: Prepared) -> bool:
     """Whether a question of times, or at one, had only one part to ask."""
     return len(parts) == 1 and ((bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route")
-
-
-def _strategy_facts(parts: Parts, prepared: Prepared) -> dict[str, Any]:
-    """JSON fields that tell what answers: the strategy; of each segment the file and the times, and its own words where
-    the answer is made of them; if not all answer, their times once more under `segments`."""
-    said = prepared.said or (None,) * len(prepared.by)
-    by = [{"file": parts.parts[i].source, "start": start, "end": end, **({"answer": words.text} if words else {})}
-          for i, words in zip(prepared.by, said, strict=True) for start, end in parts.parts[i].spans]
-    times = {"segments": [[one["start"], one["end"]] for one in by]} if len(prepared.by) < len(parts) else {}
-    return {"strategy": prepared.strategy, **times, "answered_by": by}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class Answer:
     then, and the text is empty. Other rows of a batch are answered; a `Reply` raises ModelError."""
     finish: str = "stop"
     """Why it ended: "stop" where the model ended it, "length" where it was cut at the most tokens allowed."""
+    strategy: str | None = None
+    """How an adapter's segments made it: join, route, each, timeline or when; None where nothing chose among them."""
+    answered_by: Sequence[dict[str, Any]] = ()
+    """What of the adapter answered: of each segment `file`, `start` and `end` in seconds, and its own `answer` where
+    the answer is made of such."""
 
     def __str__(self) -> str:
         return self.text
@@ -58,7 +64,13 @@ def bind(adapter: Adapter, device: torch.device) -> list[LayerAdapter]:
 
 
 class Reply:
-    """An answer being made: iterate, once, for pieces of text as they come, then read `answer`."""
+    """An answer being made: iterate, once, for pieces of text as they come, then read `answer`.
+
+    `strategy` and `answered_by` are there from the start, as an `Answer` has them; why it ended stands in its answer.
+    """
+
+    strategy: str | None = None
+    answered_by: Sequence[dict[str, Any]] = ()
 
     def __init__(
         self,
@@ -87,6 +99,7 @@ class Reply:
         """A reply whose answer was found before: it comes as one piece."""
         reply = cls.__new__(cls)
         reply.answer, reply._pieces = answer, iter([answer.text])
+        reply.strategy, reply.answered_by = answer.strategy, answer.answered_by
         return reply
 
     def __iter__(self) -> Iterator[str]:
@@ -120,7 +133,8 @@ class Reply:
         text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
         if text[len(shown) :]:
             yield text[len(shown) :]
-        self.answer = Answer(text, ids, *self._counts, first or total, total, finish=self._finish)
+        self.answer = Answer(text, ids, *self._counts, first or total, total, finish=self._finish,
+                             strategy=self.strategy, answered_by=self.answered_by)
 
     def finish(self) -> Answer:
         """Runs to the end and returns the answer."""
