@@ -277,26 +277,11 @@ def check_exists(name: str) -> None:
     raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
 
 
-def has_changed(video: Path, source: Record, adapter: Path) -> bool | None:
-    """Whether a file is not what was watched; None where it cannot be read, or the record, which may be a stranger's,
-    names something else than a file beside others. One of the same size that is no newer than the adapter is taken for
-    it; only others are read, once, to compare their sha256."""
-    from v2l.system.cache import sha256_of
-
-    try:
-        if video.name != source["name"] or not video.is_file():
-            return None
-        status = video.stat()
-        return status.st_size != source["size"] or (status.st_mtime > adapter.stat().st_mtime
-                                                    and sha256_of(video) != source["sha256"])
-    except (OSError, ValueError, V2LError):
-        return None
-
-
 def load_joined(names: list[str], console: Console, times: TimeRange = (None, None)) -> Adapter:
     """The adapter of one or several files, or of their segments in a range of time, with notes on what is odd.
     AdapterError, UsageError."""
     from v2l.adapter.join import join, within
+    from v2l.video.folder import has_changed
 
     adapters = [read_adapter(name) for name in names]
     adapter, notes = (adapters[0], []) if len(adapters) == 1 else join(adapters)

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from v2l.adapter.record import Record, is_foreign
 from v2l.cli import options
-from v2l.cli.adapters import check_exists, has_changed
+from v2l.cli.adapters import check_exists
 from v2l.cli.console import Console, Failures, one_line, write, write_json
 from v2l.cli.inputs import adapters_of, expand
 from v2l.cli.options import argument, option
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import V2LError
+from v2l.video.folder import has_changed
 from v2l.wording import count_of, shortened, size_text, time_text
 
 if TYPE_CHECKING:

@@ -1,11 +1,14 @@
-"""Which files of a folder are videos, told by their names and, where those mean other things too, by what they hold."""
+"""Which files of a folder are videos, told by their names and, where those mean other things too, by what they hold;
+and whether one is what was watched."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from v2l.config import ADAPTER_SUFFIX
-from v2l.errors import VideoError
+from v2l.errors import V2LError, VideoError
 from v2l.system.scan import Scan, scan
 
 EXTENSIONS = (
@@ -57,3 +60,19 @@ def _may_be_video(path: Path, ending: str) -> bool:
 def _is_text(head: bytes) -> bool:
     """Whether a file's first bytes hold no control characters, as no video does without."""
     return not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head)
+
+
+def has_changed(video: Path, source: Mapping[str, Any], adapter: Path) -> bool | None:
+    """Whether a file is not what was watched; None where it cannot be read, or the record, which may be a stranger's,
+    names something else than a file beside others. One of the same size that is no newer than the adapter is taken for
+    it; only others are read, once, to compare their sha256."""
+    from v2l.system.cache import sha256_of
+
+    try:
+        if video.name != source["name"] or not video.is_file():
+            return None
+        status = video.stat()
+        return status.st_size != source["size"] or (status.st_mtime > adapter.stat().st_mtime
+                                                    and sha256_of(video) != source["sha256"])
+    except (OSError, ValueError, V2LError):
+        return None
