@@ -15,9 +15,10 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Protocol
 
 from v2l.config import Decoding, Strategy
-from v2l.engine import Engine
+from v2l.model.base import Base
 from v2l.model.generate import Answer
 from v2l.model.questions import (
     BEGINS,
@@ -45,6 +46,17 @@ GENERAL_VOCABULARY = 10_000
 its world's questions only, SmolVLM2 has 49,280."""
 
 
+class AsksMany(Protocol):
+    """What is needed of an engine here: its base, and answers to many questions at once."""
+
+    @property
+    def base(self) -> Base: ...
+
+    def ask_batch(self, rows: Iterable[tuple[list[LayerAdapter] | None, str]], decoding: Decoding | None = None
+                  ) -> Iterator[Answer]:
+        """`Engine.ask_batch`, of adapters that are bound."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """What is left to ask for one question, or the answer if there is nothing left."""
@@ -65,7 +77,7 @@ class Prepared:
 
 
 def prepare(
-    engine: Engine, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
+    engine: AsksMany, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
 ) -> Iterator[Prepared]:
     """What is left to ask for each question, in order. Segments are asked here, one batch a strategy."""
     held = [_held(parts, question) if strategy.name == "auto" else None for question in questions]
@@ -116,7 +128,7 @@ def _held(parts: Parts, question: str) -> tuple[str, list[int]] | None:
     return (asked, held) if held else None
 
 
-def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
+def _probed(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
             decoding: Decoding) -> dict[str, Iterator[tuple[Answer, ...]]]:
     """What every part answers: for each strategy that asks them, the answers to its questions in order."""
     wanted: dict[str, list[str]] = defaultdict(list)
@@ -132,7 +144,7 @@ def _probed(engine: Engine, parts: Parts, questions: Sequence[str], names: Seque
 
 
 def ask_prepared(
-    engine: Engine, prepared: Iterable[Prepared], decoding: Decoding
+    engine: AsksMany, prepared: Iterable[Prepared], decoding: Decoding
 ) -> Iterator[tuple[Prepared, Answer]]:
     """Each of `prepared`, of one adapter or of many, with its answer, in order; asked in batches."""
     for answered, group in groupby(prepared, key=lambda each: each.answer is not None):
@@ -142,7 +154,7 @@ def ask_prepared(
             yield from _ask(engine, group, decoding)
 
 
-def _ask(engine: Engine, prepared: Iterable[Prepared], decoding: Decoding) -> Iterator[tuple[Prepared, Answer]]:
+def _ask(engine: AsksMany, prepared: Iterable[Prepared], decoding: Decoding) -> Iterator[tuple[Prepared, Answer]]:
     waiting: deque[Prepared] = deque()
 
     def rows() -> Iterator[tuple[list[LayerAdapter] | None, str]]:
@@ -172,7 +184,7 @@ def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
 
 
 def _ask_every_part(
-    engine: Engine, parts: Parts, questions: Sequence[str], decoding: Decoding
+    engine: AsksMany, parts: Parts, questions: Sequence[str], decoding: Decoding
 ) -> list[tuple[Answer, ...]]:
     """The answers of the parts, in their order, for each question."""
     def rows() -> Iterator[tuple[list[LayerAdapter], str]]:
@@ -246,12 +258,12 @@ def _of_all(answers: Sequence[Answer], text: str) -> Answer:
                   "length" if any(answer.finish == "length" for answer in answers) else "stop")
 
 
-def follows_instructions(engine: Engine) -> bool:
+def follows_instructions(engine: AsksMany) -> bool:
     """Whether the base's text model can be told to combine answers."""
     return engine.base.text_config.vocab_size >= GENERAL_VOCABULARY
 
 
-def _combine(engine: Engine, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
+def _combine(engine: AsksMany, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
     """The prompt that has the bare base make one answer of the parts' answers, which are combined in rounds first where
     they are many."""
     partial = [((i, i), answer) for i, answer in enumerate(answers)]

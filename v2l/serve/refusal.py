@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+
+from starlette.responses import Response
 
 from v2l.errors import AdapterError, ModelError, UsageError, V2LError, is_memory
 
@@ -51,3 +54,13 @@ def refusal_of(error: Exception) -> Refusal:
                        code="out_of_memory", headers={"Retry-After": "5"})
     return Refusal(500, f"This is a bug in v2l ({type(error).__name__}); the server's log says more with V2L_DEBUG=1.",
                    code="bug")
+
+
+def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A response of one JSON document, in ASCII: names may hold what is no text."""
+    return Response(json.dumps(value), status, headers, "application/json")
+
+
+def refused(refusal: Refusal) -> Response:
+    """The response that tells of a refusal."""
+    return json_response(refusal.document(), refusal.status, refusal.headers)
