@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -237,7 +239,7 @@ def test_videos_that_would_become_one_file_fail_alone_with_a_way_out(here: Path)
     Path("y/a b.mp4").write_bytes(Path("y/a b.mp4").read_bytes() + b"\0")
     shown = run("ingest", "x/a b.mp4", "y/a b.mp4", "short.mp4", "--output-dir", "out", *MAKE, status=1)
     assert shown.stdout == "out/short.v2lora\n"
-    assert ("Error: x/a b.mp4 and y/a b.mp4 would both become out/a b.v2lora; ingest one by itself: "
+    assert ("Error: x/a b.mp4 and y/a b.mp4 would both become out/a b.v2lora; ingest it by itself: "
             "v2l ingest 'x/a b.mp4' -o 'out/a b.mp4-2.v2lora'.\n") in shown.stderr
 
 
@@ -259,6 +261,22 @@ def test_a_name_as_long_as_a_name_can_be(here: Path) -> None:
         assert folder.name.startswith(name[:50]) and folder.name.endswith(".segments-1s")
         assert len(os.listdir("clips")) == 3 and all(path.suffix == ".v2lora" for path in folder.iterdir())
         shutil.rmtree("clips")
+
+
+def test_the_way_out_of_a_name_that_is_too_long_can_be_typed(here: Path) -> None:
+    """Not after the work, where the folder is still to be made, and of a clash of names that fit just so."""
+    for folder in ("x", "y"):
+        os.mkdir(folder)
+        shutil.copy("short.mp4", f"{folder}/{'ü' * 123}a.mp4")
+    shutil.copy("short.mp4", "n" * 251 + ".mp4")
+    Path(f"y/{'ü' * 123}a.mp4").write_bytes(Path("short.mp4").read_bytes() + b"\0")
+    shown = run("ingest", "n" * 251 + ".mp4", "x", "y", "--output-dir", "out", *MAKE, status=1)
+    ways_out = re.findall(r"ingest it by itself: v2l (.*)\.$", shown.stderr, re.MULTILINE)
+    assert len(ways_out) == 3 and shown.stderr.count("has a name that is too long for that disk; ") == 1
+    os.mkdir("out")
+    for way_out in ways_out[:2]:
+        words = shlex.split(way_out)
+        assert run(*words, *MAKE).stdout == words[-1] + "\n" and len(os.fsencode(Path(words[-1]).name)) <= 255
 
 
 @pytest.mark.parametrize("words", [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 import pytest
@@ -96,11 +97,44 @@ def test_what_is_up_to_date_is_kept(here: Path) -> None:
     (("-o", "x.v2lora", "--from", "1:00:00"), "lies between 0 s and 750 s"),
     (("-o", "x.v2lora", "--from", "9", "--to", "9"), "empty"), (("--each", "--video", "lost.mp4"), "nothing of lost"),
     (("0.v2lora", "-o", "x.v2lora", "--to", "9"), "2 adapters"), (("-o", "full.v2lora", "--to", "9"), "to read"),
-    (("full.v2lora", "--each"), "the same files"), (("-o", "x.txt", "--to", "9"), "does not end in .v2lora")], ids=str)
+    (("-o", "x.txt", "--to", "9"), "does not end in .v2lora")], ids=str)
 def test_calls_that_make_no_sense(here: Path, words: tuple[str, ...], said: str) -> None:
     before = Path("full.v2lora").read_bytes()
     assert said in refused("slice", "full.v2lora", *words, status=2)
     assert sorted(os.listdir()) == [*NAMES, "full.v2lora"] and Path("full.v2lora").read_bytes() == before
+
+
+def test_those_that_would_become_the_same_files_fail_alone_with_a_way_out(here: Path) -> None:
+    for number, folder in enumerate(("a b", "c")):
+        os.mkdir(folder)
+        save(load(NAMES[number]), f"{folder}/talk.v2lora")
+    words = ("c/talk.v2lora", "full.v2lora", "--each", "--output-dir", "out")
+    shown = run("slice", "a b/talk.v2lora", *words, status=1)
+    assert shown.stdout.split() == [f"out/full-{i}.v2lora" for i in range(1, 5)]
+    told = ("Error: a b/talk.v2lora and c/talk.v2lora would become the same files; slice it by itself: "
+            "v2l slice --each 'a b/talk.v2lora' --output-dir out/talk-2.")
+    assert told in shown.stderr.splitlines() and shown.stderr.count("would become the same files") == 2
+    assert run(*shlex.split(told.removesuffix("."))[-5:]).stdout == "out/talk-2/talk-1.v2lora\n"
+    assert Path("out/talk-2/talk-1.v2lora").read_bytes() == Path("0.v2lora").read_bytes()
+
+
+def test_one_that_is_named_twice_is_sliced_once(here: Path) -> None:
+    assert run("slice", "full.v2lora", "./full.v2lora", "full", "--each", "--segment", 2).stdout == "full-2.v2lora\n"
+
+
+def test_an_output_that_cannot_be_written_fails_alone(here: Path) -> None:
+    os.mkdir("0-1.v2lora")
+    shown = run("slice", "0.v2lora", "1.v2lora", "--each", status=1)
+    assert shown.stdout == "1-1.v2lora\n" and "Error: Cannot write 0-1.v2lora: it is a folder" in shown.stderr
+
+
+def test_segments_of_a_name_as_long_as_a_name_can_be(here: Path) -> None:
+    name = "n" * 248 + ".v2lora"
+    os.rename("full.v2lora", name)
+    made = run("slice", name, "--each").stdout.split()
+    assert [path[:200] for path in made] == ["n" * 200] * 4 and [path[-9:] for path in made] == [
+        f"-{i}.v2lora" for i in range(1, 5)]
+    assert Path(made[2]).read_bytes() == Path("2.v2lora").read_bytes()
 
 
 def test_an_input_is_not_replaced(here: Path) -> None:

@@ -63,6 +63,20 @@ def test_what_is_no_list_is_named(data: bytes) -> None:
         list(line_batches(io.BytesIO(data), bytes.decode, "names.lst"))
 
 
+@pytest.mark.parametrize(("data", "names"), [
+    (b"Why?\nWho\0 is it?\n", False), (b"Why?\n\0Who?\n\0", False), (b"Why?\0Who?\n", False),
+    (b"Why?\n" * 30_000 + b"Who\0?\n", False), (b"a.mp4\0b.mp4\n", True), (b"a.mp4\n" * 30_000 + b"b\0.mp4\n", True)])
+def test_a_list_that_is_parted_in_two_ways_is_named(data: bytes, names: bool) -> None:
+    with pytest.raises(UsageError, match="stdin parts lines by NUL characters and by ends of lines; use one of the"):
+        list(line_batches(io.BytesIO(data), bytes.decode, names=names))
+
+
+@pytest.mark.parametrize("data", LISTS.values(), ids=LISTS.keys())
+def test_questions_are_read_whatever_wrote_them(data: bytes) -> None:
+    found = line_batches(io.BytesIO(data), bytes.decode, names=False)
+    assert [question for batch in found for question in batch] == NAMES
+
+
 @pytest.mark.parametrize("data", ["talks/a.v2lora\r\n".encode("utf-16"),
                                   "talks/a.v2lora\n".encode("utf-8-sig"), b"talks/a.v2lora\0"])
 def test_every_list_of_a_command_is_read_so(here: Path, data: bytes) -> None:

@@ -18,7 +18,7 @@ from PIL import Image
 from reliability.corpus import ALL, make, picture, reading
 from reliability.recorded import RECORDED, boxes
 from support.cli import MAKE, documents, run
-from support.videos import number, write
+from support.videos import number, silence, write
 
 from v2l.adapter import load_label
 from v2l.config import Sampling
@@ -354,6 +354,40 @@ def test_an_ogg_that_ends_between_pages_is_told(endings: Path, tmp_path: Path) -
     content = ending(endings, *ENDING[0])
     (tmp_path / "cut.ogv").write_bytes(content[: content.rindex(b"OggS")])
     assert "breaks off" in open_clip(tmp_path / "cut.ogv", ALL).warnings[0]
+
+
+def test_theora_films_put_together_are_one(tmp_path: Path) -> None:
+    """Their decoder takes the second film's headers; that of many pictures at a time refuses them."""
+    content = (Path(__file__).parent / "support" / "theora.ogv").read_bytes()
+    (tmp_path / "cat.ogv").write_bytes(content * 3)
+    clip = open_clip(tmp_path / "cat.ogv", ALL)
+    frames = list(clip.frames())
+    assert [reading(frame.image) for frame in frames] == [*range(8)] * 3
+    assert [frame.time for frame in frames] == pytest.approx([i / 25 for i in range(24)])
+    (note,) = clip.warnings
+    assert "has a clock that jumps 2 times" in note
+
+
+def test_ogg_films_that_ffmpeg_does_not_read_are_told(tmp_path: Path) -> None:
+    """It takes no second film where there is sound beside the pictures."""
+    path = tmp_path / "film.ogv"
+    parts = []
+    for _ in range(2):
+        with av.open(str(path), "w") as output:
+            stream: Any = output.add_stream("libvpx", rate=25, options={"deadline": "realtime", "cpu-used": "8"})
+            (stream.width, stream.height), stream.pix_fmt = (96, 48), "yuv420p"
+            sound: Any = output.add_stream("libopus", rate=48000, layout="mono")
+            for i in range(5):
+                output.mux(stream.encode(av.VideoFrame.from_ndarray(picture(i, 96, 48), format="rgb24")))
+            output.mux(stream.encode(None))
+            silence(output, sound, 0.3)
+        parts.append(path.read_bytes())
+    assert open_clip(path, ALL).warnings == []
+    path.write_bytes(b"".join(parts))
+    clip = open_clip(path, ALL)
+    assert [reading(frame.image) for frame in clip.frames()] == list(range(5))
+    (note,) = clip.warnings
+    assert "FFmpeg reads only the first of those with sound" in note
 
 
 def test_packets_of_asf_that_are_missing_are_told_by_the_header(endings: Path, tmp_path: Path) -> None:

@@ -211,6 +211,22 @@ def test_plain_videos_are_described(here: Path) -> None:
     assert made("asked.jsonl")["short.mp4"]["prompt"] == "Who?"
 
 
+def test_folders_are_scanned_as_by_ingest_and_what_fails_stops_nothing(here: Path) -> None:
+    for folder in ("talks/.hidden", "empty"):
+        Path(folder).mkdir(parents=True)
+    shutil.copy("short.mp4", "talks/a.3g2")
+    Path("talks/b.MP4").symlink_to("a.3g2")
+    Path("talks/app.ts").write_text("export const answer = 42;\n")
+    Path("talks/notes.txt").touch()
+    Path("x.v2lora").touch()
+    result = run("train", "targets", "talks", "empty", "x.v2lora", "-o", "out.jsonl", *TEACHER, status=1)
+    assert result.stdout == "out.jsonl\n" and list(made()) == ["talks/a.3g2"]
+    for said in ("talks: 2 files passed over as no videos: 1 .ts, 1 .txt.",
+                 "talks: talks/b.MP4 is another name of talks/a.3g2, which is taken once.",
+                 "Error: empty is a folder without videos.", "Error: x.v2lora has the name of an adapter"):
+        assert said in result.stderr
+
+
 def test_the_manifest_may_lie_elsewhere(here: Path) -> None:
     Path("out").mkdir()
     run("train", "targets", "m.jsonl", "-o", "out/out.jsonl", *TEACHER)

@@ -7,11 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from support.processes import ROOT
 
+from v2l.config import HypernetConfig
+from v2l.model.config import TextConfig
+from v2l.model.hypernetwork import Hypernetwork
+from v2l.model.text import LayerAdapter, TextStack
 from v2l.system import threads as module
 from v2l.system.threads import Contention, limit_threads, threads, usable_cores
 
@@ -177,3 +182,20 @@ finally:
     env = os.environ | {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "2"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_step_of_the_hypernetwork_and_of_training_looks_for_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds without a look takes them beside other work, too, with threads that spin."""
+    looks: list[None] = []
+    monkeypatch.setattr(module, "contention", SimpleNamespace(look=lambda: looks.append(None)))
+    hyper = Hypernetwork(HypernetConfig(2, 16, 24, 16, rank=2, latent_size=8, num_blocks=3, num_heads=2, num_kv_heads=1,
+                                        head_dim=4))
+    A, B = hyper(torch.randn(2, 5, 16), torch.arange(2))
+    assert len(looks) == 4
+    (A.sum() + B.sum()).backward()
+    assert len(looks) == 8
+    stack = TextStack(TextConfig(16, 24, 2, 2, 1, 8, 20, 1e-5, 1e4, 64, True))
+    looks.clear()
+    stack.hidden(torch.randn(1, 5, 16), adapters=[LayerAdapter(a[None], b[None], 1.0) for a, b in zip(
+        A.detach().requires_grad_(), B.detach().requires_grad_(), strict=True)]).sum().backward()
+    assert len(looks) == 3  # nothing before the first layer has a gradient

@@ -121,7 +121,8 @@ def make(folder: Path, entry: Entry) -> Path:
     """The file of an entry, written when it is first asked for."""
     path = folder / entry.name
     if not path.exists():
-        raw = folder / f"before {entry.name}.{'gif' if entry.codec == 'gif' else 'mp4'}" if entry.change else path
+        ending = {"gif": "gif", "libvpx": "mkv"}.get(entry.codec, "mp4")
+        raw = folder / f"before {entry.name}.{ending}" if entry.change else path
         _encode(raw, entry)
         if entry.change:
             entry.change(raw, path)

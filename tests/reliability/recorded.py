@@ -210,6 +210,8 @@ RECORDED = (
       for end in ("ts", "mpg", "vob")),
     *(Entry(f"cat-h264.{end}", options=_B, change=_twice(), shown=[*range(30)] * 2, note=JUMP)
       for end in ("ts", "m2ts", "mkv")),
+    Entry("cat.ogv", "libvpx", options={"deadline": "realtime", "cpu-used": "8", "threads": "1"}, change=_twice(),
+          shown=[*range(30)] * 2, note=JUMP),
     Entry("cat-an-hour-later.ts", options=_B, change=_twice(3600), shown=[*range(30)] * 2, note=JUMP),
     *(Entry(f"after-sound.{end}", options=_B, change=_after_sound, start=3.128 if end == "ts" else 3.0)  # silence first
       for end in ("mp4", "mkv", "ts", "mov")),

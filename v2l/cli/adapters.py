@@ -19,8 +19,8 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_output
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError, V2LError
-from v2l.system.files import create_folder, without_ending
-from v2l.wording import time_text
+from v2l.system.files import beside, create_folder, without_ending
+from v2l.wording import command, shell_word, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -156,7 +156,7 @@ def slice_(
         raise UsageError("Nothing is chosen; say what to take with --from, --to, --video or --segment.")
     console, failures = Console(quiet), Failures()
     names = list(adapters_of(adapters, console, failures))
-    outputs = _outputs(names, output, output_dir)
+    outputs = [(names[0], output)] if output and _is_one(names, output) else _outputs(names, output_dir, failures)
 
     def selected(adapter: Adapter) -> list[int]:
         from v2l.adapter.join import overlapping
@@ -166,7 +166,7 @@ def slice_(
             raise UsageError(f"{adapter.name} has segments 1 to {count}; name some of these.")
         return [i for numbers in segment for i in numbers] if segment else overlapping(adapter, from_, to, video)
 
-    for name, place in zip(names, outputs, strict=True):
+    for name, place in outputs:
         try:
             for adapter, path in _cut(name, place, selected, each):
                 _refuse_input(path, names)
@@ -179,21 +179,40 @@ def slice_(
     failures.exit()
 
 
-def _outputs(names: list[str], output: Path | None, folder: Path | None) -> list[Path]:
-    """For each adapter the file to write or, with --each, the path that the files of its segments begin with."""
-    if output is not None:
-        if len(names) != 1:
-            raise UsageError(f"-o names one file and there are {len(names)} adapters; slice one, or use --each.")
-        check_output(output)
-        return [output]
-    taken: dict[Path, str] = {}
+def _is_one(names: list[str], output: Path) -> bool:
+    """Whether there is one adapter, for -o. UsageError where there are more, OutputError where it cannot be written."""
+    if len(names) != 1:
+        raise UsageError(f"-o names one file and there are {len(names)} adapters; slice one, or use --each.")
+    check_output(output)
+    return True
+
+
+def _outputs(names: list[str], folder: Path | None, failures: Failures) -> list[tuple[str, Path]]:
+    """Each adapter with the path that the files of its segments begin with; one that is named twice is taken once.
+    Those of which two would become the same files, or that cannot be written, are counted as failures."""
+    rivals: dict[Path, dict[str, tuple[str, Path]]] = {}
     for name in names:
-        path = (folder or Path(name).parent) / without_ending(Path(name), [ADAPTER_SUFFIX]).name
-        if path in taken:
-            raise UsageError(f"{taken[path]} and {name} would become the same files; slice one at a time.")
-        check_output(path.with_name(f"{path.name}-1{ADAPTER_SUFFIX}"), create_folder=True)
-        taken[path] = name
-    return list(taken)
+        place = (folder or Path(name).parent) / without_ending(Path(name), [ADAPTER_SUFFIX]).name
+        rivals.setdefault(Path(os.path.realpath(place)), {}).setdefault(os.path.realpath(name), (name, place))
+    outputs = []
+    for several in map(list, map(dict.values, rivals.values())):
+        for (name, place), (other, _) in zip(several, several[1:] + several[:1], strict=True):
+            try:
+                if other != name:
+                    own = f"{command('slice --each', name)} --output-dir {shell_word(beside(place, '{}-2'))}"
+                    raise UsageError(f"{name} and {other} would become the same files; slice it by itself: {own}.")
+                check_output(_numbered(place, "1"), create_folder=True)
+                outputs.append((name, place))
+            except V2LError as error:
+                if len(names) == 1:
+                    raise
+                failures.add(error, name)
+    return outputs
+
+
+def _numbered(place: Path, number: str) -> Path:
+    """The file of a segment."""
+    return beside(place, f"{{}}-{number}{ADAPTER_SUFFIX}")
 
 
 def _cut(
@@ -212,7 +231,7 @@ def _cut(
     create_folder(output.parent)
     digits = len(str(len(adapter.segments)))  # so that their names sort
     for i, segment in each_segment(adapter, indices):
-        yield segment, output.with_name(f"{output.name}-{i + 1:0{digits}d}{ADAPTER_SUFFIX}")
+        yield segment, _numbered(output, f"{i + 1:0{digits}d}")
 
 
 def info(

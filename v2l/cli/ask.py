@@ -282,4 +282,5 @@ def question_batches(words: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _stdin_batches() -> Iterator[list[str]]:
-    return line_batches(sys.stdin.buffer if sys.stdin else io.BytesIO(), partial(bytes.decode, errors="replace"))
+    return line_batches(sys.stdin.buffer if sys.stdin else io.BytesIO(), partial(bytes.decode, errors="replace"),
+                        names=False)

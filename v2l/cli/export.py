@@ -13,13 +13,13 @@ import typer
 from v2l.cli import options
 from v2l.cli.adapters import read_adapter
 from v2l.cli.ask import base_of, check_preset
-from v2l.cli.console import Console, write_json, write_path
+from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.models import models
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
 from v2l.config import PRESETS, Strategy
 from v2l.errors import ModelError, UsageError, V2LError
-from v2l.system.files import check_replaceable, scratch_folder
+from v2l.system.files import beside, check_replaceable, scratch_folder
 
 if TYPE_CHECKING:
     from v2l.adapter.factors import Factors
@@ -84,16 +84,17 @@ def export_(
     """
     format, place = to
     _check_call(format, place, dtype.value, pad_rank, text_only)
-    console, whole = Console(quiet), read_adapter(adapter)
-    outputs = _outputs(whole, place, each)
-    for path, _ in outputs:
-        _check_place(format, path)
+    console, failures, whole = Console(quiet), Failures(), read_adapter(adapter)
+    outputs = _places(format, _outputs(whole, place, each), failures)
+    if not outputs:
+        failures.exit()
     if not each:
         _note_segments(whole, console)
     engine = _engine(console, whole, model, offline, needed=check or format == "merged")
     chosen = None if dtype is options.Dtype.auto else dtype.value
     for path, one in outputs:
         _export(engine, Path(adapter), one, format, path, chosen, pad_rank, text_only, check, force, json, console)
+    failures.exit()
 
 
 def _check_call(format: str, place: Path, dtype: str, pad_rank: int | None, text_only: bool) -> None:
@@ -107,6 +108,20 @@ def _check_call(format: str, place: Path, dtype: str, pad_rank: int | None, text
                          f"{'the text model by itself anyhow' if format == 'gguf' else 'always the whole model'}.")
     if format != "merged" and dtype == "bfloat16":
         raise UsageError("--dtype bfloat16 rounds an adapter; name float32 or float16.")
+
+
+def _places(format: str, outputs: list[tuple[Path, Adapter]], failures: Failures) -> list[tuple[Path, Adapter]]:
+    """The outputs that can be written; the others are counted as failures, where there are several."""
+    usable = []
+    for path, one in outputs:
+        try:
+            _check_place(format, path)
+            usable.append((path, one))
+        except V2LError as error:
+            if len(outputs) == 1:
+                raise
+            failures.add(error, path)
+    return usable
 
 
 def _check_place(format: str, path: Path) -> None:
@@ -128,7 +143,7 @@ def _outputs(adapter: Adapter, place: Path, each: bool) -> list[tuple[Path, Adap
     count = len(adapter.segments)
     ending = place.suffix if place.suffix.lower() == _GGUF else ""
     stem = place.name.removesuffix(ending) if ending else place.name
-    return [(place.with_name(f"{stem}-{i + 1:0{len(str(count))}d}{ending}"), one)
+    return [(beside(place.with_name(stem), f"{{}}-{i + 1:0{len(str(count))}d}{ending}"), one)
             for i, one in each_segment(adapter, range(count))]
 
 

@@ -18,6 +18,7 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
 from v2l.config import ADAPTER_SUFFIX, DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
+from v2l.system.files import beside
 from v2l.wording import TIME_FORMS, command, count_of, shell_word, size_text, time_text
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ class _Run:
         if result.segments == 1 or result.size < max(LARGE, video) or self.told_larger:
             return
         self.told_larger, output = True, result.job.output
-        smaller = output.with_name(f"{output.stem}-small{output.suffix}")
+        smaller = beside(output.with_name(output.stem), "{}-small" + output.suffix)
         self.console.warn(f"{output} takes {size_text(result.size)}, and its video {size_text(video)}; longer segments "
                           f"take less, and so does what this writes, at some loss: "
                           f"{command('compose --max-rank 64', output)} -o {shell_word(smaller)}")

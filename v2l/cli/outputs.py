@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, UsageError, V2LError, VideoError
-from v2l.system.files import replacing, without_ending
+from v2l.system.files import beside, has_room_for, replacing, without_ending
 from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
@@ -91,6 +91,31 @@ class _Input:
     """Name that decides which shard it is in."""
 
 
+@dataclass
+class Videos:
+    """The videos that were named, and those below folders."""
+
+    found: dict[Path, _Input] = field(default_factory=dict)
+    """Videos by their real paths."""
+    failures: list[tuple[Path, V2LError]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_named(inputs: Iterable[str]) -> Videos:
+    """Videos and folders of videos -> the videos, each once; what fails stops no other."""
+    videos = Videos()
+    for name in map(Path, inputs):
+        try:
+            for video in _videos(name, videos.notes, videos.failures):
+                same = videos.found.setdefault(Path(os.path.realpath(video.video)), video)
+                if same.video != video.video:
+                    videos.notes.append(f"{video.video} is another name of {same.video}, which is watched once.")
+                same.key = min(same.key, video.key)  # one given twice falls to one shard, in whatever order
+        except V2LError as error:
+            videos.failures.append((name, error))
+    return videos
+
+
 def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None, shard: Shard | None = None
                  ) -> Outputs:
     """Videos and folders of videos -> the adapters to make of them, or of the shard's.
@@ -103,18 +128,8 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     if output is not None and os.path.isdir(output):
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
     _videos_by_stem.cache_clear()
-    videos: dict[Path, _Input] = {}  # by their real paths
-    failures: list[tuple[Path, V2LError]] = []
-    notes: list[str] = []
-    for name in map(Path, inputs):
-        try:
-            for video in _videos(name, notes, failures):
-                same = videos.setdefault(Path(os.path.realpath(video.video)), video)
-                if same.video != video.video:
-                    notes.append(f"{video.video} is another name of {same.video}, which is watched once.")
-                same.key = min(same.key, video.key)  # one given twice falls to one shard, in whatever order
-        except V2LError as error:
-            failures.append((name, error))
+    named = find_named(inputs)
+    videos, failures = named.found, named.failures
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
     jobs = {Job(video.video, output or _adapter_of(video, folder)): video.key for video in videos.values()}
@@ -127,11 +142,13 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     for job in [job for job, key in jobs.items() if shard is None or shard.holds(key)]:
         try:
             if os.path.exists(job.video):  # of one that is missing, opening it will say so
+                if not has_room_for(job.output):
+                    raise OutputError(f"{job.output} has a name that is too long for that disk; {_by_itself(job)}.")
                 check_output(job.output, create_folder=folder is not None)
             usable.append(job)
         except OutputError as error:
             failures.append((job.video, error))
-    return Outputs(usable, failures, len(videos), notes)
+    return Outputs(usable, failures, len(videos), named.notes)
 
 
 def _adapter_of(video: _Input, folder: Path | None) -> Path:
@@ -205,10 +222,15 @@ def _clashes(jobs: Iterable[Job], inputs: Iterable[Path]) -> dict[Job, UsageErro
     for rivals in taken.values():
         for job, other in zip(rivals, rivals[1:] + rivals[:1], strict=True):
             if len(rivals) > 1:
-                own = job.output.with_name(job.video.name + "-2" + ADAPTER_SUFFIX)
-                wrong[job] = UsageError(f"{job.video} and {other.video} would both become {job.output}; ingest one by "
-                                        f"itself: {command('ingest', job.video)} -o {shell_word(own)}.")
+                wrong[job] = UsageError(f"{job.video} and {other.video} would both become {job.output}; "
+                                        f"{_by_itself(job)}.")
     return wrong
+
+
+def _by_itself(job: Job) -> str:
+    """What makes an adapter with another name of a video, as the end of a sentence."""
+    own = beside(job.output.with_name(job.video.name), "{}-2" + ADAPTER_SUFFIX)
+    return f"ingest it by itself: {command('ingest', job.video)} -o {shell_word(own)}"
 
 
 class _NotToBeWritten(Exception):

@@ -12,7 +12,7 @@ from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Shard, check_writable
+from v2l.cli.outputs import Shard, check_writable, find_named
 from v2l.config import DEFAULT_MODEL, Decoding, Sampling
 from v2l.errors import UsageError
 from v2l.train.config import CAPTION_PROMPTS
@@ -53,10 +53,12 @@ def targets(
     """
     sampling = options.given(frames=frames, fps=fps)
     _check_output(output, sources)
-    lines = _lines(sources, output, prompt)
+    run = _Run(Console(quiet))
+    lines = _lines(sources, output, prompt, run)
     mine = [line for line in lines if shard is None or shard.holds(_clip_name(*line))]
-    run = _Run(Console(quiet), shard, len(mine), len(lines))
+    run.report_part(shard, len(mine), len(lines))
     if not mine:
+        run.failures.exit()
         return
     engine = options.load_engine(run.console, model, None, device, dtype, offline)
     from v2l.train.targets import Targets, teacher
@@ -75,7 +77,8 @@ def _check_output(output: Path, sources: list[str]) -> None:
     check_writable(output)
 
 
-def _lines(sources: list[str], output: Path, prompt: str | None) -> list[tuple[Item, dict[str, Any]]]:
+def _lines(sources: list[str], output: Path, prompt: str | None, run: _Run) -> list[tuple[Item, dict[str, Any]]]:
+    """The lines of the manifest, or one for each video; those that cannot be used are counted as failures."""
     manifests = [source for source in sources if source.lower().endswith(_MANIFEST)]
     if manifests and len(sources) > 1:
         raise UsageError(f"{manifests[0]} is a manifest; give it alone.")
@@ -89,7 +92,12 @@ def _lines(sources: list[str], output: Path, prompt: str | None) -> list[tuple[I
         raise UsageError("The prompt is empty.")
     from v2l.train.targets import lines_of_videos
 
-    return lines_of_videos(expand(sources), output.parent, prompt)
+    videos = find_named(expand(sources))
+    for note in videos.notes:
+        run.console.note(note)
+    for source, failure in videos.failures:
+        run.failures.add(failure, source)
+    return lines_of_videos([video.video for video in videos.found.values()], output.parent, prompt)
 
 
 def _clip_name(item: Item, document: dict[str, Any]) -> str:
@@ -100,13 +108,15 @@ def _clip_name(item: Item, document: dict[str, Any]) -> str:
 class _Run:
     """The messages, counts and failures of a run over many clips."""
 
-    def __init__(self, console: Console, part: Shard | None, lines: int, of: int) -> None:
+    def __init__(self, console: Console) -> None:
         self.console, self.failures, self.started = console, Failures(), time.perf_counter()
         self.texts, self.cut = 0, 0
+
+    def report_part(self, part: Shard | None, lines: int, of: int) -> None:
         if part is not None:
-            console.note(f"Part {part}: {lines} of {of} lines.")
-        elif not of:
-            console.warn("No videos were named.")
+            self.console.note(f"Part {part}: {lines} of {of} lines.")
+        elif not of and not self.failures.count:
+            self.console.warn("No videos were named.")
 
     def write(self, engine: Engine, wanted: Targets, sampling: Sampling, decoding: Decoding) -> None:
         from v2l.train.targets import write_targets

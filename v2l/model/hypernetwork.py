@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from v2l.config import CHUNK, HypernetConfig
 from v2l.model.packed import Packable, PackedLinear
-from v2l.model.text import RMSNorm, rms_norm
+from v2l.model.text import RMSNorm, rms_norm, yielding
 
 
 def perceiver_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -118,7 +118,7 @@ class Resampler(nn.Module):
         """Normalized context [n, t, z] -> [n, queries, z]."""
         x = self.latents_q.expand(context.shape[0], -1, -1)
         for block in self.layers:
-            x = block(x, context, mask)
+            x = block(yielding(x), context, mask)
         return self.layernorm(x)
 
 

@@ -184,6 +184,15 @@ class Layer(nn.Module):
         return x + self.mlp(self.post_attention_layernorm(x), adapter)
 
 
+def yielding(x: Tensor) -> Tensor:
+    """What enters a step of a long computation: before it, and before the step that its gradient enters, it is looked
+    whether other work wants the cores."""
+    yield_to_others()
+    if x.grad_fn is not None:
+        x.register_hook(lambda _: yield_to_others())
+    return x
+
+
 class TextStack(nn.Module):
     """Embeddings, decoder layers, final norm and output matrix; with `layers`, embeddings and that many layers only."""
 
@@ -263,7 +272,7 @@ class TextStack(nn.Module):
         for i, layer in enumerate(self.layers[:layers]):
             if keep is not None:
                 keep.append(x)
-            inputs = x, rope, mask, None, i, adapters[i] if adapters else None
+            inputs = yielding(x), rope, mask, None, i, adapters[i] if adapters else None
             x = checkpoint(layer, *inputs, use_reentrant=False) if checkpointing else layer(*inputs)
         return x
 

@@ -157,6 +157,11 @@ def beside(path: Path, pattern: str) -> Path:
     return path.with_name(name)
 
 
+def has_room_for(path: Path) -> bool:
+    """Whether the file system takes so long a name."""
+    return len(os.fsencode(path.name)) <= _longest_name(path.parent)
+
+
 def _longest_name(folder: Path) -> int:
     """Bytes that the name of a file in a folder can have: nearly always 255; eCryptfs takes 143."""
     try:
@@ -279,6 +284,8 @@ def _reason(error: OSError | ValueError, path: Path) -> str:
         return "it is a folder; name a file in it"
     if code == errno.ENOENT and not path.parent.is_dir():
         return f"the folder {path.parent} does not exist; create it first"
+    if code == errno.ENAMETOOLONG:
+        return "its name is too long for that disk; choose a shorter one"
     if code in (errno.ENOTDIR, errno.EEXIST):
         return f"{path.parent} is not a folder; choose another place"
     return f"{(isinstance(error, OSError) and error.strerror) or error}; choose another place"

@@ -17,16 +17,19 @@ NO_TEXT = "it is no text in UTF-8 or UTF-16"
 _MARKS = ((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF8, ""), (codecs.BOM_UTF16_LE, "utf-16-le"),
           (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF32_BE, "utf-32-be"))
 """Byte order marks, the one that begins as another does first, and what they announce; UTF-8 needs no decoder."""
-_NO_NAME = re.compile(rb"\A\0|\0\0|[\x01-\x08\x0b\x0c\x0e-\x1f]")
+_CONTROLS = re.compile(rb"\0\0|[\x01-\x08\x0b\x0c\x0e-\x1f]")
+"""What no text holds; nor two NULs in a row."""
+_NO_NAME = re.compile(rb"\A\0|" + _CONTROLS.pattern)
 """What a list of names parted by NULs does not hold, and other bytes mostly do."""
 
 
-def line_batches(stream: BinaryIO, decode: Callable[[bytes], str], file: str = "-") -> Iterator[list[str]]:
+def line_batches(stream: BinaryIO, decode: Callable[[bytes], str], file: str = "-", names: bool = True
+                 ) -> Iterator[list[str]]:
     """Lines that are not blank, as many at a time as are ready: `find -print0` and PowerShell's `>` write such, too.
 
     One read takes what is ready and waits only where that is nothing: a file comes in large batches, and what someone
-    types line by line. `decode` makes text of a line unless its mark says what it is. Raises UsageError, naming the
-    file (`-` is stdin), where that holds no text.
+    types line by line. `decode` makes text of a line unless its mark says what it is; of `names`, one that NULs part
+    may hold ends of lines. Raises UsageError, naming the file (`-` is stdin), where that holds no text.
     """
     head = _first_bytes(stream)
     encoding, head = _encoding(head)
@@ -39,13 +42,22 @@ def line_batches(stream: BinaryIO, decode: Callable[[bytes], str], file: str = "
         if len(rest) > LONGEST_LINE:
             raise UsageError(f"A line of {_called(file)} is longer than {LONGEST_LINE >> 20} MB; give each name or "
                              "question a line of its own.")
-        if any(b"\0" in line for line in [*lines, rest]) or (end == b"\0" and _NO_NAME.search(data)):
+        strange = any(b"\0" in line for line in [*lines, rest])
+        if not _CONTROLS.search(text) and (strange or (end == b"\0" and _holds_lines(lines, not data, names))):
+            raise UsageError(f"{_called(file)} parts lines by NUL characters and by ends of lines; use one of the two.")
+        if strange or (end == b"\0" and _NO_NAME.search(data)):
             raise UsageError(f"{'- reads' if file == '-' else file + ' should be'} lines of text"
                              f"{' from stdin' if file == '-' else ''}, and what is there is none, a video perhaps; "
                              "save it to a file and name that.")
         lines = [line.rstrip(b"\r") if end == b"\n" else line for line in lines if line.strip()]
         if lines:
             yield [line.decode() if decoder else decode(line) for line in lines]
+
+
+def _holds_lines(parts: list[bytes], ended: bool, names: bool) -> bool:
+    """Whether what is parted by NULs is parted by ends of lines, too: of questions any part, of names, which may hold
+    such, the last one, which has no NUL behind it."""
+    return ended and parts[-1].endswith(b"\n") if names else any(b"\n" in part for part in parts)
 
 
 def text_of(data: bytes) -> str:

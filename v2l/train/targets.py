@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
@@ -20,19 +19,17 @@ from v2l.system.appended import Appended
 from v2l.system.files import beside, replacing
 from v2l.train.config import CAPTION_PROMPTS
 from v2l.video.clip import open_clip
-from v2l.video.folder import find_videos
 
 if TYPE_CHECKING:
     from v2l.engine import Engine, Seen
     from v2l.model.generate import Answer
 
-def lines_of_videos(names: Iterable[str], folder: Path, prompt: str | None = None) -> list[tuple[Item, dict[str, Any]]]:
-    """Videos, and those below folders, as the lines of a manifest in `folder`: the prompt, or one of the usual ones, is
-    asked of each. Raises VideoError for a folder without videos."""
-    named = chain.from_iterable(find_videos(path).files if path.is_dir() else [path] for path in map(Path, names))
-    videos = {os.path.realpath(video): video for video in named}
+
+def lines_of_videos(videos: Iterable[Path], folder: Path, prompt: str | None = None
+                    ) -> list[tuple[Item, dict[str, Any]]]:
+    """Videos as the lines of a manifest in `folder`: the prompt, or one of the usual ones, is asked of each."""
     items = []
-    for video in videos.values():
+    for video in videos:
         name = video_path(video, folder)
         asked = prompt or CAPTION_PROMPTS[crc32(os.fsencode(video.name)) % len(CAPTION_PROMPTS)]
         items.append(Item(name, folder / name, (Turn(asked, (), "caption"),)))

@@ -16,6 +16,8 @@ _UNALIGNED = 1
 """FFmpeg's flag for pictures without the columns to be cut off at their left, wherever that leaves them in memory."""
 _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
+_ALONE = ("theora",)
+"""Decoders that take no other film behind the first one where they decode several pictures at a time."""
 _SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
 """Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
 by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
@@ -56,7 +58,7 @@ def decoder_of(stream: Any) -> Any:
             checking.extradata = context.extradata
             context = checking
     context.thread_type = "AUTO"  # "SLICE" would keep FFmpeg from looking for faults, even alone
-    context.thread_count = decoder_threads(size)
+    context.thread_count = 1 if context.name in _ALONE else decoder_threads(size)
     return context
 
 

@@ -6,6 +6,7 @@ off and does not say how much there should be, as where a recorder was stopped.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import unpack
 from typing import BinaryIO
 
@@ -28,6 +29,29 @@ _SAMPLES = {"420": (2, 2, 2), "422": (2, 1, 2), "444": (1, 1, 2), "411": (4, 1, 
 def of_ogg(file: BinaryIO, size: int) -> float:
     """A page that goes past the end, or a film without the page that is marked as its last."""
     films: set[bytes] = set()
+    for head in _ogg_pages(file, size):
+        if not head:
+            return 0
+        if head[5] & 2 and file.read(8).startswith(_FILM_OF_OGG):
+            films.add(head[14:18])
+        if head[5] & 4:
+            films.discard(head[14:18])
+    return 0 if films else 1
+
+
+def is_chained(file: BinaryIO, size: int) -> bool:
+    """Whether streams of an Ogg file begin behind others, as where films were put together with `cat`."""
+    begun = False
+    for head in _ogg_pages(file, size):
+        if begun and head and head[5] & 2:
+            return True
+        begun = begun or not (head and head[5] & 2)
+    return False
+
+
+def _ogg_pages(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """The heads of an Ogg file's pages, the file being at what each holds; an empty one for a page that goes past the
+    end."""
     start = 0
     for _ in range(_MOST):
         file.seek(start)
@@ -35,20 +59,16 @@ def of_ogg(file: BinaryIO, size: int) -> float:
         if head[:4] != b"OggS" and start + 4 <= size:
             start = _next_page(file, start)
             if start < 0:
-                break
+                return
             continue
-        lacing = file.read(head[26]) if len(head) == 27 else b""
-        end = start + 27 + len(lacing) + sum(lacing)
-        if start < size and (len(head) < 27 or len(lacing) < head[26] or end > size):
-            return 0
         if start >= size:
-            break
-        if head[5] & 2 and file.read(8).startswith(_FILM_OF_OGG):
-            films.add(head[14:18])
-        if head[5] & 4:
-            films.discard(head[14:18])
-        start = end
-    return 0 if films else 1
+            return
+        lacing = file.read(head[26]) if len(head) == 27 else b""
+        start += 27 + len(lacing) + sum(lacing)
+        if len(head) < 27 or len(lacing) < head[26] or start > size:
+            yield b""
+            return
+        yield head
 
 
 def _next_page(file: BinaryIO, start: int) -> int:

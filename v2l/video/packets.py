@@ -19,6 +19,8 @@ _BROADCASTS = ("mpegts", "mpeg")
 """Formats whose clock may start anew or leap at any moment; FFmpeg's own programs close gaps of theirs."""
 _LEAP, _BACK = 10.0, 0.1
 """Seconds by which such a clock must go on, or back, to have jumped: as FFmpeg's programs have it."""
+_OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80")
+"""How packets of an Ogg file begin that hold no picture."""
 _FIRST, _FIRST_BYTES = 24, 1 << 25
 """Packets, and bytes of them, of each stream that are kept for a look at how packets become pictures."""
 
@@ -32,8 +34,13 @@ class Clock:
         self.tick = float(stream.time_base)
         self.jumps = 0
         self._shift = 0
+        self._anew = False
         self._next: int | None = None
         """When the next picture is due: of a broadcast on the decoder's clock, else on that of the pictures shown."""
+
+    def start_anew(self) -> None:
+        """Another film begins, whatever its times are."""
+        self._anew = self._next is not None
 
     def correct(self, packet: Any) -> None:
         """Sets the times of a packet to those of a clock that does not jump."""
@@ -47,7 +54,8 @@ class Clock:
                 jumped = ahead > _LEAP or ahead < -_BACK - (packet.duration or 0) * self.tick
             else:  # a key frame is shown after all that came before it
                 jumped = packet.is_keyframe and ahead < -1.0
-            if jumped:
+            if jumped or self._anew:
+                self._anew = False
                 self.jumps += 1
                 self._shift += self._next - now
                 now = self._next
@@ -58,12 +66,23 @@ class Clock:
             packet.dts = None if packet.dts is None else packet.dts + self._shift
 
 
+def is_header(packet: Any, format: str) -> bool:
+    """Whether a packet begins another film, put behind the first one of an Ogg file: it says how that is coded."""
+    return format == "ogg" and packet.size > 4 and bytes(memoryview(packet)[:7]).startswith(_OGG_HEADERS)
+
+
+def is_decoded(packet: Any) -> bool:
+    """Whether a decoder takes such a header: Theora's does, but for the one of a film's title."""
+    return bytes(memoryview(packet)[:1]) in (b"\x80", b"\x82")
+
+
 class StreamPackets:
     """What the packets of one video stream tell."""
 
     def __init__(self, stream: Any, format: str) -> None:
         self.stream = stream
         self.clock = Clock(stream, format)
+        self._format = format
         self.pts: array[int] = array("q")
         """Presentation times of the pictures shown, in the order of the file."""
         self.key_pts: array[int] = array("q")
@@ -92,6 +111,9 @@ class StreamPackets:
         self._vp8 = stream.codec_context is not None and stream.codec_context.name in ("vp8", "libvpx")
 
     def add(self, packet: Any) -> None:
+        if is_header(packet, self._format):
+            self.clock.start_anew()
+            return
         self.clock.correct(packet)
         self.cut = self.cut or packet.is_corrupt
         self.size += packet.size

@@ -11,7 +11,7 @@ import numpy as np
 
 from v2l.errors import VideoError
 from v2l.video.container import decoder_of, open_container
-from v2l.video.packets import Clock
+from v2l.video.packets import Clock, is_decoded, is_header
 
 ANIMATION = -1
 """Stands for the stream of a file that Pillow decodes: FFmpeg knows no animated WebP."""
@@ -44,7 +44,8 @@ class Source:
         import av
 
         packets = self.container.demux(self.stream)
-        clock = Clock(self.stream, self.container.format.name)
+        format = self.container.format.name
+        clock = Clock(self.stream, format)
         while True:
             try:
                 packet = next(packets)
@@ -52,8 +53,12 @@ class Source:
                 return
             if not packet.size and (packet.pts is not None or packet.dts is not None):
                 continue  # a picture that is shown again; without any time, it is the end
-            clock.correct(packet)
-            if self._undecodable(packet):
+            header = is_header(packet, format)
+            if header:
+                clock.start_anew()
+            else:
+                clock.correct(packet)
+            if (header and not is_decoded(packet)) or self._undecodable(packet):
                 continue
             try:
                 yield from self.context.decode(packet if packet.size else None)

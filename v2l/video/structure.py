@@ -50,6 +50,12 @@ def kept_part(path: Path, format: str, read_to: int) -> float:
     return 0 if broken or behind else 1
 
 
+def holds_unread_films(path: Path, format: str) -> bool:
+    """Whether films were put behind the first one in a way that FFmpeg does not read, where it fails. OSError."""
+    with path.open("rb") as file:
+        return format == "ogg" and endings.is_chained(file, os.fstat(file.fileno()).st_size)
+
+
 def is_read_through(path: Path, read_to: int) -> bool:
     """Whether no packet can come behind where the last one ended (bytes). OSError."""
     return path.stat().st_size <= read_to + _UNREAD

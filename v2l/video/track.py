@@ -25,7 +25,7 @@ from v2l.video.packets import Contents, StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import is_encrypted, is_read_through, kept_part, other_kind
+from v2l.video.structure import holds_unread_films, is_encrypted, is_read_through, kept_part, other_kind
 from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
@@ -188,6 +188,9 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     part = kept_part(path, format, contents.read_to)
     if not cut and not failed and part == 1:
         return []
+    if contents.failed and part == 1 and holds_unread_films(path, format):
+        return [f"{path} holds films put one behind the other, and FFmpeg reads only the first of those with sound; "
+                "give each as a file of its own."]
     promised, seen = (1.0, part) if 0 < part < 1 else _promised(container, packets, contents.end)
     spared = 0.01 * promised + 2 * seen / max(1, packets.count) if format in (AVI, MATROSKA, FLV) else 0.0
     if not cut and promised and promised - seen <= spared:
