@@ -121,7 +121,7 @@ def make(folder: Path, entry: Entry) -> Path:
     """The file of an entry, written when it is first asked for."""
     path = folder / entry.name
     if not path.exists():
-        ending = {"gif": "gif", "libvpx": "mkv"}.get(entry.codec, "mp4")
+        ending = {"gif": "gif", "libvpx": "ogv"}.get(entry.codec, "mp4")
         raw = folder / f"before {entry.name}.{ending}" if entry.change else path
         _encode(raw, entry)
         if entry.change:

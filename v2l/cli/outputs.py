@@ -228,8 +228,10 @@ def _clashes(jobs: Iterable[Job], inputs: Iterable[Path]) -> dict[Job, UsageErro
 
 
 def _by_itself(job: Job) -> str:
-    """What makes an adapter with another name of a video, as the end of a sentence."""
-    own = beside(job.output.with_name(job.video.name), "{}-2" + ADAPTER_SUFFIX)
+    """What makes an adapter with another name of a video, as the end of a sentence; -o takes only a folder that is
+    there."""
+    place = job.output if job.output.parent.is_dir() else job.video
+    own = beside(place.with_name(job.video.name), "{}-2" + ADAPTER_SUFFIX)
     return f"ingest it by itself: {command('ingest', job.video)} -o {shell_word(own)}"
 
 
