@@ -240,7 +240,7 @@ def test_each_of_a_base_with_language_reads_all_answers(
     engine: Engine, parts: Parts, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Its own answers, in the order of time, in the prompt of the bare base; in rounds where they are many."""
-    monkeypatch.setattr("v2l.strategies.GENERAL_VOCABULARY", 100)
+    monkeypatch.setattr("v2l.parts.GENERAL_VOCABULARY", 100)
     monkeypatch.setattr("v2l.strategies.COMBINED_AT_ONCE", at_once)
     question = "What color is the star?"
     (one,) = prepare(engine, parts, [question], Strategy("each"), DECODING)

@@ -22,11 +22,12 @@ def document(question: str, answer: Answer, delay: float = 0.0, **facts: Any) ->
 
 def origin(parts: Parts, prepared: Prepared) -> dict[str, Any]:
     """JSON keys that tell what answers a question: `strategy`; `answered_by`, of each segment the file and the times in
-    seconds, and its own words where the answer is made of them; if not all answer, their times once more under
-    `segments`."""
-    said = prepared.said or (None,) * len(prepared.by)
+    seconds, its own words where the answer is made of them, and how sure it is where that decides (`score`); if not all
+    answer, their times once more under `segments`."""
+    said, scores = ([*some, *[None] * (len(prepared.by) - len(some))] for some in (prepared.said, prepared.scores))
     by = [stretch(parts.parts[i].source, *span) | ({"answer": words.text} if words else {})
-          for i, words in zip(prepared.by, said, strict=True) for span in parts.parts[i].spans]
+          | ({"score": round(score, 3)} if score is not None else {})
+          for i, words, score in zip(prepared.by, said, scores, strict=True) for span in parts.parts[i].spans]
     times = {"segments": [[one["start"], one["end"]] for one in by]} if len(prepared.by) < len(parts) else {}
     return {"strategy": prepared.strategy, **times, "answered_by": by}
 

@@ -25,6 +25,7 @@ from v2l.model.familiar import Familiar
 from v2l.model.folder import read_json
 from v2l.model.generate import Answer, Reply, ask, bind
 from v2l.model.hypernetwork import Hypernetwork, perceiver_dtype
+from v2l.model.likelihood import ScoredRow, answer_logprobs
 from v2l.model.packed import pack
 from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_grid
 from v2l.model.text import Cache, LayerAdapter, TextStack
@@ -321,6 +322,10 @@ class Engine:
             if adapter is not last:
                 last, bound = adapter, self.bind(adapter)
             yield bound, question
+
+    def answer_logprobs(self, rows: Iterable[ScoredRow]) -> Iterator[list[float]]:
+        """Log-probability of each answer that a row (bound adapter, question, answers) may give, many rows together."""
+        return answer_logprobs(self.base, rows)
 
     def _direct_ids(self, seen: Seen, question: str, generate: bool = True) -> list[int]:
         """Token ids of a question with a video before it. UsageError for a question that cannot stand there."""

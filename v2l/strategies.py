@@ -18,7 +18,6 @@ from itertools import groupby
 from typing import Protocol
 
 from v2l.config import Decoding, Strategy
-from v2l.model.base import Base
 from v2l.model.generate import Answer
 from v2l.model.questions import (
     BEGINS,
@@ -34,23 +33,17 @@ from v2l.model.questions import (
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.parts import Parts
+from v2l.parts import Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
 from v2l.wording import count_of, time_text
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
 COMBINED_AT_ONCE = 16
 """Answers the base reads at once to make one of them; more are combined in rounds."""
-GENERAL_VOCABULARY = 10_000
-"""Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 707 and knows
-its world's questions only, SmolVLM2 has 49,280."""
 
 
-class AsksMany(Protocol):
+class AsksMany(ScoresMany, Protocol):
     """What is needed of an engine here: its base, and answers to many questions at once."""
-
-    @property
-    def base(self) -> Base: ...
 
     def ask_batch(self, rows: Iterable[tuple[list[LayerAdapter] | None, str]], decoding: Decoding | None = None
                   ) -> Iterator[Answer]:
@@ -74,6 +67,8 @@ class Prepared:
     answer: Answer | None = None
     said: tuple[Answer, ...] = ()
     """What each of `by` said, if the answer is made of that."""
+    scores: tuple[float, ...] = ()
+    """How surely each of `by` shows what is asked for, if the answer is made of that (`v2l.parts`)."""
 
 
 def prepare(
@@ -85,6 +80,7 @@ def prepare(
              for at, question in zip(held, questions, strict=True)]
     started = time.perf_counter()
     probed = _probed(engine, parts, questions, names, strategy, decoding)
+    scored = _scored(engine, parts, [q for q, name in zip(questions, names, strict=True) if name in _WHENS])
     elapsed = time.perf_counter() - started
     for at, question, name in zip(held, questions, names, strict=True):
         if at:
@@ -98,6 +94,9 @@ def prepare(
             adapter = parts.joined(by, strategy.segment_scale)
             yield Prepared(question, "join" if name == "join" else "route", by, adapter, question, 0.0)
             continue
+        if name in _WHENS:
+            yield _when(engine, parts, question, name, next(scored), elapsed, decoding)
+            continue
         answers = next(probed[name])
         if name == "route":
             by = sorted(ranked(answers)[: strategy.best])
@@ -108,7 +107,7 @@ def prepare(
             yield Prepared(question, name, list(range(len(parts))), None, prompt,
                            elapsed + time.perf_counter() - started)
         else:
-            yield (_when if name in _WHENS else _timeline)(parts, question, name, answers, elapsed)
+            yield _timeline(parts, question, name, answers, elapsed)
 
 
 _ENDS = (FIRST_PART, LAST_PART)
@@ -133,14 +132,19 @@ def _probed(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Seq
     """What every part answers: for each strategy that asks them, the answers to its questions in order."""
     wanted: dict[str, list[str]] = defaultdict(list)
     for question, name in zip(questions, names, strict=True):
-        if name not in ("join", _AT, *_ENDS, *_ITS_OWN):
-            wanted[name].append(yes_or_no(question, follows_instructions(engine)) if name in _WHENS else question)
+        if name not in ("join", _AT, *_ENDS, *_WHENS, *_ITS_OWN):
+            wanted[name].append(question)
     found = {}
     for name, asked in wanted.items():
-        limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name in ("route", *_WHENS) else None
+        limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name == "route" else None
         exact = replace(decoding, max_new_tokens=limit or decoding.max_new_tokens, temperature=0.0)
         found[name] = iter(_ask_every_part(engine, parts, asked, exact))
     return found
+
+
+def _scored(engine: AsksMany, parts: Parts, questions: Sequence[str]) -> Iterator[Scores]:
+    """How surely every part shows what each question asks the times of."""
+    return iter(next(score_parts(engine, [parts], questions))[1] if questions else [])
 
 
 def ask_prepared(
@@ -220,13 +224,16 @@ def _timeline(parts: Parts, question: str, name: str, answers: tuple[Answer, ...
     return Prepared(question, name, everything, None, question, elapsed, _of_all(answers, "\n".join(lines)), answers)
 
 
-def _when(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float) -> Prepared:
-    """Answered by the times of the parts that say yes, or no for WHEN_NOT, or of the last of them for WHEN_LAST; where
-    none says that, and some say neither yes nor no, by what all say."""
-    begins = lambda word: [i for i, answer in enumerate(answers) if answer.text.lower().startswith(word)]
-    by, others = (begins("no"), begins("yes")) if name == WHEN_NOT else (begins("yes"), begins("no"))
-    if not by and len(others) < len(answers):
+def _when(engine: AsksMany, parts: Parts, question: str, name: str, scores: Scores, elapsed: float, decoding: Decoding
+          ) -> Prepared:
+    """Answered by the times of the parts that are sure of it, or of the last of them for WHEN_LAST; by what all say
+    where that is neither yes nor no."""
+    if not scores.answerable:
+        asked = yes_or_no(question, follows_instructions(engine))
+        (answers,) = _ask_every_part(engine, parts, [asked], replace(decoding, temperature=0.0))
         return _timeline(parts, question, WHEN, answers, elapsed)
+    threshold = sure_from(engine)
+    by = [i for i, score in enumerate(scores.by_part) if score >= threshold]
     if name == WHEN_LAST and by:
         by = by[-1:]
     text = ", ".join(parts.label(*ends) for ends in parts.stretches(by))
@@ -234,9 +241,12 @@ def _when(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], e
         text = f"in none of {count_of(len(parts), 'segment')}"
     elif name == WHEN_LAST:
         text = f"last in {text}"
+    word = "yes" if bool(by) == (name != WHEN_NOT) else "no"
     by = by or list(range(len(parts)))
-    said = tuple(answers[i] for i in by)
-    return Prepared(question, WHEN, by, None, question, elapsed, _of_all(answers, text), said)
+    finite = not any(map(math.isnan, scores.by_part))
+    said = tuple(Answer(word, [], scores.prompt_tokens // len(parts), 0, 0.0, 0.0) for _ in by)
+    answer = Answer(text if finite else "", [], scores.prompt_tokens, 0, 0.0, 0.0, finite=finite)
+    return Prepared(question, WHEN, by, None, question, elapsed, answer, said, tuple(scores.by_part[i] for i in by))
 
 
 def _own_time(parts: Parts, question: str, name: str) -> Prepared:
@@ -256,11 +266,6 @@ def _of_all(answers: Sequence[Answer], text: str) -> Answer:
                   whole, whole, sum(answer.logprob for answer in answers) / len(answers),
                   all(answer.finite for answer in answers),
                   "length" if any(answer.finish == "length" for answer in answers) else "stop")
-
-
-def follows_instructions(engine: AsksMany) -> bool:
-    """Whether the base's text model can be told to combine answers."""
-    return engine.base.text_config.vocab_size >= GENERAL_VOCABULARY
 
 
 def _combine(engine: AsksMany, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:

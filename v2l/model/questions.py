@@ -81,7 +81,7 @@ def kind_of(question: str) -> str:
     """One of the kinds above, by patterns of English; what fits none is MOMENT. Of what asks for the times of a
     negation or of an end that is not of a thing's being there, "When does the dog stop barking?", no yes or no of a
     segment is the answer: it is WHOLE."""
-    words = _words(question)
+    words = plain_words(question)
     if found := _WHEN.fullmatch(words):
         return _kind_of_when(found[1])
     for kind, patterns in ((WHOLE, _WHOLE), *_END.items()):
@@ -119,8 +119,8 @@ def yes_or_no(question: str, grammar: bool) -> str:
     """A question of kind WHEN, WHEN_NOT or WHEN_LAST as one that a segment answers with yes or no: "When does the dog
     bark?" -> "Does the dog bark?", and what only asks when something is there, or not -> "Is there a dog?". Without
     `grammar`, for a base that knows few questions, always the latter, of what the question names."""
-    found = _WHEN.fullmatch(_words(question))
-    asked = found[1] if found else _words(question)
+    found = _WHEN.fullmatch(plain_words(question))
+    asked = found[1] if found else plain_words(question)
     if asks_of := _ABSENT.fullmatch(asked) or _LAST.fullmatch(asked):
         named = next(words for name, words in asks_of.groupdict().items() if words and not name.startswith("before"))
         asked = f"{'are' if asked.startswith(('are ', 'were ', 'do ', 'have ')) else 'is'} there {named}"
@@ -136,7 +136,7 @@ def yes_or_no(question: str, grammar: bool) -> str:
     return f"Are there any {thing}?" if plural else f"Is there {'an' if thing[:1] in 'aeiou' else 'a'} {thing}?"
 
 
-def _words(question: str) -> str:
+def plain_words(question: str) -> str:
     """The words in small letters, one space between two, without courtesies and what ends a sentence."""
     text = re.sub(r"\s+", " ", question.lower().replace("\u2019", "'")).strip(" .,:;?!\u2026\"")
     text = re.sub(r"\b(what|when|who|where|how|it|that|there)'s\b|\bwhats\b", lambda m: f"{m[1] or 'what'} is", text)

@@ -15,6 +15,7 @@ from v2l.config import Decoding
 from v2l.errors import AdapterError
 from v2l.model.base import Base
 from v2l.model.generate import Answer
+from v2l.model.likelihood import ScoredRow
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter
 from v2l.serve.batcher import Ticket
@@ -179,6 +180,14 @@ class RunningRows:
                     yield self._answer_of(waiting.popleft()[0])
         while waiting:
             yield self._answer_of(waiting.popleft()[0])
+
+    def answer_logprobs(self, rows: Iterable[ScoredRow]) -> Iterator[list[float]]:
+        """`Engine.answer_logprobs`, beside the running batch: some 64 prompts at a time, and none after `cancel`.
+        Cancelled."""
+        for logprobs in self._engine.answer_logprobs(rows):
+            if self._cancelled:
+                raise Cancelled
+            yield logprobs
 
     def cancel(self) -> None:
         """Has all rows leave, those to come too."""
