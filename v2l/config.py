@@ -82,6 +82,8 @@ class Decoding:
     """0 takes the likeliest token; above, tokens are drawn."""
     seed: int = 0
     """Seed of the draws, so that the same call gives the same answer."""
+    top_p: float = 1.0
+    """Tokens are drawn from the likeliest that together have this probability."""
 
 
 @dataclass(frozen=True)

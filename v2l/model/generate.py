@@ -51,6 +51,43 @@ class Answer:
         return f"<Answer {shortened(self.text, 60)!r}, {count_of(len(self.ids), 'token')}, {self.total_s:.3g} s>"
 
 
+NOT_FINITE = ("There is no answer, because the model's numbers are not finite: the adapter or the weights are damaged, "
+              "or were made so; get them again, or try --dtype float32.")
+"""What is told instead of an answer that is not finite."""
+
+
+class Pieces:
+    """An answer's text as its tokens come."""
+
+    def __init__(self, base: Base) -> None:
+        self.ids: list[int] = []
+        """The tokens so far."""
+        self._tokenizer, self._shown = base.tokenizer, ""
+
+    def add(self, token: int) -> str:
+        """One token more -> the text that is certain now and was not before."""
+        self.ids.append(token)
+        # A character may span tokens, and trailing space may turn out to be the end: both wait for the next token.
+        ready = self._decoded().lstrip().rstrip("\ufffd").rstrip()
+        if len(ready) <= len(self._shown) or not ready.startswith(self._shown):
+            return ""
+        piece, self._shown = ready[len(self._shown) :], ready
+        return piece
+
+    def rest(self) -> str:
+        """What is left to show when there are no more tokens."""
+        return self.text[len(self._shown) :]
+
+    @property
+    def text(self) -> str:
+        """The whole text so far, as an answer has it."""
+        return self._decoded().strip()
+
+    def _decoded(self) -> str:
+        text: str = self._tokenizer.decode(self.ids, skip_special_tokens=True)
+        return text
+
+
 def answer_limit(base: Base, decoding: Decoding) -> int:
     """Longest answer in tokens: no more than the base has positions; caches are made for all."""
     return min(decoding.max_new_tokens, base.text_config.max_positions)
@@ -118,22 +155,15 @@ class Reply:
 
     def _run(self) -> Iterator[str]:
         first = 0.0
-        ids: list[int] = []
-        shown = ""
+        pieces = Pieces(self._base)
         for token in self._tokens():
             first = first or time.perf_counter() - self._started
-            ids.append(token)
-            text = self._base.tokenizer.decode(ids, skip_special_tokens=True).lstrip()
-            # A character may span tokens, and trailing space may turn out to be the end: both wait for the next token.
-            ready = text.rstrip("\ufffd").rstrip()
-            if len(ready) > len(shown) and ready.startswith(shown):
-                yield ready[len(shown) :]
-                shown = ready
+            if piece := pieces.add(token):
+                yield piece
         total = time.perf_counter() - self._started
-        text = self._base.tokenizer.decode(ids, skip_special_tokens=True).strip()
-        if text[len(shown) :]:
-            yield text[len(shown) :]
-        self.answer = Answer(text, ids, *self._counts, first or total, total, finish=self._finish,
+        if rest := pieces.rest():
+            yield rest
+        self.answer = Answer(pieces.text, pieces.ids, *self._counts, first or total, total, finish=self._finish,
                              strategy=self.strategy, answered_by=self.answered_by)
 
     def finish(self) -> Answer:
@@ -151,9 +181,8 @@ class Reply:
         for _ in range(self._limit):
             logits = base.text(embeddings, self._cache, self._adapter)[0]
             if not logits.max().isfinite():
-                raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
-                                 "weights are damaged, or were made so; get them again, or try --dtype float32.")
-            token = choose_token(logits, decoding.temperature, draws)
+                raise ModelError(NOT_FINITE)
+            token = choose_token(logits, decoding, draws)
             if token in base.ends:
                 self._finish = "stop"
                 return
@@ -161,12 +190,22 @@ class Reply:
             embeddings = base.embed([token])
 
 
-def choose_token(logits: Tensor, temperature: float, draws: torch.Generator) -> int:
+def is_drawn(decoding: Decoding) -> bool:
+    """Whether tokens are drawn, and not the likeliest taken."""
+    return decoding.temperature >= torch.finfo(torch.float32).tiny  # float32 cannot divide by less
+
+
+def choose_token(logits: Tensor, decoding: Decoding, draws: torch.Generator) -> int:
     """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them."""
-    if temperature < torch.finfo(torch.float32).tiny:  # float32 cannot divide by less; nothing else has a chance
+    if not is_drawn(decoding):
         return int(logits.argmax())
     logits = logits.float().cpu()
-    return int(torch.multinomial(((logits - logits.max()) / temperature).softmax(-1), 1, generator=draws))
+    chances = ((logits - logits.max()) / decoding.temperature).softmax(-1)
+    if decoding.top_p < 1:
+        likeliest, tokens = chances.sort(descending=True)
+        before = likeliest.cumsum(-1) - likeliest  # 0 for the first, which so stays whatever top_p is
+        chances[tokens[1:][before[1:] >= decoding.top_p]] = 0
+    return int(torch.multinomial(chances, 1, generator=draws))
 
 
 def ask(base: Base, adapter: list[LayerAdapter] | None, question: str, decoding: Decoding) -> Reply:
