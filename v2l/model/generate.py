@@ -51,11 +51,6 @@ class Answer:
         return f"<Answer {shortened(self.text, 60)!r}, {count_of(len(self.ids), 'token')}, {self.total_s:.3g} s>"
 
 
-NOT_FINITE = ("There is no answer, because the model's numbers are not finite: the adapter or the weights are damaged, "
-              "or were made so; get them again, or try --dtype float32.")
-"""What is told instead of an answer that is not finite."""
-
-
 class Pieces:
     """An answer's text as its tokens come."""
 
@@ -181,7 +176,8 @@ class Reply:
         for _ in range(self._limit):
             logits = base.text(embeddings, self._cache, self._adapter)[0]
             if not logits.max().isfinite():
-                raise ModelError(NOT_FINITE)
+                raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
+                                 "weights are damaged, or were made so; get them again, or try --dtype float32.")
             token = choose_token(logits, decoding, draws)
             if token in base.ends:
                 self._finish = "stop"
