@@ -42,7 +42,7 @@ class NextToken(NamedTuple):
 
     row: int
     token: int
-    """Its id. One that ends the answer is no part of it."""
+    """Id of it; one that ends the answer is no part of the answer."""
     end: str
     """Why the row ended with it: stop (the model ended it), length (it was cut at the most tokens), or not: empty."""
     finite: bool
