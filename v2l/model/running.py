@@ -81,7 +81,7 @@ class Draft:
 class _Row:
     number: int
     tokens: list[int]
-    """Those of the prompt, and those that were made."""
+    """Tokens of the prompt, and those that were made."""
     adapter: list[LayerAdapter] | None
     decoding: Decoding
     left: int
@@ -141,7 +141,7 @@ class RunningBatch:
         return row.number
 
     def fits(self, prompt: Sequence[int], adapter: list[LayerAdapter] | None, decoding: Decoding) -> bool:
-        """Whether one that joins now would not have to wait for others to leave."""
+        """Whether a row that joins now need not wait for others to leave."""
         return self._fit([*self._newcomers(), self._row(prompt, adapter, decoding)])
 
     @torch.inference_mode()
@@ -161,6 +161,7 @@ class RunningBatch:
         self._reading = _Reading(rows, cache, torch.cat(rest))
         return [row.number for row in rows]
 
+    @torch.inference_mode()
     def leave(self, number: int) -> None:
         """Drops a row, of which no more is wanted; one that is not there is none."""
         for row in (*self._rows, *self._newcomers()):
