@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,15 +16,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from v2l.adapter.record import is_foreign
+from v2l.serve.direct import Direct
 from v2l.serve.events import HungUp
 from v2l.serve.guard import Guard, Rules
 from v2l.serve.library import ServedAdapter
+from v2l.serve.media import Endpoint, media_endpoints
 from v2l.serve.openai import chat
 from v2l.serve.refusal import Refusal, json_response, refusal_of, refused
 from v2l.serve.responses import respond
 from v2l.serve.service import Service
 
-Endpoint = Callable[[Request], Awaitable[Response]]
 HUNG_UP = 499
 """Status of what nobody waited for, in the log; nginx calls it so."""
 
@@ -93,6 +94,13 @@ def question_routes(service: Service) -> list[Route]:
             Route("/v1/responses", told(responses), methods=["POST"])]
 
 
+def page_routes(service: Service) -> list[Route]:
+    """The routes of the page: its files, and what it shows and asks."""
+    endpoints = media_endpoints(service.library)
+    return [*(Route(path, told(endpoint)) for path, endpoint in endpoints.items()),
+            Route("/api/direct", told(Direct(service).respond), methods=["POST"])]
+
+
 def create_app(service: Service, rules: Rules) -> Starlette:
     """The application of a service, for those whom the rules let in."""
 
@@ -104,7 +112,8 @@ def create_app(service: Service, rules: Rules) -> Starlette:
         yield
         service.batcher.close(0)  # what was to be answered still is: the server has waited for it
 
-    routes = [Route("/health", told(health)), *model_routes(service), *question_routes(service)]
+    routes = [Route("/health", told(health)), *model_routes(service), *question_routes(service),
+              *page_routes(service)]
     return Starlette(routes=routes, exception_handlers={HTTPException: unrouted}, lifespan=lifespan,
                      middleware=[Middleware(RequestLog, service), Middleware(Guard, rules, refused)])
 

@@ -22,6 +22,10 @@ MOST_TOKENS = 2**31 - 1
 """No base has so many positions; answers end where the base's do."""
 
 
+Items = Worked["str | Finished"]
+"""Pieces of an answer, and at last what they make."""
+
+
 async def chat(service: Service, request: Request) -> Response:
     """The endpoint. Refusal, V2LError, HungUp."""
     fields = Fields.of(await body_of(request))
@@ -29,7 +33,12 @@ async def chat(service: Service, request: Request) -> Response:
     with_usage = _wants_usage(fields, stream)
     question = _question(fields, service.last_turn_only)
     items = await begun(service, request, question)
-    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": question.model}
+    return await replied(request, items, question.model, stream, with_usage)
+
+
+async def replied(request: Request, items: Items, model: str, stream: bool, with_usage: bool = False) -> Response:
+    """The response of an answer whose first item is there. HungUp, and whatever ends the answer."""
+    head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": model}
     if stream:
         return EventStream(_chunks(items, head, with_usage), items.close)
     done = await unless_hung_up(request.receive, finished(items))
@@ -78,16 +87,16 @@ def _wants_usage(fields: Fields, stream: bool) -> bool:
     return wanted
 
 
-Items = Worked["str | Finished"]
-"""Pieces of an answer, and at last what they make."""
-
-
 async def begun(service: Service, request: Request, question: ServedQuestion) -> Items:
     """The items of an answer, of which the first is there: what fails before that is told by a status of its own.
     Refusal, V2LError, HungUp."""
     request.scope["v2l_model"] = question.model
     answering = Answering(service, question)
-    items: Items = Worked(answering, answering.cancel)
+    return await started(request, Worked(answering, answering.cancel))
+
+
+async def started(request: Request, items: Items) -> Items:
+    """The items, of which the first is there. HungUp, and whatever comes up before."""
     try:
         await unless_hung_up(request.receive, items.first())
     except BaseException:

@@ -1,0 +1,107 @@
+// Questions to the video that is open, and the answers as they come: newest first, the direct one beside the adapter's.
+
+import { stream } from "./server.js";
+import { byId, element, span, withTimes } from "./words.js";
+
+/** Asks and shows. `film` is gone to and marked; `current()` is the adapter that is open. */
+export class Answers {
+  constructor(film, current) {
+    Object.assign(this, { film, current });
+    this.box = byId("answers");
+    this.running = new Set();
+    const question = byId("question");
+    byId("ask").onsubmit = (event) => { event.preventDefault(); this.ask(); };
+    question.onkeydown = (event) => {
+      if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); this.ask(); }
+    };
+  }
+
+  /** Ends what is still coming, and forgets all. */
+  clear() {
+    for (const abort of this.running) abort.abort();
+    this.box.replaceChildren();
+    byId("live").textContent = "";
+  }
+
+  ask() {
+    const field = byId("question"), question = field.value.trim(), video = this.current();
+    if (!video) return;
+    if (!question) { field.focus(); return; }
+    const segment = byId("only").checked && !byId("only-choice").hidden ? this.film.segment : null;
+    const several = byId("direct").checked && !byId("direct-choice").hidden;
+    const sides = element("div", { class: several ? "sides two" : "sides" });
+    this.box.prepend(element("article", { class: "answer" }, element("h2", {}, question,
+      segment ? element("span", { class: "soft" }, ` ${span(segment.start, segment.end)}`) : null), sides));
+    field.select();
+    const own = { strategy: byId("strategy").value, ...(segment ? { from: segment.start, to: segment.end } : {}) };
+    this.put(sides, several ? "from the adapter" : "", video, "/v1/chat/completions",
+             { model: video.id, messages: [{ role: "user", content: question }], stream: true, v2l: own });
+    if (several) this.put(sides, "from the video", video, "/api/direct", { id: video.id, question, stream: true });
+  }
+
+  /** One answer, as it comes. */
+  async put(sides, title, video, path, body) {
+    const abort = new AbortController(), sources = video.sources.map((source) => source.name);
+    const text = element("p", { class: "text", "aria-busy": "true" }), facts = element("p", { class: "facts" });
+    const stop = element("button", { type: "button", class: "quiet", onclick: () => abort.abort() }, "Stop");
+    sides.append(element("section", { "aria-label": title || "answer" }, title ? element("h3", {}, title) : null, text,
+                         element("div", { class: "under" }, facts, stop)));
+    text.append(element("span", { class: "waiting", role: "img", "aria-label": "waiting" }));
+    this.running.add(abort);
+    const started = performance.now();
+    let said = "", own = null, finish = null, first = 0;
+    try {
+      for await (const chunk of stream(path, body, abort.signal)) {
+        const choice = chunk.choices[0];
+        if (choice?.delta.content) {
+          first ||= performance.now() - started;
+          said += choice.delta.content;
+          text.textContent = said;
+        }
+        own = chunk.v2l ?? own;
+        finish = choice?.finish_reason ?? finish;
+      }
+      this.finished(text, facts, said, sources, own, finish, [first, performance.now() - started]);
+      if (video.id === this.current()?.id) {
+        if (own?.answered_by) this.film.setAnswered(own.answered_by);
+        byId("live").textContent = `${title ? `Answer ${title}` : "Answer"}: ${said || "nothing"}`;
+      }
+    } catch (error) {
+      if (!said) text.textContent = "";
+      if (error.name === "AbortError") facts.textContent = "stopped";
+      else {
+        facts.textContent = error.message;
+        facts.classList.add("warning");
+        byId("live").textContent = error.message;
+      }
+    } finally {
+      this.running.delete(abort);
+      stop.remove();
+      text.removeAttribute("aria-busy");
+    }
+  }
+
+  finished(text, facts, said, sources, own, finish, [first, whole]) {
+    const seek = (seconds, source) => this.film.seek(seconds, source), by = own?.answered_by ?? [];
+    const lines = by.filter((one) => one.answer !== undefined);
+    if (own?.strategy === "timeline" && lines.length) {
+      text.replaceChildren(...lines.map((one) => element("span", { class: "line" }, this.chip(one, sources), one.answer)));
+    } else text.replaceChildren(...withTimes(said || "(nothing)", sources, seek));
+    if (finish === "length") text.append(element("span", { class: "soft" }, " …"));
+    const how = { join: by.length > 1 ? "all segments joined" : "", each: "one answer made of all segments'" }[own?.strategy];
+    const took = (ms) => `${(ms / 1000).toFixed(ms < 95 ? 2 : ms < 9950 ? 1 : 0)} s`;
+    const cost = first && whole - first > 200 ? `${took(whole)}, first word after ${took(first)}` : took(whole);
+    const some = own?.segments ?? (by.length === 1 ? by : []), chips = lines.length || !some.length || by.length > 24 ? [] : by;
+    facts.append(...(chips.length ? ["answered by ", ...chips.flatMap((one) => [this.chip(one, sources), " "])] : []),
+                 element("span", {}, [how, own?.foreign ? "made up: the model knows nothing of this video" : "", cost]
+                   .filter(Boolean).join(" · ")));
+  }
+
+  /** A button that goes to a stretch of a video. */
+  chip(one, sources) {
+    const source = Math.max(0, sources.indexOf(one.file));
+    return element("button", { type: "button", class: "time", "aria-label": `Go to ${span(one.start, one.end)}`,
+      onclick: () => this.film.seek(one.start, source) }, span(one.start, one.end),
+      sources.length > 1 ? ` ${one.file}` : null);
+  }
+}
