@@ -215,6 +215,13 @@ def test_other_encodings(here: Path) -> None:
     assert json.loads(process("info", name, "--json", cwd=here).stdout)["file"] == name
 
 
+def test_commands_that_are_suggested_can_be_typed_as_they_are(here: Path) -> None:
+    Path("a b.mp4").touch()
+    Path("of talks").mkdir()
+    assert refused("info", "a b.v2lora").endswith("make it with `v2l ingest 'a b.mp4'`.")
+    assert refused("compose", "of talks", "-o", "c.v2lora").endswith("make some with: v2l ingest 'of talks'.")
+
+
 def test_wrong_usage_is_told_in_words(here: Path) -> None:
     for words, said in (
         (("ingest",), "v2l ingest needs VIDEO...; v2l ingest --help tells more."),
@@ -225,12 +232,21 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
         (("ingest", "--frames"), "--frames takes a value; the --help of its command tells more."),
         (("info", "--json=yes"), "--json takes no value; the --help of its command tells more."),
         (("ingest", "a.mp4", "--start", "x"), "--start: 'x' is not a time; write it as 90, 5s, 1:30, 2m or 1h5m."),
-        (("ingest", "a.mp4", "--dtype", "float61"), "--dtype: 'float61' is not auto, float32, bfloat16, float16 "
+        (("ingest", "a.mp4", "--dtype", "float61"), "--dtype: 'float61' is not auto, float32, bfloat16 or float16 "
                                                     "(did you mean float16?)."),
         (("ask", "a.v2lora", "Why?", "--strategy", "jion"), "--strategy: 'jion' is not auto, join, route, each or "
                                                             "timeline (did you mean join?)."),
         (("models", "pull", "a", "b"), "v2l models pull has no use for b; put quotes around a name with spaces "
                                        "(v2l models pull --help tells more)."),
+        (("ask", "a.v2lora", "x", "--device", "gpu"), "--device: 'gpu' is not cpu, cuda, cuda:N or mps (did you mean "
+                                                      "cuda?)."),
+        (("bench", "quality", "--arms", "none,adaptor"),
+         "--arms: 'adaptor' is not adapter, direct, budget or none (did you mean adapter?)."),
+        (("export", "a.v2lora", "--to", "pef", "b"), "--to: 'pef' is not peft, gguf or merged (did you mean peft?)."),
+        (("models", "export", "tiny", "--to", "gguf", "a.gguf", "--type", "q80"),
+         "--type: 'q80' is not auto, f32, f16, bf16 or q8_0 (did you mean q8_0?)."),
+        (("ingest", "talk.mp4", "--segment", "scene"), "'scene' is no way to cut a video; write a length, such as 90, "
+                                                       "5s, 1:30, 2m or 1h5m, or scenes (did you mean scenes?)."),
         (("models", "pul"), "v2l models has no command pul (did you mean pull?); v2l models --help lists them."),
         (("train",), "v2l train needs a command: run, targets, export; v2l train --help tells more."),
         (("a.v2lora", "Why?"), "a.v2lora is a file, and a command comes first: v2l ask a.v2lora QUESTION."),

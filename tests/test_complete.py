@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.cli import environment, process, refused, run
+from typer._completion_classes import completion_init
 
 from v2l.cli.complete_paths import adapter_paths, video_paths
 
@@ -28,13 +29,39 @@ def test_tab_offers_folders_and_files_of_the_kind(tmp_path: Path, monkeypatch: p
     assert video_paths("") == ["talk.mp4", "talks/"] and video_paths("nowhere/") == []
 
 
-@pytest.mark.parametrize(("typed", "offered"), [
-    ("v2l mo", ["models"]), ("v2l ask ta", ["talk.v2lora"]), ("v2l ingest --model ", ["tiny", "500m", "2.2b"]),
-    ("v2l ask --strategy r", ["route"])])
-def test_a_shell_is_told_what_tab_offers(tmp_path: Path, typed: str, offered: list[str]) -> None:
+def asking(typed: str) -> dict[str, str]:
+    """The environment in which a shell asks what TAB offers."""
+    return {"_V2L_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
+
+
+def test_a_shell_is_told_what_tab_offers(tmp_path: Path) -> None:
     (tmp_path / "talk.v2lora").touch()
-    done = process(cwd=tmp_path, _V2L_COMPLETE="complete_bash", COMP_WORDS=typed, COMP_CWORD=str(typed.count(" ")))
-    assert done.stdout.split() == offered
+    assert process(cwd=tmp_path, **asking("v2l ask ta")).stdout == "talk.v2lora\n"
+
+
+@pytest.mark.parametrize(("typed", "offered"), [
+    ("mo", ["models"]), ("ask --strategy r", ["route"]), ("ask --format s", ["srt"]),
+    ("ask --device c", ["cpu", "cuda"]),
+    *((f"{command} ", ["tiny", "500m", "2.2b"]) for command in (
+        "ingest --model", "ask --model", "serve --model", "export --model", "models pull", "models use",
+        "models export")),
+    *((f"{command} float", ["float32", "float16"]) for command in (
+        "ask --dtype", "ingest --adapter-dtype", "export --dtype", "train run --dtype")),
+    ("models export tiny --type q", ["q8_0"]), ("bench quality --suite ", ["tiny"]),
+    ("train run --optimizer m", ["muon"]),
+    ("bench quality --arms none,d", ["none,direct"]), ("bench quality c", ["clips.jsonl"]),
+    ("train run ", ["clips.jsonl"]), ("train targets c", ["clips.jsonl", "cut.mp4"]), ("ingest ", ["cut.mp4"]),
+])
+def test_tab_offers_names_of_closed_sets_and_files_of_the_kind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, offered: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("clips.jsonl", "cut.mp4", "notes.txt"):
+        Path(name).touch()
+    for name, value in asking(f"v2l {typed}").items():
+        monkeypatch.setenv(name, value)
+    completion_init()
+    assert run().stdout.split() == offered
 
 
 def test_the_script_works_in_a_shell(tmp_path: Path) -> None:

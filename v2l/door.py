@@ -34,7 +34,7 @@ from v2l.video.cuts import SegmentSpec, frame_at, parse_segments, regular, windo
 from v2l.video.decode import Decoder
 from v2l.video.given import ArrayClip, are_frames, as_file, clip_of_frames
 from v2l.video.scenes import scene_edges
-from v2l.wording import clock_seconds
+from v2l.wording import clock_seconds, nearest
 
 Asked: TypeAlias = str | os.PathLike[str] | Adapter
 """An adapter, or the path of its file."""
@@ -301,7 +301,8 @@ def _strategy(strategy: str | Strategy) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if strategy not in STRATEGIES:
-        raise UsageError(f"There is no strategy {strategy!r}; choose {', '.join(STRATEGIES)}.")
+        raise UsageError(f"There is no strategy {strategy!r}{nearest(str(strategy), STRATEGIES)}; choose "
+                         f"{', '.join(STRATEGIES)}.")
     return Strategy(strategy)
 
 

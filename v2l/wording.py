@@ -112,6 +112,13 @@ def command(words: str, *names: str | os.PathLike[str]) -> str:
     return " ".join(["v2l", words, *map(shell_word, names)])
 
 
+def not_among(word: str, names: Iterable[str], aliases: Iterable[str] = ()) -> str:
+    """'word' is not a, b or c (did you mean b?); what may have been meant is one of the names or of their aliases."""
+    *others, last = names
+    choice = f"{', '.join(others)} or {last}" if others else last
+    return f"{word!r} is not {choice}{nearest(word, [*others, last, *aliases])}"
+
+
 def nearest(word: str, names: Iterable[str]) -> str:
     """` (did you mean NAME?)` where one of the names is much like a word; nothing where none is."""
     close = get_close_matches(word.lower(), list(names), n=1)

@@ -9,6 +9,7 @@ from pathlib import Path
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError
 from v2l.system.scan import Scan, scan
+from v2l.wording import command
 
 _FORMAT = re.compile(rb'"format"\s*:\s*"v2lora"')
 _MOST = 1 << 24
@@ -50,5 +51,5 @@ def find_adapters(folder: Path) -> Scan:
     found = scan(folder, lambda path: is_adapter_name(path.name))
     if not found.files:
         raise AdapterError(f"{folder} may not be entered; check its permissions." if folder in found.closed else
-                           f"{folder} is a folder without adapters; make some with: v2l ingest {folder}.")
+                           f"{folder} is a folder without adapters; make some with: {command('ingest', folder)}.")
     return found

@@ -292,8 +292,9 @@ def check_exists(name: str) -> None:
 
     videos = (os.path.splitext(name)[0] + suffix for suffix in sorted(EXTENSIONS))
     video = next(filter(os.path.isfile, videos), None)
-    way_out = f"make it with `v2l ingest {video}`" if video else "check the name, or make it with `v2l ingest VIDEO`"
-    raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; {way_out}.")
+    way_out = f"`{command('ingest', video)}`" if video else "`v2l ingest VIDEO`"
+    raise AdapterError(f"Cannot read the adapter {name}: No such file or directory; "
+                       f"{'' if video else 'check the name, or '}make it with {way_out}.")
 
 
 def load_joined(names: list[str], console: Console, times: TimeRange = (None, None)) -> Adapter:

@@ -17,6 +17,7 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
 from v2l.config import DEFAULT_MODEL, Decoding
 from v2l.errors import UsageError, VideoError
+from v2l.wording import not_among
 
 if TYPE_CHECKING:
     from v2l.bench.quality.bench import QualityRun
@@ -30,9 +31,10 @@ def _share(value: float) -> float:
 
 
 def _arms(text: str) -> tuple[str, ...]:
-    parts = dict.fromkeys(part.strip() for part in text.split(","))
-    if not parts.keys() <= set(ARMS):
-        raise typer.BadParameter(f"{text!r} is not a list of {', '.join(ARMS[:-1])} and {ARMS[-1]}.")
+    parts = dict.fromkeys(part.strip().lower() for part in text.split(","))
+    for part in parts:
+        if part not in ARMS:
+            raise typer.BadParameter(f"{not_among(part, ARMS)}.")
     return tuple(arm for arm in ARMS if arm in parts)
 
 
@@ -42,13 +44,13 @@ def measure_quality(
         "NAME=FOLDER", "Ask a public benchmark's questions, from your copy of it; repeatable.")] = None,
     suite: Annotated[str | None, option(
         "NAME", f"Ask about clips that v2l draws itself, with known answers: {', '.join(SUITES)}.",
-        callback=options.one_of(SUITES))] = None,
+        **options.choice(SUITES))] = None,
     split: Annotated[str | None, option("NAME", "Ask only lines of this split.", "test, else val, else all")] = None,
     clips: Annotated[int | None, option(
         "N", "Take about N clips of each benchmark, with all their questions.",
         f"all; {Comparing.suite_clips} of a suite", callback=options.positive)] = None,
     arms: Annotated[Any, option("ARM,...", "Ways of answering to compare (see above).", ",".join(ARMS),
-                                parser=_arms)] = None,
+                                parser=_arms, autocompletion=options.completing(ARMS))] = None,
     budget_tokens: Annotated[int | None, option(
         "N", "Longest prompt of the arm budget, in tokens.",
         f"{Comparing.budget_share:.0%} of the prompt with the whole video", callback=options.positive)] = None,

@@ -26,6 +26,11 @@ def adapter_paths(incomplete: str) -> list[str]:
     return paths(incomplete, (ADAPTER_SUFFIX,))
 
 
+def manifest_paths(incomplete: str) -> list[str]:
+    """Folders and manifests that an argument may go on to."""
+    return paths(incomplete, (".jsonl", ".json"))
+
+
 def video_paths(incomplete: str) -> list[str]:
     """Folders and videos that an argument may go on to."""
     from v2l.video.folder import EXTENSIONS

@@ -20,6 +20,7 @@ from v2l.cli.outputs import check_writable
 from v2l.config import PRESETS, Strategy
 from v2l.errors import ModelError, UsageError, V2LError
 from v2l.system.files import beside, check_replaceable, scratch_folder
+from v2l.wording import command, not_among, shell_word
 
 if TYPE_CHECKING:
     from v2l.adapter.factors import Factors
@@ -33,7 +34,7 @@ _GGUF = ".gguf"
 
 def _format(value: tuple[str, Path]) -> tuple[str, Path]:
     if value[0] not in FORMATS:
-        raise typer.BadParameter(f"{value[0]!r} is not peft, gguf or merged.")
+        raise typer.BadParameter(f"{not_among(value[0], FORMATS)}.")
     return value
 
 
@@ -65,7 +66,8 @@ def export_(
     text_only: Annotated[bool, typer.Option("--text-only", help="Name modules as in a Llama, not as in a SmolVLM "
                                             "(peft).")] = False,
     check: Checked = False,
-    model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's")] = None,
+    model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's",
+                                        callback=options.preset, autocompletion=options.completing(PRESETS))] = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write it although an engine takes no such rank, or "
                                         "rounding loses much.")] = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
@@ -272,12 +274,12 @@ def _print(path: Path, facts: dict[str, Any], json: bool) -> None:
 def _way_on(format: str, engine: Engine | None, adapter: Adapter, path: Path, rank: int | None, text_only: bool
             ) -> str:
     """How the engine is started with an export."""
-    name, place = shlex.quote(path.stem), shlex.quote(str(path))
+    name, place = shell_word(path.stem), shell_word(path)
     if format == "gguf":
         return (f"llama.cpp: llama-server --model BASE.gguf --lora {place}\nBASE.gguf, once for all adapters of this "
                 f"base: v2l models export {_model_name(engine, adapter)} --to gguf BASE.gguf")
     if format == "merged":
-        return f"For llama.cpp and Ollama: v2l models export {place} --to gguf {name}.gguf"
+        return f"For llama.cpp and Ollama: {command('models export', path)} --to gguf {name}.gguf"
     if rank is None:
         return "vLLM takes no adapter of that rank."
     return f"vLLM: vllm serve {_served(engine, adapter, text_only)} --enable-lora --max-lora-rank {rank} " \
@@ -309,7 +311,7 @@ def _model_name(engine: Engine | None, adapter: Adapter) -> str:
 
 @models.command("export", cls=options.Command)
 def export_model(
-    name: Annotated[str, argument("NAME")],
+    name: Annotated[str, argument("NAME", PRESETS)],
     to: Annotated[tuple[str, Path], option("gguf FILE", "The GGUF file to write.", "", "--to", callback=_gguf_only)],
     type: Annotated[TextModelType, option("TYPE", "Store matrices as f32, f16, bf16 or q8_0.",
                                           "as the model stores them")] = TextModelType.auto,

@@ -10,7 +10,8 @@ import typer
 from v2l.cli import options
 from v2l.cli.console import Console, columns, write, write_json, write_path
 from v2l.cli.options import argument
-from v2l.wording import size_text
+from v2l.config import PRESETS
+from v2l.wording import command, size_text
 
 models = typer.Typer(rich_markup_mode=None)
 
@@ -39,7 +40,7 @@ def list_models(ctx: typer.Context, json: options.Json = False) -> None:
 
 
 @models.command("use", cls=options.Command)
-def use_model(name: Annotated[str, argument("NAME")], quiet: options.Quiet = False) -> None:
+def use_model(name: Annotated[str, argument("NAME", PRESETS)], quiet: options.Quiet = False) -> None:
     """Make a model the one that is used without --model.
 
     NAME is what --model takes; it is kept in the user's configuration folder, or in the folder that V2L_CONFIG names.
@@ -57,12 +58,12 @@ def use_model(name: Annotated[str, argument("NAME")], quiet: options.Quiet = Fal
     if named := os.environ.get(VARIABLE):
         console.warn(f"{VARIABLE} is set, so without --model it is still {named}.")
     if any(model.name == name and not model.ready for model in available()):
-        console.warn(f"{name} is not on this disk yet; fetch it with: v2l models pull {name}.")
+        console.warn(f"{name} is not on this disk yet; fetch it with: {command('models pull', name)}.")
 
 
 @models.command("pull", cls=options.Command)
 def pull_model(
-    name: Annotated[str, argument("NAME")],
+    name: Annotated[str, argument("NAME", PRESETS)],
     checkpoint: options.Checkpoint = None, quiet: options.Quiet = False,
 ) -> None:
     """Download a model, or update it, so that it works offline.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from v2l.cli.complete_paths import adapter_paths, video_paths
+from v2l.cli.complete_paths import adapter_paths, manifest_paths, video_paths
 from v2l.cli.outputs import Shard, parse_shard
 from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
 from v2l.errors import DeviceWarning, UsageError
-from v2l.wording import TIME_FORMS, clock_seconds, nearest
+from v2l.wording import TIME_FORMS, clock_seconds, nearest, not_among
 
 if TYPE_CHECKING:
     from v2l.cli.console import Console
@@ -90,8 +90,7 @@ def one_of(names: Iterable[str]) -> Callable[[str | None], str | None]:
     def chosen(value: str | None) -> str | None:
         if value is None or value.lower() in names:
             return value and value.lower()
-        listed = " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
-        raise typer.BadParameter(f"{value!r} is not {listed}{nearest(value, names)}.")
+        raise typer.BadParameter(f"{not_among(value, names)}.")
 
     return chosen
 
@@ -100,7 +99,7 @@ def parse_dtype(text: str) -> Dtype:
     """A number format by its name in torch, or as people call it. Raises typer.BadParameter."""
     names = {**{kind.value: kind for kind in Dtype}, **_ALIASES}
     if text.lower() not in names:
-        raise typer.BadParameter(f"{text!r} is not {', '.join(Dtype)}{nearest(text, names)}.")
+        raise typer.BadParameter(f"{not_among(text, map(str, Dtype), _ALIASES)}.")
     return names[text.lower()]
 
 
@@ -111,9 +110,13 @@ def preset(value: str | None) -> str | None:
     return None if value is None else model_name(value)
 
 
+DEVICES = ("cpu", "cuda", "mps")
+
+
 def device(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", value, re.ASCII):
-        raise typer.BadParameter(f"{value!r} is not cpu, cuda, cuda:N or mps.")
+        meant = nearest("cuda" if value.lower() == "gpu" else value, DEVICES)
+        raise typer.BadParameter(f"{value!r} is not cpu, cuda, cuda:N or mps{meant}.")
     return value
 
 
@@ -136,15 +139,25 @@ def option(metavar: str, help: str, default: str = "", *names: str, **settings: 
     return typer.Option(*names, metavar=metavar, help=help, show_default=False, **settings)
 
 
-def argument(metavar: str) -> Any:
-    """An argument, which the command's help explains in its text; shells complete what its metavar says it is."""
-    return typer.Argument(metavar=metavar, hidden=True, show_default=False, autocompletion=_completing(metavar))
+def argument(metavar: str, names: Iterable[str] = ()) -> Any:
+    """An argument, which the command's help explains in its text; shells complete `names`, or without them what its
+    metavar says it is."""
+    completion = completing(names) if names else _completing(metavar)
+    return typer.Argument(metavar=metavar, hidden=True, show_default=False, autocompletion=completion)
+
+
+def choice(names: Iterable[str]) -> dict[str, Any]:
+    """Settings of an option that takes one of some names, which shells complete."""
+    names = tuple(names)
+    return {"callback": one_of(names), "autocompletion": completing(names)}
 
 
 def _completing(metavar: str) -> Callable[[str], list[str]] | None:
     """What completes a word for an argument or option with that metavar."""
     words = set(re.findall(r"[A-Z]+", metavar))
-    return adapter_paths if "ADAPTER" in words else video_paths if "VIDEO" in words else None
+    kinds = {"ADAPTER": adapter_paths, "MANIFEST": manifest_paths, "VIDEO": video_paths}
+    found = [complete for word, complete in kinds.items() if word in words]
+    return (lambda incomplete: sorted({path for complete in found for path in complete(incomplete)})) if found else None
 
 
 def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
@@ -152,7 +165,8 @@ def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
     names = tuple(names)
 
     def matching(incomplete: str) -> list[str]:
-        return [name for name in names if name.startswith(incomplete.lower())]
+        before, comma, last = incomplete.lower().rpartition(",")  # of a list, its last name
+        return [before + comma + name for name in names if name.startswith(last)]
 
     return matching
 
@@ -192,7 +206,7 @@ From = Annotated[float | None, option("TIME", f"Only segments that end after TIM
                                       "--from", parser=parse_time)]
 To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
-                                      callback=device)]
+                                      callback=device, autocompletion=completing(DEVICES))]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
                                        "the first of bfloat16, float16 (GPU) and float32 that is fast",
                                        parser=parse_dtype, autocompletion=completing(Dtype))]

@@ -33,7 +33,7 @@ def serve(
     api_key: Annotated[str | None, option("KEY", "Demand this key of clients; in V2L_API_KEY, nobody sees it in the "
                                                  "list of processes.", KEY_VARIABLE)] = None,
     model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the first adapter's",
-                                        callback=options.preset)] = None,
+                                        callback=options.preset, autocompletion=options.completing(PRESETS))] = None,
     ingest: Annotated[bool, typer.Option("--ingest", help="Let clients have videos below FOLDER watched.")] = False,
     last_turn_only: Annotated[bool, typer.Option(
         "--last-turn-only", help="Answer the last question of a conversation, and leave out its earlier turns and "

@@ -59,7 +59,7 @@ def run_training(
     batch_size: Annotated[int | None, _count("Clips in a batch, on each GPU.", Recipe.batch_size)] = None,
     accumulate: Annotated[int | None, _count("Batches whose gradients are summed for one step.",
                                                 Recipe.accumulate)] = None,
-    optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, callback=options.one_of(OPTIMIZERS))]
+    optimizer: Annotated[str, option("NAME", "adamw or muon.", Recipe.optimizer, **options.choice(OPTIMIZERS))]
     = Recipe.optimizer,
     lr: Annotated[float | None, option("RATE", "Peak learning rate.", f"{Recipe.lr:g}",
                                        callback=options.positive)] = None,
@@ -85,7 +85,8 @@ def run_training(
         "--checkpointing", help="Recompute activations in the backward pass: less memory, slower steps.")] = False,
     device: options.Device = None,
     dtype: Annotated[options.Dtype, option("TYPE", "Compute in float32 or bfloat16.", "what is fast here",
-                                             parser=options.parse_dtype)]
+                                           parser=options.parse_dtype,
+                                           autocompletion=options.completing(options.Dtype))]
     = options.Dtype.auto,
     force: Annotated[bool, typer.Option("--force", "-f", help="Start over, whatever DIR holds.")] = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from v2l.errors import UsageError
-from v2l.wording import command, nearest
+from v2l.wording import command, nearest, not_among
 
 
 def usage_error(error: Any) -> UsageError:
@@ -25,7 +25,7 @@ def usage_error(error: Any) -> UsageError:
     if kind == "BadOptionUsage":
         return UsageError(f"{error.option_name} takes {'no' if 'not take' in message else 'a'} value; {see}.")
     if kind == "BadParameter" and param is not None:
-        return UsageError(f"{_called(param, short=True)}: {_number(message)}.")
+        return UsageError(f"{_called(param, short=True)}: {_plain(message)}.")
     if unknown := re.fullmatch(r"No such command '(.*?)'.*", message, re.DOTALL):
         return UsageError(_no_command(unknown[1], path, ctx))
     if extra := re.fullmatch(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message, re.DOTALL):
@@ -49,8 +49,11 @@ def _meant(option: str, ctx: Any) -> str:
     return nearest(option, names)
 
 
-def _number(message: str) -> str:
-    """Words for what is no number, click's or pydantic's, which Typer takes where it is installed, in plain ones."""
+def _plain(message: str) -> str:
+    """Words for what is no number, or none of some names, click's or pydantic's, which Typer takes where it is
+    installed, in plain ones."""
+    if choice := re.fullmatch(r"(?:Value error, )?'(.*)' is not one of ('.*')", message, re.DOTALL):
+        return not_among(choice[1], re.findall("'(.*?)'", choice[2]))
     found = re.match(r"(?:(.+) is not|Input should be) a valid (int|float|number)", message, re.DOTALL)
     if not found:
         return message

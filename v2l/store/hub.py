@@ -24,6 +24,7 @@ from v2l.errors import ModelError
 from v2l.system.cache import hash_of, needs_home, remember
 from v2l.system.files import LEFT_OVER, reach_disk, replacing
 from v2l.system.progress import Progress
+from v2l.wording import command
 
 _REPO = re.compile(r"([\w-][\w.-]*/[\w-][\w.-]*)(?:@((?!/|.*\.\.)[\w./-]+))?")
 """`org/name` and its revision, which names a file of the cache and must not lead out of it."""
@@ -322,6 +323,7 @@ def offline_error(what: str) -> ModelError:
     why = f", as {forbidden} says" if forbidden and is_offline() else ""
     names = (preset.name for preset in PRESETS.values()
              if what.partition("@")[0] == preset.base or what.endswith(f":{preset.checkpoint_file}"))
+    pull = command("models pull", next(names, what.partition(":")[0]))
     return ModelError(f"{what} is not in the Hugging Face cache ({hub_cache()}) and v2l is offline{why}; fetch it "
-                      f"with `v2l models pull {next(names, what.partition(':')[0])}` while there is a connection, or "
+                      f"with `{pull}` while there is a connection, or "
                       "copy its folder of that cache from a machine that has it (`v2l models pull --help` says how).")

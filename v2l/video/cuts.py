@@ -10,7 +10,7 @@ from math import ceil
 from v2l.config import MOST_SEGMENTS, REMNANT, SHORTEST_SEGMENT, Sampling
 from v2l.errors import UsageError
 from v2l.video.clip import SLACK, Clip
-from v2l.wording import TIME_FORMS, clock_seconds
+from v2l.wording import TIME_FORMS, clock_seconds, nearest
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ def parse_segments(text: str) -> SegmentSpec:
         return SegmentSpec(None)
     seconds = clock_seconds(text)
     if seconds is None:
-        raise UsageError(f"{text!r} is no way to cut a video; write a length, such as {TIME_FORMS}, or scenes.")
+        raise UsageError(f"{text!r} is no way to cut a video; write a length, such as {TIME_FORMS}, or scenes"
+                         f"{nearest(text, ['scenes'])}.")
     if not SHORTEST_SEGMENT <= seconds < float("inf"):
         raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long, not {text}.")
     return SegmentSpec(seconds)

@@ -15,6 +15,7 @@ from v2l.bench.benchmarks.plm_sgqa import PLM_SGQA
 from v2l.bench.benchmarks.vdc import VDC
 from v2l.bench.benchmarks.vidcapbench import VIDCAPBENCH
 from v2l.errors import UsageError
+from v2l.wording import nearest
 
 PUBLIC_BENCHMARKS = {benchmark.name: benchmark for benchmark in (
     ACTIVITYNET_CAPTIONS, PLM_RDCAP, PLM_RCAP, VDC, CAREBENCH, NEXT_QA, ACTIVITYNET_QA, PLM_SGQA, VIDCAPBENCH)}
@@ -26,4 +27,5 @@ def find_benchmark(name: str) -> Benchmark:
     for benchmark in PUBLIC_BENCHMARKS.values():
         if plain.sub("", name).lower() in (plain.sub("", each).lower() for each in (benchmark.name, benchmark.title)):
             return benchmark
-    raise UsageError(f"There is no benchmark {name!r}; there are {', '.join(PUBLIC_BENCHMARKS)}.")
+    raise UsageError(f"There is no benchmark {name!r}{nearest(name, PUBLIC_BENCHMARKS)}; there are "
+                     f"{', '.join(PUBLIC_BENCHMARKS)}.")
