@@ -123,6 +123,32 @@ def test_several_questions(here: Path) -> None:
     assert piped.stderr == ""
 
 
+def test_one_video_of_a_file_of_several_is_chosen(here: Path) -> None:
+    """--from and --to mean the times of each video by itself, and a note says so where there are several."""
+    run("compose", "short.v2lora", "clip.v2lora", "-o", "both.v2lora", "--quiet")
+    (alone,) = documents(run("ask", "short.v2lora", QUESTION, "--json", *SHORT))
+    for words in ((), ("--each",)):
+        chosen = run("ask", "both.v2lora", QUESTION, "--video", "short.mp4", "--from", "0", "--json", *words, *SHORT)
+        (found,) = documents(chosen)
+        assert (found["answer"], found["answered_by"]) == (alone["answer"], alone["answered_by"])
+        assert "by itself" not in chosen.stderr
+        unsaid = run("ask", "both.v2lora", QUESTION, "--from", "0", "--json", *words, *SHORT)
+        assert len(documents(unsaid)[0]["answered_by"]) == 2
+        assert ("of the 2 in both.v2lora, --video chooses one, such as --video short.mp4." in unsaid.stderr)
+    said = refused("ask", "both.v2lora", QUESTION, "--video", "shrt.mp4", *SHORT, status=2)
+    assert said == "both.v2lora holds nothing of shrt.mp4; name one of short.mp4, clip.mp4."
+
+
+def test_adapters_asked_one_by_one_tell_that_their_videos_have_changed(here: Path) -> None:
+    for name in ("short", "clip"):
+        Path(f"{name}.mp4").write_bytes(b"changed")
+    said = run("ask", "short.v2lora", "wide.v2lora", QUESTION, *SHORT).stderr
+    assert said == "Note: short.mp4 has changed since short.v2lora was made of it; ingest it again.\n"
+    assert run("ask", "short.v2lora", "clip.v2lora", QUESTION, *SHORT).stderr == (
+        "Note: short.mp4 has changed since short.v2lora was made of it, as have the videos of 1 more; ingest them "
+        "again.\n")
+
+
 ADAPTERS = ("wide.v2lora", "short.v2lora", "clip.v2lora")
 
 

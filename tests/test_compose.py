@@ -133,7 +133,7 @@ def test_notes() -> None:
     assert join([make(1, start=0, end=10), make(2, start=10, end=20)])[1] == []
     (note,) = join([make(1, start=0, end=10), make(2, start=9, end=20), make(3, start=9.5, end=9.8)])[1]
     assert note.startswith("Segments overlap")
-    assert "0-10 s of lecture.mp4 and 9-20 s of lecture.mp4 (and 1 more)" in note
+    assert "0:00 to 0:10 of lecture.mp4 and 0:09 to 0:20 of lecture.mp4 (and 1 more)" in note
     (note,) = join([make(i, source=source(f"{'x' * (i + 1)}.mp4")) for i in range(5)])[1]
     assert note == "Segments of 5 different videos were composed: x.mp4, xx.mp4, xxx.mp4, 2 more."
 
@@ -207,13 +207,13 @@ def test_within_takes_what_overlaps(tmp_path: Path, start: float | None, end: fl
 def test_within_finds_a_single_frame(tmp_path: Path) -> None:
     whole = joined(make(1, start=3.0, end=3.0), make(2, start=4.0, end=4.0))
     assert within(whole, 3, 4).span == (3, 3) and within(whole, 4, 5).span == (4, 4)
-    with pytest.raises(UsageError, match="between 3 s and 4 s"):
+    with pytest.raises(UsageError, match="between 0:03 and 0:04"):
         within(whole, 3.5, 4)
 
 
 @pytest.mark.parametrize("start, end, video, said", [
-    (30, None, None, "between 0 s and 30 s"), (None, 0, None, "between 0 s and 30 s"),
-    (9, 20, "other.mkv", "between 0 s and 9 s"), (5, 5, None, "5 s to 5 s is empty"), (9, 2, None, "empty"),
+    (30, None, None, "between 0:00 and 0:30"), (None, 0, None, "between 0:00 and 0:30"),
+    (9, 20, "other.mkv", "between 0:00 and 0:09"), (5, 5, None, "5 s to 5 s is empty"), (9, 2, None, "empty"),
     (float("nan"), None, None, "empty"), (0, 9, "lost.mp4", "nothing of lost.mp4; name one of lecture.mp4, other.mkv")])
 def test_within_says_what_there_is(start: float | None, end: float | None, video: str | None, said: str) -> None:
     with pytest.raises(UsageError, match=said):
@@ -263,7 +263,7 @@ def test_a_changed_bias_is_refused() -> None:
 
 def test_the_same_segment_twice_is_refused() -> None:
     a, b = named(make(1), "a.v2lora"), named(make(2, start=10, end=20), "b.v2lora")
-    with pytest.raises(AdapterError, match=r"a\.v2lora and full\.v2lora both hold 0-10 s of lecture\.mp4"):
+    with pytest.raises(AdapterError, match=r"a\.v2lora and full\.v2lora both hold 0:00 to 0:10 of lecture\.mp4"):
         joined(a, named(joined(a, b), "full.v2lora"))
     with pytest.raises(AdapterError, match="count double"):
         joined(a, a)

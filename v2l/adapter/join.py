@@ -21,6 +21,7 @@ from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.record import Piece, Record, combine, pieces
 from v2l.errors import AdapterError, UsageError
 from v2l.system.strict_json import encode
+from v2l.wording import time_text
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class _Segment:
         return float(self.record["segments"][0]["end"])
 
     def __str__(self) -> str:
-        return f"{self.start:.6g}-{self.end:.6g} s of {self.source['name']}"
+        return f"{time_text(self.start)} to {time_text(self.end)} of {self.source['name']}"
 
     @property
     def key(self) -> tuple[str, float, float]:
@@ -179,7 +180,8 @@ def overlapping(adapter: Adapter, start: float | None, end: float | None, video:
     chosen = [i for i, begin, stop in known if begin < last and (stop > first or begin == stop == first)]
     if not chosen:
         raise UsageError(f"{adapter.name} has no segment there; what it holds lies between "
-                         f"{min(begin for _, begin, _ in known):.6g} s and {max(stop for _, _, stop in known):.6g} s.")
+                         f"{time_text(min(begin for _, begin, _ in known))} and "
+                         f"{time_text(max(stop for _, _, stop in known))}.")
     return chosen
 
 

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,8 +27,33 @@ if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.adapter.record import Record
 
-TimeRange = tuple[float | None, float | None]
-"""--from and --to in seconds."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which segments of adapters are meant; by default all."""
+
+    start: float | None = None
+    """--from in seconds."""
+    end: float | None = None
+    """--to in seconds."""
+    video: str | None = None
+
+    def __bool__(self) -> bool:
+        return self != Choice()
+
+    def of(self, adapter: Adapter) -> list[int]:
+        """Indices of the segments of an adapter. UsageError where it has none."""
+        from v2l.adapter.join import overlapping
+
+        return overlapping(adapter, self.start, self.end, self.video)
+
+    def is_ambiguous(self, adapter: Adapter) -> bool:
+        """Whether what is meant of an adapter is of several videos, each with its own times."""
+        return bool(self) and len({adapter.segments[i]["source"] for i in self.of(adapter)}) > 1
+
+
+ALL = Choice()
 
 
 def compose_(
@@ -129,7 +155,7 @@ def slice_(
     adapters: Annotated[list[str], argument("ADAPTER...")],
     output: Annotated[Path | None, options.OUTPUT] = None,
     from_: options.From = None, to: options.To = None,
-    video: Annotated[str | None, option("NAME", "Only segments of the video NAME.")] = None,
+    video: options.OfVideo = None,
     segment: Annotated[list[range] | None, option("N", "Only segment N, or segments N-M; may be repeated.", "",
                                                   parser=_segment_numbers)] = None,
     each: Annotated[bool, typer.Option("--each", help="Write one file per segment.")] = False,
@@ -158,20 +184,23 @@ def slice_(
     names = list(adapters_of(adapters, console, failures))
     outputs = [(names[0], output)] if output and _is_one(names, output) else _outputs(names, output_dir, failures)
 
-    def selected(adapter: Adapter) -> list[int]:
-        from v2l.adapter.join import overlapping
+    wanted = Choice(from_, to, video)
 
+    def selected(adapter: Adapter) -> list[int]:
         count = len(adapter.segments)
         if segment and max(numbers.stop for numbers in segment) > count:
             raise UsageError(f"{adapter.name} has segments 1 to {count}; name some of these.")
-        return [i for numbers in segment for i in numbers] if segment else overlapping(adapter, from_, to, video)
+        if segment:
+            return [i for numbers in segment for i in numbers]
+        note_ambiguous(adapter, wanted, console)
+        return wanted.of(adapter)
 
     for name, place in outputs:
         try:
             for adapter, path in _cut(name, place, selected, each):
                 _refuse_input(path, names)
                 start, end = adapter.span
-                _save(adapter, path, force, json, console, start=start, end=end)
+                _save(adapter, path, force, json, console, start=round(start, 3), end=round(end, 3))
         except V2LError as error:
             if len(names) == 1:
                 raise
@@ -269,14 +298,19 @@ def info(
 # Reading.
 
 
-def read_adapter(name: str, times: TimeRange = (None, None)) -> Adapter:
-    """An adapter, or its segments in a range of time. AdapterError with the way out, UsageError."""
+def read_adapter(name: str) -> Adapter:
+    """An adapter. AdapterError with the way out."""
     from v2l.adapter import load
-    from v2l.adapter.join import within
 
     check_exists(name)
-    adapter = load(name)
-    return adapter if times == (None, None) else within(adapter, *times)
+    return load(name)
+
+
+def chosen(adapter: Adapter, choice: Choice) -> Adapter:
+    """The adapter of the segments that are meant. AdapterError, UsageError."""
+    from v2l.adapter.join import slice_segments
+
+    return slice_segments(adapter, choice.of(adapter)) if choice else adapter
 
 
 def check_exists(name: str) -> None:
@@ -297,25 +331,40 @@ def check_exists(name: str) -> None:
                        f"{'' if video else 'check the name, or '}make it with {way_out}.")
 
 
-def load_joined(names: list[str], console: Console, times: TimeRange = (None, None)) -> Adapter:
-    """The adapter of one or several files, or of their segments in a range of time, with notes on what is odd.
+def load_joined(names: list[str], console: Console, choice: Choice = ALL) -> Adapter:
+    """The adapter of one or several files, or of the segments of them that are meant, with notes on what is odd.
     AdapterError, UsageError."""
-    from v2l.adapter.join import join, within
-    from v2l.video.folder import has_changed
+    from v2l.adapter.join import join
 
     adapters = [read_adapter(name) for name in names]
     adapter, notes = (adapters[0], []) if len(adapters) == 1 else join(adapters)
     for note in notes:
         console.warn(note)
     for name, one in zip(names, adapters, strict=True):
-        for source in one.sources:
-            if has_changed(Path(name).parent / source["name"], source, Path(name)):
-                console.warn(f"{source['name']} has changed since {name} was made of it; ingest it again.")
-    if times == (None, None):
+        for video in changed_videos(name, one):
+            console.warn(f"{video} has changed since {name} was made of it; ingest it again.")
+    if not choice:
         return adapter
-    adapter = within(adapter, *times)
+    note_ambiguous(adapter, choice, console)
+    adapter = chosen(adapter, choice)
     console.warn(f"Asking {_segments_text(adapter)}.")
     return adapter
+
+
+def changed_videos(name: str, adapter: Adapter) -> list[str]:
+    """Names of the videos beside an adapter's file that are not what was watched any more."""
+    from v2l.video.folder import has_changed
+
+    file = Path(name)
+    return [source["name"] for source in adapter.sources if has_changed(file.parent / source["name"], source, file)]
+
+
+def note_ambiguous(adapter: Adapter, choice: Choice, console: Console) -> None:
+    """Says whose times --from and --to are, where an adapter holds several videos and none was named."""
+    if choice.is_ambiguous(adapter):
+        videos = [source["name"] for source in adapter.sources]
+        console.warn(f"--from and --to are the times of each video by itself; of the {len(videos)} in {adapter.name}, "
+                     f"--video chooses one, such as --video {shell_word(videos[0])}.")
 
 
 def _segments_text(adapter: Adapter) -> str:

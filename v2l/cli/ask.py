@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.cli import ask_print, options
-from v2l.cli.adapters import first_record, load_joined
+from v2l.cli.adapters import Choice, first_record, load_joined
 from v2l.cli.console import Console, Failures, is_terminal
 from v2l.cli.converse import converse
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
@@ -35,7 +35,7 @@ def ask(
     join: Annotated[bool, typer.Option("--join", help="Join the adapters and give one answer from all.")] = False,
     adapters: Annotated[str | None, option("FILE", "Also ask the adapters that FILE lists, one per line; - is stdin.")]
     = None,
-    from_: options.From = None, to: options.To = None,
+    from_: options.From = None, to: options.To = None, video: options.OfVideo = None,
     strategy: Annotated[str | None, option("NAME", f"Combine several segments: {', '.join(STRATEGIES)}.", Strategy.name,
                                            **options.choice(STRATEGIES))] = None,
     segment_scale: Annotated[str | None, option("X", "Multiply joined segments by X; 1/k averages k of them.",
@@ -73,6 +73,8 @@ def ask(
     --timeline prints a line, or with --json an object, for each segment. --format srt and vtt are subtitles (vtt is
     chapters for a web page, too), chapters is what ffmpeg reads.
 
+    --from and --to are times of each video by itself; --video chooses one of a file that holds several.
+
     --frames, --fps, --resolution, --start, --end and --stream need --direct.
 
     \b
@@ -85,11 +87,11 @@ def ask(
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names, questions = adapters_and_questions(words or [])
-    console, times = Console(quiet), (from_, to)
+    console, choice = Console(quiet), Choice(from_, to, video)
     sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end, stream=stream)
     for_adapters = options.given(**{"each": each or None, "join": join or None, "timeline": timeline or None,
                                     "format": format, "adapters": adapters, "from": from_,
-                                    "to": to, "strategy": strategy, "segment-scale": segment_scale})
+                                    "to": to, "video": video, "strategy": strategy, "segment-scale": segment_scale})
     names += _adapter_list(adapters, questions)
     _check_call(names, questions, direct, sampling, for_adapters)
     alone = not (each or join or adapters) and len(names) == 1 and not os.path.isdir(names[0])
@@ -115,14 +117,14 @@ def ask(
         first = first_record(names)
         base = model or base_of(*first)
         _check_any_preset(names, base)
-        make_asker = partial(ask_print.AskEach, names, times, combining)
+        make_asker = partial(ask_print.AskEach, names, choice, combining)
     else:
-        adapter = load_joined(names, console, times)
+        adapter = load_joined(names, console, choice)
         base = model or base_of(adapter.name, adapter.record)
         check_preset(adapter.name, adapter.record, base)
         if format and len(adapter.sources) > 1:
             raise UsageError(f"{adapter.name} holds {len(adapter.sources)} videos, whose times a player would mix up; "
-                             "take one out with v2l slice --video NAME.")
+                             "choose one with --video NAME.")
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
     # A name that came from a file reaches the network only if it is a preset's.

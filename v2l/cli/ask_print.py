@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import foreign_text, is_foreign
 from v2l.answered import document, origin, stretch
-from v2l.cli.adapters import TimeRange, read_adapter
+from v2l.cli.adapters import Choice, changed_videos, chosen, note_ambiguous, read_adapter
 from v2l.cli.console import (
     Console,
     Failures,
@@ -265,11 +265,12 @@ class AskAdapter(Asker):
 class AskEach(Asker):
     """Asks every adapter by itself, all in one batch; adapters are read as they are needed."""
 
-    def __init__(self, names: list[str], times: TimeRange, strategy: Strategy, engine: Engine, decoding: Decoding,
+    def __init__(self, names: list[str], choice: Choice, strategy: Strategy, engine: Engine, decoding: Decoding,
                  printer: Printer) -> None:
         super().__init__(engine, decoding, printer)
-        self._names, self._times, self._strategy = names, times, strategy
-        self._foreign = list[str]()
+        self._names, self._choice, self._strategy = names, choice, strategy
+        self._foreign, self._changed, self._told_times = list[str](), list[tuple[str, str]](), False
+        self._told_changed = False
 
     def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared
@@ -277,6 +278,7 @@ class AskEach(Asker):
         waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
         misfits: dict[str, list[str]] = {}
         self._foreign.clear()
+        self._changed.clear()
         with self.printer.console.working("Thinking"):
             prepared = self._prepare(questions, waiting, misfits)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
@@ -286,11 +288,29 @@ class AskEach(Asker):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
         if self._foreign:  # all have been read only now
             self.printer.foreign(*self._foreign, of=len(self._names))
+        self._note_changed()
         for base, names in misfits.items():
             were = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
             self.printer.failed(AdapterError(
                 f"{were} made for the base {base}, not {self.engine.files.name}; ask by themselves, or name another "
                 "--model."), names)
+
+    def _read(self, name: str) -> Adapter:
+        """What of an adapter is asked; says what is odd about it."""
+        adapter = read_adapter(name)
+        self._changed += [(video, name) for video in changed_videos(name, adapter)]
+        if not self._told_times and self._choice.is_ambiguous(adapter):
+            note_ambiguous(adapter, self._choice, self.printer.console)
+            self._told_times = True
+        return chosen(adapter, self._choice)
+
+    def _note_changed(self) -> None:
+        """Says, once a call, which adapters are older than their videos."""
+        if self._changed and not self._told_changed:
+            (video, name), *others = self._changed
+            rest = f", as have the videos of {len(others)} more; ingest them" if others else "; ingest it"
+            self.printer.console.warn(f"{video} has changed since {name} was made of it{rest} again.")
+            self._told_changed = True
 
     def _show(self, parts: Parts, each: Prepared, answer: Answer, facts: dict[str, Any]) -> None:
         name = facts["adapter"]
@@ -312,7 +332,7 @@ class AskEach(Asker):
 
         for name in self._names:
             try:
-                adapter = read_adapter(name, self._times)
+                adapter = self._read(name)
                 base = adapter.record["base"]
                 if base["fingerprint"] != self.engine.base.fingerprint:
                     misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)

@@ -205,6 +205,7 @@ Stream = Annotated[int | None, option("N", "Use video stream N of the file, coun
 From = Annotated[float | None, option("TIME", f"Only segments that end after TIME: {TIME_FORMS}.", "",
                                       "--from", parser=parse_time)]
 To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]
+OfVideo = Annotated[str | None, option("NAME", "Only segments of the video NAME.")]
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device, autocompletion=completing(DEVICES))]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
