@@ -54,7 +54,7 @@ class AdapterPool:
         if places <= had and rank <= ranks:
             return
         per_place = adapter_bytes(like) // len(like[0].A) * rank
-        places = max(places, min(had if places <= had else 2 * had, self._size // per_place))
+        places = max(places, min(had if places <= had else 2 * had, self._size // (2 * per_place)))
         self._layers = []  # what there was goes first: both may not fit
         self._layers = [LayerAdapter(layer.A.new_zeros(places, rank, layer.A.shape[1]),
                                      layer.B.new_zeros(places, rank, layer.B.shape[1]), 1.0) for layer in like]

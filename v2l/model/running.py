@@ -30,7 +30,7 @@ ROWS_AT_ONCE = 64
 BYTES_AT_ONCE = 512 << 20
 """Bytes of adapters and cache that a batch may hold; what rows were given stays with them, beside its copy here."""
 READ_AT_ONCE = 256
-"""Tokens of newcomers' prompts that are read between two tokens of the others: some 0.1 s of the 500M base."""
+"""Tokens of newcomers' prompts that are read at once, of one or of several; about 0.2 s of the 500M base."""
 GROWTH = 128
 """Tokens for which room is made at a time, at least: an answer of the usual limit."""
 DEAD = 64
@@ -122,7 +122,9 @@ class RunningBatch:
         self._cache = Cache(config, 0, 0, base.device, base.dtype)
         self._whole = self._cache.store
         """All places for rows; the cache has those that rows are in."""
-        self._reads_next = True
+        self._may_read = read_at_once
+        """Tokens of prompts that may be read before the next ones of the rows; reading counts as half of them at least,
+        because of a few it takes as long as the rows' next tokens do."""
 
     def __len__(self) -> int:
         """Rows that are not answered, those included that wait."""
@@ -173,14 +175,13 @@ class RunningBatch:
 
     @torch.inference_mode()
     def step(self) -> list[NextToken]:
-        """The next token of every row; or, every other time where some have just come, the first ones of those, if all
-        of their prompts is read by now. Nothing where there are no rows."""
-        if not self._reading and (self._reads_next or not self._rows):
-            self._reading = self._begin_reading()
-        if self._reading and (self._reads_next or not self._rows):
-            self._reads_next = False
-            return self._read(self._reading)
-        self._reads_next = True
+        """The next token of every row; or where some have just come, once or twice before that, the first ones of
+        those, if all of their prompts is read by now. Nothing where there are no rows."""
+        if not self._rows or self._may_read > 0:
+            self._reading = self._reading or self._begin_reading()
+            if self._reading:
+                return self._read(self._reading)
+        self._may_read = self._read_at_once
         return self._decode() if self._rows else []
 
     # -- newcomers -------------------------------------------------------------------------------------------------
@@ -234,6 +235,7 @@ class RunningBatch:
         alone = len(reading.rows) == 1
         now = reading.rest[:, : self._read_at_once] if alone else reading.rest
         reading.rest = reading.rest[:, now.shape[1] :]
+        self._may_read -= max(len(reading.rows) * now.shape[1], (self._read_at_once + 1) // 2)
         adapters = self._pool.beside([row.adapter for row in reading.rows], len(self._rows))
         logits = self._base.text(now, reading.cache, adapters, self._padding(reading.rows))
         if reading.rest.shape[1]:
@@ -343,7 +345,7 @@ class RunningBatch:
         end = max(before - dead, width) if rows else before - dead
         room = self._room(rows or self._rows, end)
         wanted = had.shape[2] if places <= had.shape[2] else 2 * had.shape[2]
-        places = max(places, min(wanted, self._most, self._size // (room * self._token_bytes)))
+        places = max(places, min(wanted, self._most, self._size // (2 * room * self._token_bytes)))
         new = had.new_empty(*had.shape[:2], places, had.shape[3], room, had.shape[5])
         number, start = len(self._rows), end - (before - dead)
         new[:, :, :number, :, :start] = 0

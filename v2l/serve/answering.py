@@ -26,6 +26,8 @@ from v2l.strategies import prepare
 
 BYTES_OF_ROWS = 256 << 20
 """Bytes of adapters that the rows of one question hold at a time; a question to many segments is many rows."""
+ROWS_OF_ONE = 32
+"""Rows of one question that are asked at a time: half of those that the batch has, so that others find room."""
 
 
 class Cancelled(Exception):
@@ -168,7 +170,7 @@ class RunningRows:
         for adapter, question in rows:
             bound = self._engine.bind(adapter) if isinstance(adapter, Adapter) else adapter
             size = sum(layer.A.nbytes + layer.B.nbytes for layer in bound or ())
-            while waiting and size + sum(held for _, held in waiting) > BYTES_OF_ROWS:
+            while len(waiting) >= ROWS_OF_ONE or (waiting and size + sum(held for _, held in waiting) > BYTES_OF_ROWS):
                 yield self._answer_of(waiting.popleft()[0])
             while True:
                 try:
