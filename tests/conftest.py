@@ -8,7 +8,18 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+from v2l.system.threads import usable_cores
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"  # its process has a core
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """The whole suite runs in a process a core, up to eight (each takes 1 GB); tests that are named, in this one."""
+    named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
+    return 0 if named else min(usable_cores(), 8)
 
 
 @pytest.fixture(autouse=True)
