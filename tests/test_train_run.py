@@ -114,7 +114,7 @@ def test_an_adapter_answers_what_the_base_cannot(tmp_path: Path, monkeypatch: py
     write_video(scene("black", solo("red", "ring", "moves down", 3)), Path("b.mp4"))
     write_manifest("clips.jsonl", [Item(name, tmp_path / f"{name}.mp4", (Turn(question, (told,)),))
                                    for name, told in answers.items()])
-    [told] = documents(run("train", "run", "clips.jsonl", "-o", "mine", "--steps", 40, "--batch-size", 2, "--lr", 0.01,
+    [told] = documents(run("train", "run", "clips.jsonl", "-o", "mine", "--steps", 60, "--batch-size", 2, "--lr", 0.01,
                            "--rank", 4, "--latent", 32, "--queries", 4, "--blocks", 1, "--frames", 2,
                            "--dtype", "float32", "--device", "cpu", "--json", "-q"))
     first = float(losses("mine")[1][1])
