@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -95,7 +96,7 @@ def _cookie(headers: Headers) -> str:
         cookies = SimpleCookie(headers.get("cookie", ""))
     except CookieError:
         return ""
-    return cookies[KEY_COOKIE].value if KEY_COOKIE in cookies else ""
+    return unquote(cookies[KEY_COOKIE].value) if KEY_COOKIE in cookies else ""  # a cookie cannot hold all signs
 
 
 async def body_of(request: Request, most: int = MOST_BODY) -> bytes:
