@@ -49,8 +49,8 @@ class ServerProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self.cycle is not None and not self.cycle.more_body:
-            self._request = _unset(self._request)
+        if self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete:
+            self._request = _unset(self._request)  # it is whole, and being answered
         elif self._request is None:  # the first byte of the next request
             self._request = self._cut_after(self.request_s)
 
