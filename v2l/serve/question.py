@@ -111,9 +111,10 @@ def question_of(fields: Fields, text: str, left_out: tuple[str, ...], most_token
     """Reads the fields that both endpoints have; `text` is the question."""
     model = fields.text("model", required=True)
     temperature = fields.number("temperature", 0, 2)
-    fields.number("top_p", 0, 1)
+    top_p = fields.number("top_p", 0, 1)
     seed = fields.whole("seed", -(2**63), 2**63 - 1)
-    decoding = Decoding(most_tokens or Decoding.max_new_tokens, temperature or 0.0, seed or 0)
+    decoding = Decoding(most_tokens or Decoding.max_new_tokens, temperature or 0.0, seed or 0,
+                        1.0 if top_p is None else top_p)
     strategy, times = _extension(fields)
     assert model is not None
     return ServedQuestion(model, text, decoding, strategy, times, stop, left_out)

@@ -91,7 +91,7 @@ class _Draft:
             "prompt_cache_key": None, "reasoning": {"effort": None, "summary": None}, "safety_identifier": None,
             "service_tier": "default", "store": False, "temperature": self.question.decoding.temperature,
             "text": {"format": {"type": "text"}}, "tool_choice": "auto", "tools": [], "top_logprobs": 0,
-            "top_p": 1.0, "truncation": "disabled", "usage": None, "user": None,
+            "top_p": self.question.decoding.top_p, "truncation": "disabled", "usage": None, "user": None,
             "metadata": self._metadata}
         if done:
             document |= {"output": [self.message(status, [self.part(done.text)])], "usage": _usage(done),
