@@ -8,14 +8,13 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, UsageError, V2LError, VideoError
-from v2l.system.files import beside, has_room_for, replacing, without_ending
+from v2l.system.files import beside, has_room_for, replacing
 from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
@@ -123,16 +122,17 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
     Videos of which two would become one file, or that a file would replace, are among the failures.
     """
-    from v2l.many import Job
+    from v2l.many import Job, adapter_for, videos_by_stem
 
     if output is not None and os.path.isdir(output):
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
-    _videos_by_stem.cache_clear()
+    videos_by_stem.cache_clear()
     named = find_named(inputs)
     videos, failures = named.found, named.failures
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
-    jobs = {Job(video.video, output or _adapter_of(video, folder)): video.key for video in videos.values()}
+    jobs = {Job(video.video, output or adapter_for(video.video, folder and folder / video.relative)): video.key
+            for video in videos.values()}
     clashes = _clashes(jobs, videos.keys())
     if clashes and len(jobs) == 1:
         raise next(iter(clashes.values()))
@@ -149,41 +149,6 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
         except OutputError as error:
             failures.append((job.video, error))
     return Outputs(usable, failures, len(videos), named.notes)
-
-
-def _adapter_of(video: _Input, folder: Path | None) -> Path:
-    """`talk.mp4` -> `talk.v2lora`. Where its folder holds a video `talk.mkv` too, each keeps its ending, whichever are
-    named: `talk.mp4.v2lora`; only what `talk.v2lora` was made of already keeps that."""
-    from v2l.video.folder import EXTENSIONS
-
-    place = folder / video.relative if folder else video.video
-    stem = without_ending(place, EXTENSIONS).name
-    plain, kept = place.with_name(stem + ADAPTER_SUFFIX), place.with_name(place.name + ADAPTER_SUFFIX)
-    beside = _videos_by_stem(video.video.parent).get(stem, ())
-    return kept if len({video.video.name, *beside}) > 1 and not _is_made_of(plain, video.video) else plain
-
-
-@lru_cache(maxsize=1 << 12)
-def _videos_by_stem(folder: Path) -> dict[str, list[str]]:
-    """The videos in a folder, by their names without the ending."""
-    from v2l.video.folder import EXTENSIONS, looks_like_video
-
-    found: dict[str, list[str]] = {}
-    with suppress(OSError):
-        for name in os.listdir(folder):
-            stem = without_ending(Path(name), EXTENSIONS).name
-            if stem != name and not name.startswith(".") and looks_like_video(folder / name):
-                found.setdefault(stem, []).append(name)
-    return found
-
-
-def _is_made_of(adapter: Path, video: Path) -> bool:
-    """Whether an adapter is there and says that it was made of a video of that name."""
-    from v2l.adapter import load_label
-
-    with suppress(V2LError):
-        return bool(load_label(adapter).record["sources"][0]["name"] == video.name)
-    return False
 
 
 def _videos(name: Path, notes: list[str], failures: list[tuple[Path, V2LError]]) -> Iterator[_Input]:
