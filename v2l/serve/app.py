@@ -19,6 +19,7 @@ from v2l.adapter.record import is_foreign
 from v2l.serve.direct import Direct
 from v2l.serve.events import HungUp
 from v2l.serve.guard import Guard, Rules
+from v2l.serve.ingesting import Ingesting
 from v2l.serve.library import ServedAdapter
 from v2l.serve.media import Endpoint, media_endpoints
 from v2l.serve.openai import chat
@@ -113,7 +114,8 @@ def create_app(service: Service, rules: Rules) -> Starlette:
         service.batcher.close(0)  # what was to be answered still is: the server has waited for it
 
     routes = [Route("/health", told(health)), *model_routes(service), *question_routes(service),
-              *page_routes(service)]
+              *page_routes(service),
+              Route("/api/ingest", told(Ingesting(service).endpoint), methods=["POST"])]
     return Starlette(routes=routes, exception_handlers={HTTPException: unrouted}, lifespan=lifespan,
                      middleware=[Middleware(RequestLog, service), Middleware(Guard, rules, refused)])
 

@@ -92,10 +92,7 @@ class Ingesting:
 
 
 async def _last(steps: AsyncIterator[Step]) -> Step:
-    step: Step = {}
-    async for step in steps:
-        pass
-    return step
+    return [step async for step in steps][-1]
 
 
 async def _events(steps: AsyncIterator[Step]) -> AsyncGenerator[bytes, None]:

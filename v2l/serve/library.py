@@ -243,6 +243,25 @@ class Library:
             raise Refusal(404, f"{name} {what}.", code="video_not_found")
         return video
 
+    # -- what is to be watched -------------------------------------------------------------------------------------
+
+    def video_below(self, name: str) -> Path:
+        """A video below the folders, named as adapters are but with its ending: `talks/lecture.mp4`. Refusal, with the
+        nearest names, where there is none."""
+        roots = self._roots()
+        videos = {_id(path, place): path for place in self._places if place.is_folder
+                  for path in files_below(place.path) if looks_like_video(path) and _inside(path, roots)}
+        if name in videos:
+            return videos[name]
+        near = near_names(name, videos)
+        hint = f" (did you mean {', or '.join(near)}?)" if near else ""
+        raise Refusal(404, f"There is no video {shortened(name, 80)!r} below the folders that are served{hint}; name "
+                      "one by its path there.", param="path", code="video_not_found")
+
+    def id_of(self, adapter: Path) -> str | None:
+        """The id of an adapter's file; None where it is not served."""
+        return next((id for id, (path, _) in self._walk().adapters.items() if path == adapter), None)
+
 
 def version_of(path: Path) -> Version | None:
     """What tells a file from what it was or will be; None for what is no regular file. OSError where there is none."""
