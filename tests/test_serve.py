@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from support.cli import command, environment, heed_interrupts, refused
+from support.cli import ROOT, command, environment, heed_interrupts, refused
 from support.serving import Row, Scripted, Server, listening, serving
 from support.watched import watched
 
@@ -425,7 +425,8 @@ def post(port: int, path: str, body: dict[str, Any]) -> socket.socket:
     """A connection on which a question was asked, and nothing read."""
     data = json.dumps(body).encode()
     client = socket.create_connection(("127.0.0.1", port), timeout=20)
-    client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n".encode() + data)
+    client.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                   f"Content-Length: {len(data)}\r\n\r\n".encode() + data)
     return client
 
 
@@ -513,6 +514,34 @@ def test_a_client_that_reads_nothing_is_cut() -> None:
         client.close()
 
 
+# Videos to watch.
+
+
+def test_a_video_below_the_folder_is_watched_where_that_is_allowed(
+        server: Server, service: Service, tmp_path: Path) -> None:
+    (tmp_path / "in" / "talks").mkdir(parents=True)
+    shutil.copy(ROOT / "examples" / "one-shape.mp4", tmp_path / "in" / "talks" / "clip.mp4")
+    shutil.copy(ROOT / "examples" / "one-shape.mp4", tmp_path / "out.mp4")
+    (tmp_path / "in" / "link.mp4").symlink_to(tmp_path / "out.mp4")
+    video = {"path": "talks/clip.mp4"}
+    assert server.ask("POST", "/api/ingest", video)[0] == 403
+    allowed = replace(service, library=Library([tmp_path / "in"]), batcher=Batcher(service.engine), may_ingest=True)
+    with serving(allowed) as server:
+        for name in ("../out.mp4", str(tmp_path / "out.mp4"), "link.mp4", "talks", "talks/clip"):
+            assert server.ask("POST", "/api/ingest", {"path": name})[0] == 404, name
+        client = post(server.port, "/api/ingest", video | {"segment": "3s", "stream": True})
+        told = b"".join(iter(lambda: client.recv(1 << 16), b"")).decode()
+        steps = [json.loads(line.removeprefix("data: ")) for line in told.splitlines() if line.startswith("data: ")]
+        assert {step["type"] for step in steps[:-1]} == {"progress"}
+        assert (steps[-1]["type"], steps[-1]["id"], steps[-1]["segments"]) == ("done", "talks/clip", 2)
+        status, _, again = server.ask("POST", "/api/ingest", video | {"segment": "3s"})
+        assert (status, again["id"], again["skipped"]) == (200, "talks/clip", True)
+        status, _, wrong = server.ask("POST", "/api/ingest", video | {"segment": "soon"})
+        assert status == 400 and "no way to cut a video" in wrong["error"]["message"]
+        status, _, reply = server.ask("POST", "/v1/chat/completions", CHAT | {"model": "talks/clip"})
+        assert status == 200 and "square" in reply["choices"][0]["message"]["content"]
+
+
 # How it ends.
 
 
@@ -585,7 +614,7 @@ def test_llm_asks_it(server: Server, answers: dict[tuple[str, str], str], tmp_pa
     from click.testing import CliRunner
 
     (tmp_path / "extra-openai-models.yaml").write_text(
-        f"- model_id: lecture\n  model_name: one\n  api_base: {server.url}/v1\n  api_key_name: none\n")
+        f"- model_id: lecture\n  model_name: one\n  api_base: {server.url}/v1\n")
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     from llm.cli import cli
 

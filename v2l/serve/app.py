@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -70,11 +71,11 @@ def model_routes(service: Service) -> list[Route]:
     """The routes that tell what may be asked."""
 
     async def models(request: Request) -> Response:
-        found = service.library.entries().values()
+        found = (await run_in_threadpool(service.library.entries)).values()
         return json_response({"object": "list", "data": [model_document(one) for one in found if one.label]})
 
     async def model(request: Request) -> Response:
-        served = service.library.entry(request.path_params["id"])
+        served = await run_in_threadpool(service.library.entry, request.path_params["id"])
         if served.label is None:
             raise Refusal(422, served.error, param="model", code="adapter_unusable")
         return json_response(model_document(served))

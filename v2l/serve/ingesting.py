@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -40,7 +41,7 @@ class Ingesting:
         stream = fields.flag("stream")
         fields.end()
         spec = None if segment is None else parse_segments(segment)
-        video = self._service.library.video_below(str(name))
+        video = await run_in_threadpool(self._service.library.video_below, str(name))
         if not self._busy.acquire(blocking=False):
             raise Refusal(409, "Another video is being watched; ask again when it is done.", code="busy",
                           headers={"Retry-After": "10"})
