@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +25,8 @@ from v2l.model.config import TextConfig
 from v2l.model.packed import Packable, PackedLinear
 from v2l.system.threads import yield_to_others
 
+FEW = 64
+"""Tokens of one row up to which operations, not arithmetic, take the time."""
 READ = 20
 """Multiply-adds of a large product in the time in which one number is read from memory, float32 on a CPU."""
 
@@ -48,11 +51,25 @@ class LayerAdapter:
 
     def delta(self, x: Tensor) -> Tensor:
         """x [b, t, d_in] -> scale * B^T A x [b, t, d_out], in the dtype of A (v2l/README.md section 6)."""
-        if self.product is None and self._product_pays(x.shape[0] * x.shape[1]):
-            self.product = self.A.mT @ (self.B * self.scale)
+        self._look(x.shape[0] * x.shape[1])
         if self.product is not None:
             return x.to(self.A.dtype) @ self.product
         return (x.to(self.A.dtype) @ self.A.mT) @ self.B * self.scale
+
+    def add_to(self, y: Tensor, x: Tensor) -> None:
+        """Adds `delta` of x [t, d_in] to y [t, d_out], in place; both are of the dtype of A, and so is y. For an
+        adapter of one row."""
+        self._look(len(x))
+        x = x.to(self.A.dtype)
+        if self.product is not None:
+            y.addmm_(x, self.product)
+        else:
+            y.addmm_(x @ self.A.mT, self.B, alpha=self.scale)
+
+    def _look(self, tokens: int) -> None:
+        """Makes the product if that pays, now that so many tokens come."""
+        if self.product is None and self._product_pays(tokens):
+            self.product = self.A.mT @ (self.B * self.scale)
 
     def _product_pays(self, tokens: int) -> bool:
         rank, d_in, d_out = self.A.shape[-2], self.A.shape[-1], self.B.shape[-1]
@@ -106,6 +123,13 @@ class RMSNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return self.weight * rms_norm(x, self.eps)
 
+    def of(self, x: Tensor) -> Tensor:
+        """`forward` of x [t, size] in float32, rounded to the weight's dtype once, at the end: half the operations."""
+        size = x.shape[-1]
+        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        rms = torch.hypot(length, length.new_full((), (size * self.eps) ** 0.5)).mul_(size**-0.5)
+        return torch.mul(x, self.weight).div_(rms).to(self.weight.dtype)
+
 
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary positions: x [b, n, t, d], rope from `TextStack.rope`."""
@@ -135,14 +159,28 @@ class Attention(Packable):
     def forward(
         self, x: Tensor, rope: tuple[Tensor, Tensor], mask: Tensor | None, cache: Cache | None, layer: int
     ) -> Tensor:
-        qkv = self.qkv(x) if self.qkv else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
-        qkv = qkv.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [b, all heads, t, d]
+        qkv = self._project(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # [b, all heads, t, d]
         qk, v = qkv.split([self.heads + self.kv_heads, self.kv_heads], 1)
         q, k = rotate(qk, rope).split([self.heads, self.kv_heads], 1)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
         y = attend(q, k, v, mask, causal=True)
         return self.o_proj(y.transpose(1, 2).flatten(2))
+
+    def few(self, x: Tensor, rope: tuple[Tensor, Tensor], places: Tensor, held: Tensor) -> Tensor:
+        """`forward` for the few tokens x [t, h] of one row. Their keys and values go to `places` [2, kv heads, t, d] of
+        a cache, and `held` [2, 1, kv heads, s, d] are all so far, theirs included; rope is [t, 1, d] twice."""
+        cos, sin = rope
+        qkv = self._project(x).view(len(x), -1, self.head_dim)
+        qk = qkv[:, : self.heads + self.kv_heads]
+        torch.addcmul(qk * cos, qk.roll(self.head_dim // 2, -1), sin, out=qk)
+        places.copy_(qkv[:, self.heads :].unflatten(1, (2, -1)).permute(1, 2, 0, 3))
+        y = attend(qkv[None, :, : self.heads].transpose(1, 2), held[0], held[1], causal=True)
+        return self.o_proj(y.transpose(1, 2).flatten(2)[0])
+
+    def _project(self, x: Tensor) -> Tensor:
+        """x [.., h] -> queries, keys and values side by side [.., all heads * d]."""
+        return self.qkv(x) if self.qkv else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
 
 
 class MLP(Packable):
@@ -157,10 +195,19 @@ class MLP(Packable):
         self.gate_proj = PackedLinear([self.gate_proj], "silu")
 
     def forward(self, x: Tensor, adapter: LayerAdapter | None) -> Tensor:
-        gate = self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
-        inner = gate * self.up_proj(x)
+        inner = self._gate(x) * self.up_proj(x)
         y: Tensor = self.down_proj(inner)
         return y if adapter is None else (y.float() + adapter.delta(inner)).to(y.dtype)
+
+    def add_few(self, y: Tensor, x: Tensor, adapter: LayerAdapter | None) -> None:
+        """Adds `forward` of the few tokens x [t, h] of one row to y [t, h], which is in float32."""
+        inner = self._gate(x).mul_(self.up_proj(x))
+        y.add_(self.down_proj(inner))
+        if adapter is not None:
+            adapter.add_to(y, inner)
+
+    def _gate(self, x: Tensor) -> Tensor:
+        return self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
 
 
 class Layer(nn.Module):
@@ -182,6 +229,12 @@ class Layer(nn.Module):
     ) -> Tensor:
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x), adapter)
+
+    def add_few(self, x: Tensor, rope: tuple[Tensor, Tensor], places: Tensor, held: Tensor,
+                adapter: LayerAdapter | None) -> None:
+        """`forward` for the few tokens x [t, h] of one row, in float32 and in place."""
+        x += self.self_attn.few(self.input_layernorm.of(x), rope, places, held)
+        self.mlp.add_few(x, self.post_attention_layernorm.of(x), adapter)
 
 
 def yielding(x: Tensor) -> Tensor:
@@ -240,6 +293,8 @@ class TextStack(nn.Module):
             *before, embeddings = embeddings.split(CHUNK, dim=1)
             for chunk in before:
                 self._run(chunk, cache, adapters, None)
+        if self._is_few(embeddings, adapters, padding):
+            return self._run_few(embeddings[0], cache, adapters)
         return self.logits(self._run(embeddings, cache, adapters, padding)[:, -1])
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -297,3 +352,25 @@ class TextStack(nn.Module):
             x = layer(x, rope, mask, cache, i, adapters[i] if adapters else None)
         cache.length = end
         return x
+
+    @staticmethod
+    def _is_few(embeddings: Tensor, adapters: list[LayerAdapter] | None, padding: Tensor | None) -> bool:
+        """Whether `_run_few` takes these."""
+        b, t = embeddings.shape[:2]
+        shared = not adapters or (adapters[0].A.dim() == 2 and adapters[0].A.dtype == torch.float32)
+        return b == 1 and t <= FEW and padding is None and shared and not torch.is_grad_enabled()
+
+    def _run_few(self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None) -> Tensor:
+        """`forward` for few tokens [t, h] of the only row, one at a time above all: in half as many operations, which
+        take more of the time than the products do there. What goes from layer to layer stays in float32."""
+        start, end = cache.length, cache.length + len(embeddings)
+        cos, sin = (part[0].transpose(0, 1) for part in self.rope(torch.arange(start, end, device=self.device)[None]))
+        x = embeddings.to(torch.float32, copy=True)
+        places = cache.store[:, :, 0, :, start:end].unbind()
+        held = cache.store[:, :, :, :, :end].unbind()
+        for i, layer in enumerate(cast("list[Layer]", self.layers)):
+            yield_to_others()
+            layer.add_few(x, (cos, sin), places[i], held[i], adapters[i] if adapters else None)
+        cache.length = end
+        logits: Tensor = self.lm_head(self.norm.of(x[-1:]))
+        return logits
