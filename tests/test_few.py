@@ -86,7 +86,7 @@ def test_what_goes_from_layer_to_layer_may_be_larger_than_float16(monkeypatch: p
 @torch.inference_mode()
 def test_rows_with_padding_many_tokens_and_gradients_go_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = stack_of(SHAPES["2.2B"])
-    monkeypatch.setattr(TextStack, "_run_few", None)
+    monkeypatch.setattr(text.Layer, "add_few", None)
     two = stack.embed_tokens(torch.ones(2, 4, dtype=torch.long))
     for tokens, padding in ((two, None), (two[:1], torch.tensor([1])), (two[:1].repeat(1, 20, 1), None)):
         stack(tokens, Cache(stack.config, len(tokens), 80, CPU, torch.float32), None, padding)
