@@ -198,6 +198,27 @@ def test_times_of_several_videos_lead_to_the_right_one(page: Open) -> None:
     assert opened.locator("video").get_attribute("aria-label") == "50% off #1?.mp4"
 
 
+def test_moments_are_found_in_one_video_and_in_all(page: Open) -> None:
+    opened = page()
+    opened.fill("#everywhere", "a red ring moves down")
+    opened.press("#everywhere", "Enter")
+    opened.wait_for_selector("#everywhere-hits .moment")
+    assert "lecture" in opened.locator("#everywhere-hits .moment").all_inner_texts()[0] + (
+        opened.locator("#everywhere-hits .moment").all_inner_texts()[1])
+    assert "1 adapter could not be searched: broken.v2lora" in opened.inner_text("#everywhere-hits")
+    opened.locator("#everywhere-hits a[href='#talks/lecture?t=24']").click()
+    opened.wait_for_selector("[aria-pressed=true]")
+    opened.fill("#moment", "a red ring moves down")
+    opened.press("#moment", "Enter")
+    opened.wait_for_selector("#hits .moment")
+    assert opened.locator("#hits .moment").first.inner_text().startswith("0:24–0:36")
+    assert opened.locator(".hit").count() == opened.locator("#hits .moment").count()
+    opened.fill("#moment", "a zebra")
+    opened.press("#moment", "Enter")
+    opened.wait_for_selector("text=/does not know what|Nothing scores/")
+    assert opened.locator(".hit").count() == 0
+
+
 def test_the_library_is_as_it_is_now(page: Open, folder: Path, engine: Engine) -> None:
     whole = engine.ingest(folder / "talks/lecture.mp4", segment="12s")
     growing = folder / "talks/growing.v2lora"

@@ -75,7 +75,7 @@ def get(server: Server, path: str, method: str = "GET", **headers: str) -> tuple
     return response.status, {name.lower(): value for name, value in response.getheaders()}, content
 
 
-def document(server: Server, path: str) -> Any:
+def fetched(server: Server, path: str) -> Any:
     status, _, content = get(server, path)
     assert status == 200, content
     return json.loads(content)
@@ -85,7 +85,7 @@ def document(server: Server, path: str) -> Any:
 
 
 def test_the_library_is_listed_with_what_can_be_shown(server: Server) -> None:
-    videos = {video["id"]: video for video in document(server, "/api/library")["videos"]}
+    videos = {video["id"]: video for video in fetched(server, "/api/library")["videos"]}
     assert list(videos) == ["50% off #1?", "broken", "lost", "old", "talks/lecture"]
     lecture = videos["talks/lecture"]
     assert lecture["sources"] == [{"name": "lecture.mp4", "duration": 36.0, "video": True}]
@@ -104,7 +104,7 @@ def test_pictures_are_the_frames_that_were_seen(server: Server, folder: Path, en
     sampling = engine.sampling()
     windows = [Sampling(resolution=sampling.resolution, start=start, end=start + 12) for start in (0, 12, 24)]
     frames = [frame for window in windows for frame in open_clip(folder / "talks/lecture.mp4", window).frames()]
-    told = document(server, "/api/seen/talks/lecture")["frames"]
+    told = fetched(server, "/api/seen/talks/lecture")["frames"]
     assert [frame["time"] for frame in told] == [frame.time for frame in frames]
     assert [frame["segment"] for frame in told] == [0] * 12 + [1] * 12 + [2] * 12
     for number in (0, 5, 20, 35):
@@ -190,3 +190,18 @@ def test_a_video_is_asked_directly_one_at_a_time(server: Server, engine: Engine,
         engine.direct(folder / "talks/lecture.mp4", body["question"], engine.sampling(start=24.0, end=36.0)).text)
     assert server.ask("POST", "/api/direct", {**body, "id": "lost"})[0] == 404
     assert server.ask("POST", "/api/direct", {"id": "lost"})[0] == 400
+
+
+def test_moments_are_found_as_the_segments_score(server: Server) -> None:
+    status, _, found = server.ask("POST", "/api/find", {"id": "talks/lecture", "query": "a red ring moves down"})
+    assert status == 200 and found["note"] is None and found["skipped"] == []
+    assert found["hits"][0] == {"id": "talks/lecture", "source": 0, "file": "lecture.mp4", "start": 24.0, "end": 36.0,
+                                "score": found["hits"][0]["score"]}
+    assert found["hits"][0]["score"] >= found["threshold"]
+    every = server.ask("POST", "/api/find", {"query": "a red ring moves down", "top": 1, "threshold": -1000})[2]
+    assert len(every["hits"]) == 1 and [one["id"] for one in every["skipped"]] == ["broken"]
+    nothing = server.ask("POST", "/api/find", {"id": "talks/lecture", "query": "a red ring", "threshold": 1000})[2]
+    assert nothing["hits"] == [] and nothing["note"].startswith("Nothing scores 1000 or more; the likeliest has")
+    assert server.ask("POST", "/api/find", {"id": "talks/lecture"})[0] == 400
+    assert server.ask("POST", "/api/find", {"id": "nothing", "query": "a ring"})[0] == 404
+    assert server.ask("POST", "/api/find", {"id": "broken", "query": "a ring"})[0] == 422

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from v2l.adapter.record import is_foreign
 from v2l.serve.direct import Direct
 from v2l.serve.events import HungUp
+from v2l.serve.find import find
 from v2l.serve.guard import Guard, Rules
 from v2l.serve.ingesting import Ingesting
 from v2l.serve.library import ServedAdapter
@@ -99,7 +100,12 @@ def question_routes(service: Service) -> list[Route]:
 def page_routes(service: Service) -> list[Route]:
     """The routes of the page: its files, and what it shows and asks."""
     endpoints = media_endpoints(service.library)
+
+    async def found(request: Request) -> Response:
+        return await find(service, request)
+
     return [*(Route(path, told(endpoint)) for path, endpoint in endpoints.items()),
+            Route("/api/find", told(found), methods=["POST"]),
             Route("/api/direct", told(Direct(service).respond), methods=["POST"])]
 
 

@@ -153,15 +153,18 @@ async function find(form, box, query, id, shown = () => {}) {
   if (!text) { query.focus(); shown([]); box.replaceChildren(); return; }
   const button = form.querySelector("button");
   button.disabled = true;
+  shown([]);
   box.replaceChildren(element("p", { class: "soft" }, "Looking …"));
   try {
-    const { hits } = await json("/api/find", { body: { query: text, top: TOP, ...(id ? { id } : {}) } });
+    const { hits, note, skipped } = await json("/api/find", { body: { query: text, top: TOP, ...(id ? { id } : {}) } });
     if (id && open?.id !== id) return;
     shown(hits);
     const most = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
     box.replaceChildren(hits.length
       ? element("ol", { class: "found", "aria-label": count(hits.length, "moment") }, hits.map((hit) => row(hit, most, !id)))
-      : element("p", { class: "soft" }, "Nothing shows that."));
+      : element("p", { class: "soft" }, note ?? "Nothing shows that."));
+    if (skipped.length) box.append(element("p", { class: "soft" },
+      `${count(skipped.length, "adapter")} could not be searched: ${skipped[0].error}`));
   } catch (error) {
     shown([]);
     box.replaceChildren(element("p", { class: "warning" }, error.message));

@@ -1,0 +1,89 @@
+"""POST /api/find: when something happens, in one adapter or in all of the library, as `v2l find` tells it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from itertools import groupby
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from v2l.errors import AdapterError
+from v2l.parts import Parts, moments, score_parts, sure_from
+from v2l.serve.answering import RunningRows
+from v2l.serve.events import Worked, unless_hung_up
+from v2l.serve.fields import Fields
+from v2l.serve.guard import body_of
+from v2l.serve.library import ServedAdapter
+from v2l.serve.refusal import Refusal, json_response
+from v2l.serve.service import Service
+
+MOST_HITS = 1000
+"""Moments that are told of at a time."""
+_UNKNOWN = "The model does not know what {!r} is; say it in other words, or ask what happens."
+
+
+async def find(service: Service, request: Request) -> Response:
+    """The endpoint: `query`, and optionally an `id`, `top` and `threshold`. Refusal, V2LError, HungUp."""
+    fields = Fields.of(await body_of(request))
+    query, id = fields.text("query", required=True), fields.text("id")
+    top, threshold = fields.whole("top", 1, MOST_HITS), fields.number("threshold", -1e9, 1e9)
+    fields.end()
+    assert query is not None
+    if id is not None:
+        request.scope["v2l_model"] = id
+    rows = RunningRows(service)
+    found = Worked(_found(service, rows, query, id, top or MOST_HITS, threshold), rows.cancel)
+    try:
+        await unless_hung_up(request.receive, found.first())
+        return json_response(await found.__anext__())
+    finally:
+        found.close()
+
+
+def _found(service: Service, rows: RunningRows, query: str, id: str | None, top: int, threshold: float | None
+           ) -> Iterator[dict[str, Any]]:
+    """The answer: `hits`, the best first; the `threshold`; `note`, why nothing was found; `skipped`, of the
+    adapters that cannot be asked each with its error. V2LError where that is the only one, Refusal, Cancelled."""
+    entries = list(service.library.entries().values()) if id is None else [service.library.entry(id)]
+    service.load()
+    service.engine.check_question(query)
+    least = sure_from(rows) if threshold is None else threshold
+    asked: list[ServedAdapter] = []
+    skipped: list[dict[str, str]] = []
+
+    def parts() -> Iterator[Parts]:
+        for entry in entries:
+            try:
+                if entry.label is None:
+                    raise AdapterError(entry.error)
+                made = service.library.parts(entry, service.engine)
+            except (AdapterError, Refusal) as error:
+                if id is not None:
+                    raise
+                skipped.append({"id": entry.id, "error": str(error)})
+                continue
+            asked.append(entry)
+            yield made
+
+    hits: list[dict[str, Any]] = []
+    best, known = -math.inf, True
+    for number, (made, [scores]) in enumerate(score_parts(rows, parts(), [query])):
+        entry, known = asked[number], scores.answerable
+        if any(map(math.isnan, scores.by_part)):
+            skipped.append({"id": entry.id, "error": f"With {entry.id} the model's numbers are not finite."})
+            continue
+        best = max(best, *scores.by_part)
+        of = [next(group)["source"] for _, group in groupby(entry.record["segments"], lambda one: tuple(one["rank"]))]
+        hits += [{"id": entry.id, "source": of[moment.first], "file": moment.source, "start": round(moment.start, 3),
+                  "end": round(moment.end, 3), "score": round(moment.score, 3)}
+                 for moment in (moments(made, scores.by_part, least) if known else ())]
+    hits.sort(key=lambda hit: -hit["score"])
+    note = None
+    if asked and not known:
+        note = _UNKNOWN.format(query)
+    elif not hits and best > -math.inf:
+        note = f"Nothing scores {least:g} or more; the likeliest has {best:.1f}."
+    yield {"hits": hits[:top], "threshold": least, "note": note, "skipped": skipped}
