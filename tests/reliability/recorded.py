@@ -27,6 +27,7 @@ _B = {"g": "12", "bf": "2", "preset": "veryfast"}
 _STRAIGHT = {"g": "12", "bf": "0", "preset": "veryfast"}
 _HEVC = {"preset": "ultrafast", "x265-params": "keyint=12:bframes=2:log-level=none:pools=none:frame-threads=1"}
 _MPEG4 = {"b": "1M", "bf": "2", "g": "12"}
+_VP8 = {"deadline": "realtime", "cpu-used": "8", "threads": "1"}
 _REFRESH = {"preset": "ultrafast", "x264-params": "intra-refresh=1:keyint=20:bframes=0:repeat-headers=1"}
 _SCREEN = [*range(0, 10_000, 1000), *range(10_000, 14_000, 40), *range(14_000, 30_000, 1000)]
 """Milliseconds of a screen recording: a picture a second, and a hundred while something moves."""
@@ -165,12 +166,20 @@ def _shown_as(a: int, b: int, c: int, d: int) -> Change:
     return change
 
 
-def _pillow(**how: Any) -> Change:
+def _by_way_of_matroska(raw: Path, target: Path) -> None:
+    """Its ticks of a millisecond stay, though VP8 in Ogg has a tick a picture."""
+    between = target.with_suffix(".mkv")
+    copy(raw, between)
+    copy(between, target)
+    between.unlink()
+
+
+def _pillow(duration: Sequence[int] | int = 100, **how: Any) -> Change:
     def change(raw: Path, target: Path) -> None:
         from PIL import Image
 
         images = [Image.fromarray(picture(i, 160, 96)) for i in range(30)]
-        images[0].save(target, save_all=True, append_images=images[1:], duration=100, **how)
+        images[0].save(target, save_all=True, append_images=images[1:], duration=duration, **how)
     return change
 
 
@@ -210,8 +219,8 @@ RECORDED = (
       for end in ("ts", "mpg", "vob")),
     *(Entry(f"cat-h264.{end}", options=_B, change=_twice(), shown=[*range(30)] * 2, note=JUMP)
       for end in ("ts", "m2ts", "mkv")),
-    Entry("cat.ogv", "libvpx", options={"deadline": "realtime", "cpu-used": "8", "threads": "1"}, change=_twice(),
-          shown=[*range(30)] * 2, note=JUMP),
+    Entry("cat.ogv", "libvpx", options=_VP8, change=_twice(), shown=[*range(30)] * 2, note=JUMP),
+    Entry("vp8-from-mkv.ogv", "libvpx", options=_VP8, change=_by_way_of_matroska),
     Entry("cat-an-hour-later.ts", options=_B, change=_twice(3600), shown=[*range(30)] * 2, note=JUMP),
     *(Entry(f"after-sound.{end}", options=_B, change=_after_sound, start=3.128 if end == "ts" else 3.0)  # silence first
       for end in ("mp4", "mkv", "ts", "mov")),
@@ -221,6 +230,9 @@ RECORDED = (
     Entry("animated.webp", rate=10, change=_pillow()),
     Entry("animated-lossless.webp", rate=10, change=_pillow(lossless=True)),
     Entry("animated.apng", rate=10, change=_pillow(format="png")),
+    Entry("hurried.gif", "gif", "rgb8", rate=10, change=_pillow(10)),
+    Entry("hurried-by-half.gif", "gif", "rgb8", change=_pillow([10, 10, 20] * 10), stamps=[
+        i // 3 * 220 + i % 3 * 100 for i in range(30)]),
     Entry("no-trailer.gif", "gif", "rgb8", rate=10, change=_appended(b"", cut=1)),
     Entry("more-after-the-end.gif", "gif", "rgb8", rate=10, change=_appended(b"made by a program" * 100)),
     *(Entry(f"more-after-the-end.{end}", options=_B, change=_appended(bytes(1000))) for end in ("mp4", "mkv", "ts")),

@@ -21,6 +21,10 @@ _LEAP, _BACK = 10.0, 0.1
 """Seconds by which such a clock must go on, or back, to have jumped: as FFmpeg's programs have it."""
 _OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80")
 """How packets of an Ogg file begin that hold no picture."""
+_VP8 = ("vp8", "libvpx")
+_HURRIED, _UNHURRIED = 2, 10
+"""Hundredths of a second: what a GIF wants shown for less than the first, browsers and players show for the second;
+libavformat 62 no longer does."""
 _FIRST, _FIRST_BYTES = 24, 1 << 25
 """Packets, and bytes of them, of each stream that are kept for a look at how packets become pictures."""
 
@@ -37,6 +41,8 @@ class Clock:
         self._anew = False
         self._next: int | None = None
         """When the next picture is due: of a broadcast on the decoder's clock, else on that of the pictures shown."""
+        self._hurried = _HURRIED if format == "gif" else 0
+        self._lasting = _ticks_of_vp8(stream) if format == "ogg" else 0
 
     def start_anew(self) -> None:
         """Another film begins, whatever its times are."""
@@ -44,6 +50,8 @@ class Clock:
 
     def correct(self, packet: Any) -> None:
         """Sets the times of a packet to those of a clock that does not jump."""
+        if self._lasting:
+            self._set_length(packet)
         stamp = packet.dts if self.broadcast else packet.pts
         if stamp is None:
             return
@@ -64,6 +72,27 @@ class Clock:
         if self._shift:
             packet.pts = None if packet.pts is None else packet.pts + self._shift
             packet.dts = None if packet.dts is None else packet.dts + self._shift
+        if packet.duration < self._hurried:
+            self._shift += _UNHURRIED - packet.duration
+            packet.duration = _UNHURRIED
+
+    def _set_length(self, packet: Any) -> None:
+        """Sets how long a picture of VP8 in Ogg is shown, for which FFmpeg takes one tick, and earlier when the first
+        one begins, and one that would then follow the last one: they are counted back from where they end."""
+        if packet.pts is not None:
+            begin = packet.pts + packet.duration - self._lasting
+            if self._next is None or self._anew or begin + self._shift == self._next:
+                packet.pts = packet.dts = begin
+        packet.duration = self._lasting
+
+
+def _ticks_of_vp8(stream: Any) -> int:
+    """For how many ticks a picture of VP8 in Ogg is shown, where that is more than one and nothing tells it: in what
+    was copied from a container with ticks of a millisecond. 0 where there is nothing to be set right."""
+    if stream.codec_context is None or stream.codec_context.name not in _VP8 or not stream.base_rate:
+        return 0
+    ticks = round(1 / stream.base_rate / stream.time_base)
+    return ticks if ticks > 1 else 0
 
 
 def is_header(packet: Any, format: str) -> bool:
@@ -108,7 +137,7 @@ class StreamPackets:
         """The first ones, as long as they are small."""
         self._early: array[int] = array("q")
         self._started, self._first_pts = False, 0
-        self._vp8 = stream.codec_context is not None and stream.codec_context.name in ("vp8", "libvpx")
+        self._vp8 = stream.codec_context is not None and stream.codec_context.name in _VP8
 
     def add(self, packet: Any) -> None:
         if is_header(packet, self._format):
