@@ -633,6 +633,7 @@ def test_what_makes_no_server_is_refused(folder: Path, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         assert f"port {port}" in refused("serve", folder, "--port", port, status=2)
+    assert "99999 is not a port" in refused("serve", folder, "--port", "99999", status=2)
     assert "no address of this machine" in refused("serve", folder, "--host", "no.such.host.invalid", status=2)
 
 

@@ -25,11 +25,18 @@ HOST, PORT = "127.0.0.1", 8484
 KEY_VARIABLE = "V2L_API_KEY"
 
 
+def _port(value: int) -> int:
+    if not 0 <= value < 1 << 16:  # the system would take what is left over of more
+        raise typer.BadParameter(f"{value} is not a port; they go from 1 to 65535, and 0 takes any that is free.")
+    return value
+
+
 def serve(
     places: Annotated[list[str], argument("FOLDER_OR_ADAPTER...")],
     host: Annotated[str, option("ADDRESS", "Listen on this address; any but the loopback needs an API key.", HOST)]
     = HOST,
-    port: Annotated[int, option("N", "Listen on this port; 0 takes any that is free.", f"{PORT}")] = PORT,
+    port: Annotated[int, option("N", "Listen on this port; 0 takes any that is free.", f"{PORT}",
+                                 callback=_port)] = PORT,
     api_key: Annotated[str | None, option("KEY", "Demand this key of clients; in V2L_API_KEY, nobody sees it in the "
                                                  "list of processes.", KEY_VARIABLE)] = None,
     model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the first adapter's",
@@ -89,6 +96,8 @@ def serve(
         console.note(f"Serving {count_of(len(library.entries()), 'adapter')} at {url_of(listening)} with "
                      f"{engine.model}; Ctrl-C stops.")
         server.run([listening])
+    if service.watching.locked():  # for a client that has gone: it is broken off, and what it would replace stays
+        server.cut = server.cut or signal.SIGTERM
     if server.cut:
         raise KeyboardInterrupt if server.cut == signal.SIGINT else Terminated
 

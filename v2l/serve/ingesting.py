@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Thread
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -29,7 +29,7 @@ class Ingesting:
     for all, and a stream only tells of it."""
 
     def __init__(self, service: Service) -> None:
-        self._service, self._busy = service, Lock()
+        self._service, self._busy = service, service.watching
 
     async def endpoint(self, request: Request) -> Response:
         """The route. Refusal, V2LError, HungUp."""

@@ -25,6 +25,8 @@ class Service:
     note: Callable[[str], None] = lambda text: None
     """Takes a line for the server's log."""
     loading: Lock = field(default_factory=Lock)
+    watching: Lock = field(default_factory=Lock)
+    """Held while a video is watched for a client."""
 
     def load(self) -> None:
         """Reads the text stack into memory, once, at the first question. ModelError."""
