@@ -18,6 +18,7 @@ from typing import Protocol
 import torch
 
 from v2l.adapter import Adapter
+from v2l.config import SURE, SURE_OF_GENERAL
 from v2l.engine import Engine
 from v2l.model.base import Base
 from v2l.model.claims import Claim, sought
@@ -29,11 +30,9 @@ from v2l.wording import time_text
 GENERAL_VOCABULARY = 10_000
 """Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 707 and knows
 its world's questions only, SmolVLM2 has 49,280."""
-SURE = 6.0
-"""Score from which on something is taken to be there, of the embedded model: of what was there 98 % had more, of what
-was not no segment in 1,000 (tests/measure/moments.py)."""
-SURE_OF_GENERAL = 2.0
-"""The same of a base that follows instructions, e^2 = 7 times as sure as without the video: a choice, not measured."""
+LIKELY = 10.0
+"""What the score exceeds log-odds by at most, where one of any number of answers speaks for it: the bias takes some for
+so unlikely, 1 in 10^6, that an answer of 1 in 1,000 would count. In 32 films 5 segments of 5 were wrong for that."""
 ANSWERABLE = 0.5
 """Probability that yes and no have together, from which on a question is taken for one of yes and no."""
 
@@ -137,7 +136,8 @@ class Scores:
     by_part: list[float]
     """Nats; nan where the model's numbers are none."""
     answerable: bool
-    """Whether the base answers such a question with yes or no; where not, the scores say nothing."""
+    """Whether the base knows such questions: answers those of yes and no so, and without a video says that there is
+    none; where not, the scores say nothing."""
     prompt_tokens: int
     """Tokens that were read."""
 
@@ -203,16 +203,24 @@ def _scores(claims: Sequence[Claim], without: Sequence[list[float]], by_part: Se
     for what is not there, they are those of its being there, taken from `mirror`."""
     scores = []
     for part in by_part:
-        gained = [_surer(claim, answers) - _surer(claim, before)
+        gained = [_gain(claim, answers, before)
                   for claim, answers, before in zip(claims, part, without, strict=True)]
         scores.append(math.nan if any(map(math.isnan, gained)) else min(gained))
     of_yes_and_no = [answers for part in by_part for claim, answers in zip(claims, part, strict=True)
                      if claim.yes and claim.no]
     answerable = not of_yes_and_no or max(map(_together, of_yes_and_no)) > math.log(ANSWERABLE)
+    # What is there without any video, where only its absence is known by a word, is something it has no word for.
+    answerable &= all(claim.yes or surer(claim, before) < 0 for claim, before in zip(claims, without, strict=True))
     return Scores(scores if mirror is None else [mirror - score for score in scores], answerable, tokens)
 
 
-def _surer(claim: Claim, logprobs: Sequence[float]) -> float:
+def _gain(claim: Claim, answers: Sequence[float], before: Sequence[float]) -> float:
+    """How much surer of a claim the model is than `before`, by the bias alone; never much surer than it is likely."""
+    odds = surer(claim, answers)
+    return min(odds - surer(claim, before), odds + (math.inf if claim.no else LIKELY))
+
+
+def surer(claim: Claim, logprobs: Sequence[float]) -> float:
     """How much surer the model is of the answers for a claim than of those against it, nats."""
     yes, no = _together(logprobs[: len(claim.yes)]), _together(logprobs[len(claim.yes) :])
     if not claim.yes:

@@ -226,14 +226,24 @@ def _timeline(parts: Parts, question: str, name: str, answers: tuple[Answer, ...
 
 def _when(engine: AsksMany, parts: Parts, question: str, name: str, scores: Scores, elapsed: float, decoding: Decoding
           ) -> Prepared:
-    """Answered by the times of the parts that are sure of it, or of the last of them for WHEN_LAST; by what all say
-    where that is neither yes nor no."""
-    if not scores.answerable:
+    """Answered by the times of the parts that are sure of it, or of the last of them for WHEN_LAST. Where the base does
+    not know what is asked about, the parts that say yes count, or no for WHEN_NOT; where none says that, and some say
+    neither, what all say is the answer."""
+    everything = list(range(len(parts)))
+    said: list[Answer]
+    if scores.answerable:
+        threshold, tokens = sure_from(engine), scores.prompt_tokens // len(parts)
+        by = [i for i in everything if scores.by_part[i] >= threshold]
+        words = ("no", "yes") if name == WHEN_NOT else ("yes", "no")
+        said = [Answer(words[0 if i in by else 1], [], tokens, 0, 0.0, 0.0, finite=not math.isnan(scores.by_part[i]))
+                for i in everything]
+    else:
         asked = yes_or_no(question, follows_instructions(engine))
-        (answers,) = _ask_every_part(engine, parts, [asked], replace(decoding, temperature=0.0))
-        return _timeline(parts, question, WHEN, answers, elapsed)
-    threshold = sure_from(engine)
-    by = [i for i, score in enumerate(scores.by_part) if score >= threshold]
+        said = list(*_ask_every_part(engine, parts, [asked], replace(decoding, temperature=0.0)))
+        begins = lambda word: [i for i, answer in enumerate(said) if answer.text.lower().startswith(word)]
+        by, others = (begins("no"), begins("yes")) if name == WHEN_NOT else (begins("yes"), begins("no"))
+        if not by and len(others) < len(said):
+            return _timeline(parts, question, WHEN, tuple(said), elapsed)
     if name == WHEN_LAST and by:
         by = by[-1:]
     text = ", ".join(parts.label(*ends) for ends in parts.stretches(by))
@@ -241,12 +251,9 @@ def _when(engine: AsksMany, parts: Parts, question: str, name: str, scores: Scor
         text = f"in none of {count_of(len(parts), 'segment')}"
     elif name == WHEN_LAST:
         text = f"last in {text}"
-    word = "yes" if bool(by) == (name != WHEN_NOT) else "no"
-    by = by or list(range(len(parts)))
-    finite = not any(map(math.isnan, scores.by_part))
-    said = tuple(Answer(word, [], scores.prompt_tokens // len(parts), 0, 0.0, 0.0) for _ in by)
-    answer = Answer(text if finite else "", [], scores.prompt_tokens, 0, 0.0, 0.0, finite=finite)
-    return Prepared(question, WHEN, by, None, question, elapsed, answer, said, tuple(scores.by_part[i] for i in by))
+    by = by or everything
+    return Prepared(question, WHEN, by, None, question, elapsed, _of_all(said, text), tuple(said[i] for i in by),
+                    tuple(scores.by_part[i] for i in by) if scores.answerable else ())
 
 
 def _own_time(parts: Parts, question: str, name: str) -> Prepared:

@@ -17,6 +17,7 @@ from v2l.cli.bench import bench
 from v2l.cli.complete import COMPLETE, print_script, show_help
 from v2l.cli.console import Boundary, debugging, write
 from v2l.cli.export import export_
+from v2l.cli.find import find_
 from v2l.cli.ingest import ingest
 from v2l.cli.ls import ls
 from v2l.cli.models import models
@@ -65,7 +66,7 @@ def main() -> None:
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
 
 
-for command in (ingest, ask, ls, info, compose_, slice_, export_, serve):
+for command in (ingest, ask, find_, ls, info, compose_, slice_, export_, serve):
     app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
 app.command("help", cls=options.Command)(show_help)
 app.command("completion", cls=options.Command)(print_script)

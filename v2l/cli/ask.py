@@ -116,7 +116,7 @@ def ask(
     elif not one:
         first = first_record(names)
         base = model or base_of(*first)
-        _check_any_preset(names, base)
+        check_any_preset(names, base)
         make_asker = partial(ask_print.AskEach, names, choice, combining)
     else:
         adapter = load_joined(names, console, choice)
@@ -250,7 +250,7 @@ def check_preset(name: str, record: Record, model: str) -> None:
         raise UsageError(f"{name} was made with {preset.name}, and {model} cannot read it; leave --model out.")
 
 
-def _check_any_preset(names: list[str], model: str) -> None:
+def check_any_preset(names: list[str], model: str) -> None:
     """`check_preset` of adapters that are asked one by one: UsageError where it refuses all it can read."""
     refusals: list[UsageError] = []
     for name in names:

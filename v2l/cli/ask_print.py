@@ -26,6 +26,7 @@ from v2l.cli.console import (
     write,
     write_json,
 )
+from v2l.cli.inputs import read_fitting
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, V2LError
@@ -276,11 +277,10 @@ class AskEach(Asker):
         from v2l.strategies import ask_prepared
 
         waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
-        misfits: dict[str, list[str]] = {}
         self._foreign.clear()
         self._changed.clear()
         with self.printer.console.working("Thinking"):
-            prepared = self._prepare(questions, waiting, misfits)
+            prepared = self._prepare(questions, waiting)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
                 parts, facts = waiting.popleft()
                 self._show(parts, each, answer, facts)
@@ -289,11 +289,6 @@ class AskEach(Asker):
         if self._foreign:  # all have been read only now
             self.printer.foreign(*self._foreign, of=len(self._names))
         self._note_changed()
-        for base, names in misfits.items():
-            were = f"{names[0]} was" if len(names) == 1 else f"{', '.join(names)} were"
-            self.printer.failed(AdapterError(
-                f"{were} made for the base {base}, not {self.engine.files.name}; ask by themselves, or name another "
-                "--model."), names)
 
     def _read(self, name: str) -> Adapter:
         """What of an adapter is asked; says what is odd about it."""
@@ -323,20 +318,14 @@ class AskEach(Asker):
             self.printer.one_segment(name)
         self.printer.line(name, answer, each.question, each.elapsed, facts, lines=bool(each.said))
 
-    def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]], misfits: dict[str, list[str]]
-                 ) -> Iterator[Prepared]:
+    def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]]) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
-        the same order; adapters that were made for another base are added to `misfits`, by that base."""
+        the same order."""
         from v2l.parts import Parts
         from v2l.strategies import prepare
 
-        for name in self._names:
+        for name, adapter in read_fitting(self._names, self._read, self.engine, self.printer.failed):
             try:
-                adapter = self._read(name)
-                base = adapter.record["base"]
-                if base["fingerprint"] != self.engine.base.fingerprint:
-                    misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
-                    continue
                 parts = Parts(self.engine, adapter)
                 foreign = {"foreign": True} if is_foreign(adapter.record) else {}
                 self._foreign += [name] if foreign else []

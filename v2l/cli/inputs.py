@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2l.cli.console import Console, Failures
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.system.lines import line_batches
 from v2l.wording import command, shell_word
+
+if TYPE_CHECKING:
+    from v2l.adapter import Adapter
+    from v2l.engine import Engine
 
 
 def expand(words: Iterable[str]) -> Iterator[str]:
@@ -70,6 +75,28 @@ def adapters_of(words: Iterable[str], console: Console, failures: Failures | Non
                 raise barred
             failures.add(barred, closed)
         yield from (str(path) for path in found.files if os.path.realpath(path) != final)
+
+
+def read_fitting(names: Iterable[str], read: Callable[[str], Adapter], engine: Engine,
+                 failed: Callable[[V2LError, list[str]], None]) -> Iterator[tuple[str, Adapter]]:
+    """The adapters that were made for the engine's base, each read as it is needed, with its name. What cannot be read
+    is told to `failed` at once, and at the end those of every other base together."""
+    misfits: dict[str, list[str]] = {}
+    for name in names:
+        try:
+            adapter = read(name)
+        except V2LError as error:
+            failed(error, [name])
+            continue
+        base = adapter.record["base"]
+        if base["fingerprint"] == engine.base.fingerprint:
+            yield name, adapter
+        else:
+            misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
+    for base, others in misfits.items():
+        were = f"{others[0]} was" if len(others) == 1 else f"{', '.join(others)} were"
+        failed(AdapterError(f"{were} made for the base {base}, not {engine.files.name}; ask by themselves, or name "
+                            "another --model."), others)
 
 
 def adapters_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -88,7 +88,8 @@ def _with_article(name: str) -> str:
 
 # Of a base that knows the questions of the embedded model's world.
 
-_SIDES = r"(?:(?:to the )?(?:left|right) of|above|below|over|under) "
+_PLACE = r"(?:to the )?(left of|right of|above|below|over|under) (?:(?:the|an?) )?(.+)"
+_SIDES = ("left of", "right of", "above", "below")
 _WAYS = {"left", "right", "up", "down", "still"}
 _ANYTHING = ("something", "anything", "object", "thing", "one")
 
@@ -107,28 +108,29 @@ def _few(asked: str) -> Iterator[Claim]:
         yield Claim(f"What {does}?", no=("nothing",))
     elif word := re.fullmatch(r"(?:says|shows|reads) (.+)", does):
         yield Claim(f"What does the {thing} say?", (word[1],))
-    elif place := re.fullmatch(rf"is ({_SIDES}.+)", does):
-        where = re.sub(r"(of|above|below|over|under) (?:(?:the|an?) )?", r"\1 the ", place[1])
-        yield Claim(f"Where is the {thing}?", (where,))
+    elif place := re.fullmatch(f"is {_PLACE}", does):
+        side = {"over": "above", "under": "below"}.get(place[1], place[1])
+        others = (f"{other} the {place[2]}" for other in _SIDES if other != side)
+        yield Claim(f"Where is the {thing}?", (f"{side} the {place[2]}",), tuple(others))
     else:
         yield Claim(f"What does the {thing} do?", (does,))
-        yield Claim(f"What {does}?", (f"the {thing}",))
-
-
-def _there(thing: str) -> Claim:
-    return Claim(f"Is there {_with_article(thing)}?", ("yes",), ("no",))
+        if does != "moves":  # nobody asked it what moves at all
+            yield Claim(f"What {does}?", (f"the {thing}",))
 
 
 def _of_thing(thing: str) -> Iterator[Claim]:
-    """Claims that a thing is there, that what has its shape has its colour, and what has its colour its shape."""
+    """Claims that a thing is there, that what has its shape has its colour, and what has its colour its shape. Of a
+    shape, or a colour, alone it was never asked whether it is there, but it knows to say that there is none."""
     kind, _, shape = thing.rpartition(" ")
-    if shape not in _ANYTHING:
-        yield _there(thing)
-    if shape not in _ANYTHING and kind and " " not in kind:
-        yield Claim(f"What color is the {shape}?", (kind,))
-        yield Claim(f"What shape is the {kind} object?", (shape,))
-    elif kind:
+    if shape in _ANYTHING:
         yield Claim(f"What shape is the {kind} object?", no=("there",))
+    elif not kind and shape != "slide":
+        yield Claim(f"What color is the {shape}?", no=("there",))
+    else:
+        yield Claim(f"Is there {_with_article(thing)}?", ("yes",), ("no",))
+        if kind and " " not in kind:
+            yield Claim(f"What color is the {shape}?", (kind,))
+            yield Claim(f"What shape is the {kind} object?", (shape,))
 
 
 def _parted(asked: str) -> tuple[str, str]:
@@ -136,12 +138,12 @@ def _parted(asked: str) -> tuple[str, str]:
     auxiliary = _AUXILIARY.match(asked)
     words = re.sub(r"^(?:there )", "", asked[auxiliary.end() :] if auxiliary else asked)
     words = re.sub(r"^(?:something|anything) (?=\w+$)(?!\w+s$)(\w+)$", r"\1 object", words)
-    words = _ARTICLE.sub("", re.sub(r"\b(?:that|which) (?=\w+)", "", words), count=1)
+    words = re.sub(rf"^{_ARTICLE.pattern}", "", re.sub(r"\b(?:that|which) ", "", words))
     if auxiliary and auxiliary["does"]:
         return _bare(words)
     if found := re.fullmatch(r"(?!something|anything)(\w{3,}ing) (.+)", words):
         return found[2], _of_one(found[1])
-    if found := re.fullmatch(rf"(.+?) (?:is )?({_SIDES}.+)", words):
+    if found := re.fullmatch(rf"(.+?) (?:is )?({_PLACE})", words):
         return found[1], f"is {found[2]}"
     if found := re.fullmatch(rf"(.+?) (?:is |are )?({_SINGULAR}|\w{{3,}}ing)((?: .+)?)", words):
         return found[1], _of_one(found[2]) + found[3]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from v2l.model.base import Base
+from v2l.model.pool import AdapterPool, adapter_bytes
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter
 
@@ -30,14 +31,15 @@ def answer_logprobs(base: Base, rows: Iterable[ScoredRow]) -> Iterator[list[floa
     others, one for each. Rows are read as they are needed, and many together.
     """
     batch: list[_Row] = []
+    pool = AdapterPool(ADAPTERS_AT_ONCE)
     for adapter, question, answers in rows:
         row = _Row(adapter, base.encode(question_prompt(question)), [base.encode(f" {answer}") for answer in answers])
         if batch and not _fit([*batch, row]):
-            yield from _logprobs(base, batch)
+            yield from _logprobs(base, batch, pool)
             batch = []
         batch.append(row)
     if batch:
-        yield from _logprobs(base, batch)
+        yield from _logprobs(base, batch, pool)
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,19 @@ class _Row:
 
 
 def _fit(rows: list[_Row]) -> bool:
-    """Whether so many rows are read together: all of one adapter's scale, too."""
+    """Whether so many rows are read together."""
     count = sum(len(row.beginnings) for row in rows)
-    size = max(sum(4 * (layer.A.numel() + layer.B.numel()) for layer in row.adapter or ()) for row in rows)
-    scales = {row.adapter[0].scale for row in rows if row.adapter}
-    return count <= ROWS_READ_AT_ONCE and count * size <= ADAPTERS_AT_ONCE and len(scales) <= 1
+    size = max(adapter_bytes(row.adapter) for row in rows)
+    return count <= ROWS_READ_AT_ONCE and count * size <= ADAPTERS_AT_ONCE
 
 
 @torch.inference_mode()
-def _logprobs(base: Base, rows: list[_Row]) -> list[list[float]]:
+def _logprobs(base: Base, rows: list[_Row], pool: AdapterPool) -> list[list[float]]:
     reads = [(row, beginning) for row in rows for beginning in row.beginnings]
     ids = [torch.tensor(row.prompt + beginning, device=base.device) for row, beginning in reads]
     # A token sees only what is before it, so what fills the shorter rows up at their end changes nothing.
     embeddings = base.text.embed_tokens(pad_sequence(ids, batch_first=True))
-    hidden = base.text.hidden(embeddings, adapters=_side_by_side([row.adapter for row, _ in reads]))
+    hidden = base.text.hidden(embeddings, adapters=pool.beside([row.adapter for row, _ in reads]))
     places = iter(zip(reads, hidden, strict=True))
     found = []
     for row in rows:
@@ -84,15 +85,3 @@ def _logprobs(base: Base, rows: list[_Row]) -> list[list[float]]:
 def _sum(logprobs: Tensor, answer: list[int]) -> float:
     """Log-probability of an answer's tokens, the first by the first row of `logprobs` [tokens, vocabulary]."""
     return float(logprobs[range(len(answer)), answer].sum())
-
-
-def _side_by_side(adapters: list[list[LayerAdapter] | None]) -> list[LayerAdapter] | None:
-    """The adapter that all rows share, or per layer A [b, R, d_in] and B [b, R, d_out], filled up with zeros to the
-    largest rank R, which adds nothing."""
-    if all(adapter is adapters[0] for adapter in adapters):
-        return adapters[0]
-    like = next(adapter for adapter in adapters if adapter)
-    none = [LayerAdapter(layer.A[:0], layer.B[:0], layer.scale) for layer in like]
-    per_row = [adapter or none for adapter in adapters]
-    filled = lambda name, i: pad_sequence([getattr(one[i], name) for one in per_row], batch_first=True)
-    return [LayerAdapter(filled("A", i), filled("B", i), layer.scale) for i, layer in enumerate(like)]

@@ -1,0 +1,246 @@
+"""`v2l find`: when something happens, in one adapter or in a library."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from v2l.adapter.record import foreign_text, is_foreign
+from v2l.answered import stretch
+from v2l.cli import options
+from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
+from v2l.cli.ask import base_of, check_any_preset
+from v2l.cli.console import Console, Failures, columns, one_line, sentence, write, write_json
+from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in, read_fitting
+from v2l.cli.options import argument, option
+from v2l.config import PRESETS, SURE, SURE_OF_GENERAL
+from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.report.grid import Grid
+from v2l.report.subtitles import SUBTITLES, Cue, subtitles
+from v2l.wording import time_text
+
+if TYPE_CHECKING:
+    from v2l.adapter import Adapter
+    from v2l.engine import Engine
+    from v2l.parts import Moment, Parts, Scores
+
+
+def _number(text: str | float) -> float:
+    """Any number. Raises typer.BadParameter for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a number.")
+    return value
+
+
+def find_(
+    words: Annotated[list[str] | None, argument("ADAPTER... QUERY")] = None,
+    adapters: Annotated[str | None, option("FILE", "Also search the adapters that FILE lists, one per line; - is "
+                                                   "stdin.")] = None,
+    from_: options.From = None, to: options.To = None, video: options.OfVideo = None,
+    top: Annotated[int | None, option("N", "Print at most the N best moments.", "all", callback=options.positive)]
+    = None,
+    threshold: Annotated[float | None, option(
+        "X", "Print moments that score X or more.", f"{SURE:g} for tiny, {SURE_OF_GENERAL:g} for others",
+        parser=_number)] = None,
+    format: Annotated[str | None, option("NAME", "Write the moments of one video as a file for players: "
+                                                 f"{', '.join(SUBTITLES)}.", "", **options.choice(SUBTITLES))] = None,
+    model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's",
+                                        callback=options.preset, autocompletion=options.completing(PRESETS))] = None,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
+) -> None:
+    """Find when something happens.
+
+    QUERY is what to look for: a thing ("red ring"), what it does ("a red ring moves left"), or a question ("Is there
+    a dog?", "When does the dog bark?"). Adapters and folders of them are searched, all in batches. Each moment is a
+    line: file, start, end and score, the best first; of a file of several videos, the video too. Segments that follow
+    each other are one moment. Where nothing is found, nothing is printed, and the exit status is 0.
+
+    The score is how much surer the model is that a segment shows it than it would be without the video, in nats: 6 is
+    e^6 = 400 times as sure. It is that of the segment, so times are as fine as `v2l ingest --segment` cut them.
+
+    \b
+      v2l find lecture.v2lora "a red ring moves"
+      v2l find talks/ "whiteboard" --top 5
+      v2l find lecture.v2lora "a dog" --format vtt > dog.vtt
+      find . -name "*.v2lora" | v2l find --adapters - "Is there a dog?" --json
+    """
+    names, queries = adapters_and_questions(words or [])
+    console, failures, choice = Console(quiet), Failures(), Choice(from_, to, video)
+    names += [] if adapters is None else listed_in(adapters)
+    query = _checked(names, queries, choice, format, json)
+    alone = adapters is None and len(names) == 1 and not os.path.isdir(names[0])
+    names = list(adapters_of(names, console, None if alone else failures))
+    if not names and failures.count:
+        failures.exit()
+    if not names:
+        raise UsageError("There is no adapter to search; name a .v2lora file, or a folder that holds some.")
+    if format and len(names) > 1:
+        raise UsageError(f"--format {format} writes one file, and there are {len(names)} adapters; name one.")
+    base = model or base_of(*first_record(names))
+    check_any_preset(names, base)
+    # A name that came from a file reaches the network only if it is a preset's.
+    offline = offline or (model is None and base not in PRESETS)
+    engine = options.load_engine(console, base, None, device, dtype, offline)
+    engine.check_question(query)
+    with console.working("Loading"):
+        engine.load_text()
+    search = _Search(names, choice, engine, console, failures, json)
+    with console.working("Searching"):
+        found = search.moments(query, threshold)[:top]
+    _print(found, query, format, json)
+    search.note(query, bool(found))
+    failures.exit()
+
+
+def _checked(names: Sequence[str], queries: Sequence[str], choice: Choice, format: str | None, json: bool) -> str:
+    """The query. UsageError where the arguments make no sense together."""
+    if len(queries) > 1:
+        raise UsageError(f"{queries[0]} and {queries[1]} are {len(queries)} queries, or adapters that are not there; "
+                         "look for one at a time, in quotes.")
+    if not queries or not queries[0].strip() or queries[0] == "-":
+        raise UsageError("There is nothing to look for; say what after the adapters, such as \"a red ring moves\".")
+    if not names:
+        raise UsageError(f"There is no adapter to look for {queries[0]!r} in; name a .v2lora file, or a folder of "
+                         "them.")
+    if choice.end is not None and choice.end <= (choice.start or 0.0):
+        raise UsageError("--to must come after --from.")
+    if format and json:
+        raise UsageError(f"--format {format} writes one file for players; leave --json out.")
+    return queries[0]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A moment, and the adapter it is in."""
+
+    name: str
+    moment: Moment
+    several_videos: bool
+    document: dict[str, Any]
+
+
+class _Search:
+    """Looks through adapters, and remembers what is to be told of it."""
+
+    def __init__(self, names: list[str], choice: Choice, engine: Engine, console: Console, failures: Failures,
+                 json: bool) -> None:
+        self._names, self._choice, self._engine, self._json = names, choice, engine, json
+        self._console, self._failures = console, failures
+        self._threshold = 0.0
+        self._best: tuple[float, str] | None = None
+        """Score and place of the likeliest segment of all."""
+        self._foreign: list[str] = []
+        self._unanswered = self._told_times = False
+        self._one_segment = ""
+
+    def moments(self, query: str, threshold: float | None) -> list[_Found]:
+        """Moments of all adapters, the best first. What fails is counted and stops no other."""
+        from v2l.parts import score_parts, sure_from
+
+        self._threshold = sure_from(self._engine) if threshold is None else threshold
+        waiting: list[tuple[str, Adapter]] = []
+        found: list[_Found] = []
+        scored = score_parts(self._engine, self._read(waiting), [query])
+        for number, (parts, [scores]) in enumerate(scored):
+            name, adapter = waiting.pop(0)
+            found += self._of_one(name, adapter, parts, scores, query)
+            self._console.progress("Searching", number + 1, len(self._names))
+        return sorted(found, key=lambda one: -one.moment.score)
+
+    def _read(self, waiting: list[tuple[str, Adapter]]) -> Iterator[Parts]:
+        """Every adapter that can be asked, appended to `waiting` in the same order."""
+        from v2l.parts import Parts
+
+        for name, adapter in read_fitting(self._names, self._chosen, self._engine, self._failed):
+            try:
+                parts = Parts(self._engine, adapter)
+            except V2LError as error:
+                self._failed(error, [name])
+                continue
+            waiting.append((name, adapter))
+            yield parts
+
+    def _chosen(self, name: str) -> Adapter:
+        """What of an adapter is searched; says once where times are of several videos."""
+        adapter = read_adapter(name)
+        if not self._told_times and self._choice.is_ambiguous(adapter):
+            note_ambiguous(adapter, self._choice, self._console)
+            self._told_times = True
+        return chosen(adapter, self._choice)
+
+    def _failed(self, error: V2LError, names: list[str]) -> None:
+        self._console.aside()
+        self._failures.add(error, names[0])
+        for name in names if self._json else ():
+            write_json({"adapter": name, "error": sentence(error, f"{name}: ")})
+
+    def _of_one(self, name: str, adapter: Adapter, parts: Parts, scores: Scores, query: str) -> Iterator[_Found]:
+        from v2l.parts import moments
+
+        if is_foreign(adapter.record):
+            self._foreign.append(name)
+        if any(map(math.isnan, scores.by_part)):
+            self._failed(AdapterError(f"{name} cannot be searched, because with it the model's numbers are not finite: "
+                                      "it was damaged, or made so; get it again, or try --dtype float32."), [name])
+            return
+        if not scores.answerable:
+            self._unanswered = True
+            return
+        best = max(scores.by_part)
+        if self._best is None or best > self._best[0]:
+            self._best = best, f"{parts.label(scores.by_part.index(best))} of {name}"
+        for moment in moments(parts, scores.by_part, self._threshold):
+            if len(parts) == 1 and len(self._names) == 1:
+                self._one_segment = name
+            segments = [{"start": round(start, 3), "end": round(end, 3), "score": round(scores.by_part[i], 3)}
+                        for i in range(moment.first, moment.last + 1) for start, end in parts.parts[i].spans]
+            document = {"query": query, "adapter": name, **stretch(moment.source, moment.start, moment.end),
+                        "score": round(moment.score, 3), "segments": segments, "model": self._engine.files.name,
+                        **({"foreign": True} if is_foreign(adapter.record) else {})}
+            yield _Found(name, moment, parts.several_videos, document)
+
+    def note(self, query: str, found: bool) -> None:
+        """Says what is odd about what was found, or that nothing was."""
+        if self._unanswered:
+            self._console.warn(f"{self._engine.files.name} does not know what {query!r} is; say it in other words, or "
+                               "read what happens: v2l ask --timeline.")
+        elif not found and self._best:
+            score, place = self._best
+            self._console.warn(f"Nothing found that scores {self._threshold:g} or more; the likeliest is {place}, with "
+                               f"{score:.1f}. --threshold sets another score.")
+        if self._foreign:
+            self._console.warn(foreign_text(*self._foreign, of=len(self._names)))
+        if self._one_segment:
+            self._console.warn(f"{self._one_segment} has one segment; v2l ingest --segment gives finer times.")
+
+
+def _print(found: Sequence[_Found], query: str, format: str | None, json: bool) -> None:
+    """Prints moments, the best first, or for players in the order of time. UsageError where these are of several
+    videos."""
+    if not found:
+        return
+    if json:
+        for one in found:
+            write_json(one.document)
+        return
+    moments = [one.moment for one in found]
+    if format:
+        if len({moment.source for moment in moments}) > 1:
+            raise UsageError(f"{found[0].name} holds several videos, whose times a player would mix up; take one out "
+                             "with --video NAME.")
+        write(subtitles([Cue(moment.start, moment.end, query) for moment in moments], format), end="")
+        return
+    videos = any(one.several_videos for one in found)
+    rows = [(one_line(one.name), time_text(one.moment.start), time_text(one.moment.end), f"{one.moment.score:.1f}",
+             *([one_line(one.moment.source)] if videos else [])) for one in found]
+    write(Grid(rows=rows, left=(0, 4)).text(columns()))
