@@ -277,6 +277,23 @@ def test_a_fragment_that_breaks_off_is_told(fragments: list[bytes], tmp_path: Pa
             open_clip(path, ALL)
 
 
+def test_a_segment_without_its_head_and_the_head_alone_are_told(fragments: list[bytes], tmp_path: Path) -> None:
+    """And the way out that is told works, for DASH's mp4 and for its webm."""
+    webm = write(tmp_path / "whole.webm", "libvpx", frames=9, container={"live": "1"}).read_bytes()
+    cluster = webm.index(b"\x1f\x43\xb6\x75")
+    for ending, head, segment in (("mp4", b"".join(fragments[:2]), b"".join(fragments[4:6])),
+                                  ("webm", webm[:cluster], webm[cluster:])):
+        path = tmp_path / f"film.{ending}"
+        path.write_bytes(segment)
+        with pytest.raises(VideoError, match=rf"is a segment of a stream.*\(cat init\.{ending} .*film\.{ending} > "):
+            open_clip(path, ALL)
+        path.write_bytes(head)
+        with pytest.raises(VideoError, match="is the head of a stream"):
+            open_clip(path, ALL)
+        path.write_bytes(head + segment)
+        assert open_clip(path, ALL).info.frames in (9, 12)
+
+
 def test_a_recorder_that_was_stopped_leaves_what_it_has(tmp_path: Path) -> None:
     content = write(tmp_path / "live.mkv", container={"live": "1"}).read_bytes()
     path = tmp_path / "stopped.mkv"
@@ -574,7 +591,11 @@ def test_field_pictures_later_in_a_film_are_found(tmp_path: Path) -> None:
     (b"<!DOCTYPE html>\n<html><body>Not found</body></html>\n", "is a web page"),
     (b"\x1f\x8b\x08" + bytes(99), "gzip"),
     (b"PK\x03\x04" + bytes(99), "is a zip archive"), (b"a,b\n1,2\n" * 40, "is text"),
-    (bytes(100_000), "holds nothing but zeros")])
+    (bytes(100_000), "holds nothing but zeros"), ("\ufeff<!DOCTYPE html><p>café".encode(), "is a web page"),
+    (b"WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n", "holds only subtitles"),
+    (b'<?xml version="1.0"?>\n<playlist version="1"><trackList/></playlist>\n', "is a playlist"),
+    ('#EXTM3U\n#EXTINF:2,\nnone.ts\n'.encode("utf-16"), r"is a playlist.*\(ffmpeg -i .*film.mp4 -c copy film.mp4\)"),
+    (b'<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"/>\n', "is a playlist.*ffmpeg")])
 def test_what_a_file_is_that_is_no_video_is_told(tmp_path: Path, content: bytes, told: str) -> None:
     (tmp_path / "film.mp4").write_bytes(content)
     with pytest.raises(VideoError, match=rf"film\.mp4 .*{told}"):

@@ -30,7 +30,7 @@ def choose_stream(
         return streams[wanted], []
     films = {index: packets for index, packets in streams.items() if not _accompanies(packets.stream)}
     if not films:
-        kind = "only audio, " if container.streams.audio else ""
+        kind = "only audio, " if container.streams.audio else "only subtitles, " if container.streams.subtitles else ""
         raise VideoError(f"{path} holds {kind}no video stream.")
     most = max(packets.count for packets in films.values())
     if most <= 1 and container.metadata.get("major_brand") in _STILLS:

@@ -27,15 +27,6 @@ _UNREAD = 256
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 """GUIDs of the content encryption objects."""
 
-_KINDS = (
-    (b"version https://git-lfs", "is a git-lfs pointer, not the video; fetch that with: git lfs pull"),
-    (b"<!doctype html", "is a web page, not a video; download the video itself"),
-    (b"<html", "is a web page, not a video; download the video itself"),
-    (b"\x1f\x8b", "is packed with gzip; unpack it first"),
-    (b"pk\x03\x04", "is a zip archive; unpack it first"),
-)
-"""How files begin that are taken for videos, in small letters, and what they are."""
-
 
 def kept_part(path: Path, format: str, read_to: int) -> float:
     """The part of a file of this format (FFmpeg's name of it) that is there: 1 of a whole one, and of formats without
@@ -79,18 +70,6 @@ def is_encrypted(path: Path) -> bool:
         p[3] & 0x80 for p in packets if p[0] == 0x47)
 
 
-def other_kind(path: Path) -> str:
-    """What a file is that is no video: the end of a sentence, with the way out; empty where that is not known.
-    OSError."""
-    with path.open("rb") as file:
-        head = file.read(1 << 16)
-    if not head.strip(b"\0"):
-        return "holds nothing but zeros, as where a download was begun and not finished; download it again"
-    known = next((told for begin, told in _KINDS if head.lstrip().lower().startswith(begin)), "")
-    return known or ("is text, not a video" if head.isascii() and head.decode().strip().replace("\n", " ")
-                     .replace("\r", " ").replace("\t", " ").isprintable() else "")
-
-
 def _places(content: bytes, what: bytes) -> Iterator[int]:
     at = content.find(what)
     while 0 <= at < len(content) - 8:
@@ -98,24 +77,27 @@ def _places(content: bytes, what: bytes) -> Iterator[int]:
         at = content.find(what, at + 1)
 
 
-def _mp4_breaks_off(file: BinaryIO, size: int) -> bool:
-    """Within the description of a fragment: what it describes is then unknown. Whether all samples that are described
-    are there, their packets tell."""
+def mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
+    """(kind, where it ends) of the outermost boxes of an mp4."""
     start = 0
     for _ in range(_MOST):
         if start + 8 > size:
-            return False
+            return
         file.seek(start)
         head = file.read(16)
         length, kind = unpack(">I4s", head[:8])
         if length == 1 and len(head) == 16:
             (length,) = unpack(">Q", head[8:])
         if length < 8:
-            return False
+            return
         start += length
-        if kind == b"moof" and start > size:
-            return True
-    return False
+        yield kind, start
+
+
+def _mp4_breaks_off(file: BinaryIO, size: int) -> bool:
+    """Within the description of a fragment: what it describes is then unknown. Whether all samples that are described
+    are there, their packets tell."""
+    return any(kind == b"moof" and end > size for kind, end in mp4_boxes(file, size))
 
 
 def _element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:

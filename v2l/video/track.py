@@ -20,15 +20,16 @@ from typing import Any
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container
+from v2l.video.kinds import other_kind
 from v2l.video.mp4 import overclaims
 from v2l.video.packets import Contents, StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import holds_unread_films, is_encrypted, is_read_through, kept_part, other_kind
+from v2l.video.structure import holds_unread_films, is_encrypted, is_read_through, kept_part
 from v2l.wording import count_of, duration_text, time_text
 
-_PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf", "webvtt")
+_PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf")
 """Formats that read other files than the one given."""
 _RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
 """Formats whose writers may be stopped at any moment, without having promised a length."""
@@ -147,7 +148,7 @@ def _refuse_encrypted(path: Path) -> None:
 def _read(container: Any, path: Path, wanted: int | None) -> Track:
     format = container.format.name
     if format in _PLAYLISTS:
-        raise VideoError(f"{path} is a playlist, not a video; give the video files themselves.")
+        raise VideoError(f"{path} {other_kind(path) or 'is a playlist, not a video; give the video files themselves'}.")
     if format == "tty":  # any text, which FFmpeg would draw
         raise VideoError(f"{path} {other_kind(path) or 'is text, not a video'}.")
     if format == "webp_pipe" and (track := _animation(path)):
@@ -165,7 +166,7 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
-        raise VideoError(f"{path} holds no frame that can be decoded.")
+        raise VideoError(f"{path} {other_kind(path) or 'holds no frame that can be decoded'}.")
     return _track(container, packets, pictures, notes, path)
 
 

@@ -1,0 +1,93 @@
+"""What a file is that is no video though it was given for one, told by how it begins."""
+
+from __future__ import annotations
+
+import os
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from v2l.video.structure import mp4_boxes
+from v2l.wording import shell_word
+
+_HEAD = 1 << 16
+"""Bytes that tell."""
+_FEW = 64
+"""Boxes of an mp4 that tell whether it begins with the head of the film."""
+_MATROSKA, _TRACKS, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
+_WEB_PAGE = "is a web page, not a video; download the video itself"
+_KINDS = (
+    ("version https://git-lfs", "is a git-lfs pointer, not the video; fetch that with: git lfs pull"),
+    ("<!doctype html", _WEB_PAGE),
+    ("\x1f\x8b", "is packed with gzip; unpack it first"),
+    ("pk\x03\x04", "is a zip archive; unpack it first"),
+)
+"""How files begin that are taken for videos, in small letters, and what they are."""
+_JOINED = ("#extm3u", "ffconcat version")
+"""How playlists begin that FFmpeg makes one film of; it does so of DASH's, too."""
+_LISTS, _ENDINGS = ("asx", "playlist", "smil", "smoothstreamingmedia"), (".m3u", ".m3u8")
+"""First elements of other playlists in XML, and how names end of those that may hold nothing but names."""
+_BLANKS = str.maketrans("\n\r\t\f", "    ")
+
+
+def other_kind(path: Path) -> str:
+    """What a file is that is no video: the end of a sentence, with the way out; empty where that is not known.
+    OSError."""
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head.strip(b"\0"):
+        return "holds nothing but zeros, as where a download was begun and not finished; download it again"
+    text = _text(head)
+    begin = (text or head[:_FEW].decode("latin-1")).lower()
+    if known := next((told for words, told in _KINDS if begin.startswith(words)), ""):
+        return known
+    return _kind_of_text(text.lower(), path) if text else _part_of_stream(path, head)
+
+
+def _text(head: bytes) -> str:
+    """How a file begins that holds nothing but text; empty for others."""
+    coding = "utf-16" if head.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:  # the last letter may be cut off
+        text = getincrementaldecoder(coding)().decode(head).strip()
+    except UnicodeDecodeError:
+        return ""
+    return text if text.translate(_BLANKS).isprintable() else ""
+
+
+def _kind_of_text(text: str, path: Path) -> str:
+    element = re.search(r"<([a-z][^\s/>]*)", text) if text.startswith("<") else None
+    name = element[1] if element else ""
+    if name == "html":
+        return _WEB_PAGE
+    joined = text.startswith(_JOINED) or name == "mpd"
+    if not (joined or text.startswith("[playlist]") or name in _LISTS or path.suffix.lower() in _ENDINGS):
+        return "is text, not a video"
+    whole = path.with_suffix(".mp4").name
+    return "is a playlist, not a video; give the video files that it names" + (
+        f", or one made of them (ffmpeg -i {shell_word(path)} -c copy {shell_word(whole)})" if joined else "")
+
+
+def _part_of_stream(path: Path, head: bytes) -> str:
+    """What to do with a segment of a stream (DASH, HLS) without its head, and with such a head alone."""
+    kinds = list(islice(_outermost(path, head), _FEW))
+    ending = "webm" if head.startswith((_MATROSKA, _CLUSTER)) else "mp4"
+    whole = f"whole.{ending}"
+    if kinds[:1] == [_CLUSTER] or (b"moof" in kinds and b"moov" not in kinds[: kinds.index(b"moof")]):
+        return ("is a segment of a stream, whose head is in another file (the init segment); put that before it "
+                f"(cat init.{ending} {shell_word(path)} > {whole})")
+    if (kinds[:1] == [_MATROSKA] and _TRACKS in head and _CLUSTER not in head and len(head) < _HEAD) or (
+            b"moov" in kinds and b"mvex" in head and not {b"moof", b"mdat"} & {*kinds}):
+        return ("is the head of a stream (the init segment), whose pictures are in other files; put these behind it "
+                f"(cat {shell_word(path)} SEGMENT... > {whole})")
+    return ""
+
+
+def _outermost(path: Path, head: bytes) -> Iterator[bytes]:
+    """What a file of a stream holds: the kinds of an mp4's boxes, or the id of Matroska's first element."""
+    if head.startswith((_MATROSKA, _CLUSTER)):
+        yield head[:4]
+    elif head[4:8] in (b"ftyp", b"styp", b"sidx", b"moof", b"emsg", b"prft"):
+        with path.open("rb") as file:
+            yield from (kind for kind, _ in mp4_boxes(file, os.fstat(file.fileno()).st_size))
