@@ -50,8 +50,6 @@ def imported(*words: str, cwd: Path) -> tuple[int, set[str]]:
     (("compose", "a.v2lora", "b.v2lora", "--max-rank", "3", "-o", "full.v2lora"), 0),
     (("ask", "Why?"), 2), (("ask", "nope.v2lora", "Why?"), 1), (("ingest", "folder"), 1),
     (("ask", "nope.v2lora", "--each", "Why?", "--model", "tiny"), 1),
-    (("ingest", "a.mp4", "--dtype", "x"), 2), (("ingest", "--start", "x", "a.mp4"), 2),
-    (("train", "targets", "nope.jsonl", "-o", "out.jsonl"), 2), (("train", "export", "nope.pt", "-o", "out"), 2),
 ], ids=str)
 def test_nothing_heavy_is_imported_before_it_is_needed(here: Path, words: tuple[str, ...], status: int) -> None:
     Path("folder").mkdir()

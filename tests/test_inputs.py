@@ -20,7 +20,8 @@ from v2l.cli import options
 from v2l.cli.app import app
 from v2l.errors import UsageError
 from v2l.manifest import read_manifest
-from v2l.store.resolve import find_hypernetwork, model_name
+from v2l.store.names import model_name
+from v2l.store.resolve import find_hypernetwork
 from v2l.system.appended import Appended
 from v2l.system.lines import line_batches
 from v2l.wording import clock_seconds, command, nearest

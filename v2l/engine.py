@@ -32,7 +32,8 @@ from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
 from v2l.store.default import default_model, world_of
-from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork, model_name
+from v2l.store.names import model_name
+from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
 from v2l.system.threads import limit_threads, threads

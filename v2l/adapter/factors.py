@@ -54,8 +54,7 @@ def factors(adapter: Adapter, dtype: str | None = None, pad_rank: int | None = N
     A = np.concatenate([parts["A"], parts["bias_A"]], 1)
     B = np.concatenate([parts["B"], parts["bias_B"]], 1)
     rank = A.shape[1]
-    if pad_rank is not None and pad_rank < rank:
-        raise UsageError(f"{adapter.name} has rank {rank}, and --pad-rank {pad_rank} is less; name {rank} or more.")
+    check_pad_rank(adapter, pad_rank)
     zeros = ((0, 0), (0, (pad_rank or rank) - rank), (0, 0))
     A, B = np.pad(A, zeros), np.pad(B, zeros)
     largest = LARGEST_FLOAT16 if dtype == "float16" else float(np.finfo(np.float32).max)
@@ -65,6 +64,13 @@ def factors(adapter: Adapter, dtype: str | None = None, pad_rank: int | None = N
                                                               else "get it again, or ingest the video."))
     return Factors(from_float32(A, dtype), np.ascontiguousarray(from_float32(B, dtype).swapaxes(1, 2)),
                    adapter.scale * A.shape[1], dtype)
+
+
+def check_pad_rank(adapter: Adapter, pad_rank: int | None) -> None:
+    """UsageError where an adapter, with its bias, has more ranks than are to be filled up to."""
+    rank = adapter.total_rank + adapter.rank
+    if pad_rank is not None and pad_rank < rank:
+        raise UsageError(f"{adapter.name} has rank {rank}, and --pad-rank {pad_rank} is less; name {rank} or more.")
 
 
 def joined_parts(adapter: Adapter) -> int:

@@ -227,7 +227,8 @@ def base_of(name: str, record: Record) -> str:
     """What `--model` would say for the base an adapter names, which is a preset or on this disk. A name from a file
     never becomes a path. UsageError."""
     from v2l.store.hub import Repo
-    from v2l.store.resolve import cached_base, preset_of
+    from v2l.store.names import preset_of
+    from v2l.store.resolve import cached_base
 
     base = str(record["base"]["id"])
     if preset := preset_of(base):
@@ -243,7 +244,7 @@ def base_of(name: str, record: Record) -> str:
 
 def check_preset(name: str, record: Record, model: str) -> None:
     """UsageError where an adapter names another base than the one asked for by its short name; nothing is fetched."""
-    from v2l.store.resolve import preset_of
+    from v2l.store.names import preset_of
 
     preset = preset_of(str(record["base"]["id"]))
     if preset and model in PRESETS and preset.name != model:

@@ -124,6 +124,7 @@ def measure_quality(
     from v2l.bench.record import open_record
     from v2l.manifest import read_manifest
 
+    judging = _judging(judge, device, offline, console) if judge else None
     only_suite, sweeps = not (manifests or benchmark), bool(sweep or sweep_frames or sweep_resolutions)
     with (open_record(resume) as file,
           _suite_clips(console, suite, clips or Comparing.suite_clips, sweep_clips if sweeps and only_suite else None,
@@ -140,7 +141,6 @@ def measure_quality(
             console.warn(note)
         setting = EvalSetting(model, checkpoint, device, dtype.value, offline, frames, fps, resolution, arms or ARMS,
                               budget_tokens, max_new_tokens, about)
-        judging = _judging(judge, device, offline, console) if judge else None
         if judging is None and suite and only_suite:  # a suite's own judge knows no other world
             judging = suite_judge(suite)
         swept = collect([(long.stem, read_manifest(long))], None, seed) if long else None

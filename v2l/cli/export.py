@@ -84,12 +84,16 @@ def export_(
       v2l export lecture.v2lora --to gguf lecture.gguf --check
       v2l export lecture.v2lora --to merged lecture-model
     """
+    from v2l.adapter.factors import check_pad_rank
+
     format, place = to
     _check_call(format, place, dtype.value, pad_rank, text_only)
     console, failures, whole = Console(quiet), Failures(), read_adapter(adapter)
     outputs = _places(format, _outputs(whole, place, each), failures)
     if not outputs:
         failures.exit()
+    for _, one in outputs:
+        check_pad_rank(one, pad_rank)
     if not each:
         _note_segments(whole, console)
     engine = _engine(console, whole, model, offline, needed=check or format == "merged")
@@ -298,7 +302,7 @@ def _served(engine: Engine | None, adapter: Adapter, text_only: bool) -> str:
 
 def _model_name(engine: Engine | None, adapter: Adapter) -> str:
     """What --model takes for the adapter's base: a preset, a folder or a Hub id."""
-    from v2l.store.resolve import preset_of
+    from v2l.store.names import preset_of
 
     base = adapter.record["base"]
     if preset := preset_of(str(base["id"])):
@@ -330,6 +334,7 @@ def export_model(
       v2l models export lecture-model --to gguf lecture.gguf --type q8_0
     """
     path, console = to[1], Console(quiet)
+    options.preset(name)
     _check_call("gguf", path, "", None, False)
     check_writable(path)
     engine = options.load_engine(console, name, None, "cpu", options.Dtype.float32, offline)

@@ -104,10 +104,22 @@ def parse_dtype(text: str) -> Dtype:
 
 
 def preset(value: str | None) -> str | None:
-    """The callback of an option that names a model: `500M` is `500m`."""
-    from v2l.store.resolve import model_name
+    """The callback of an option that names a model: `500M` is `500m`. UsageError for what can be no model."""
+    from v2l.store.names import check_name, model_name
 
-    return None if value is None else model_name(value)
+    if value is None:
+        return None
+    check_name(value := model_name(value))
+    return value
+
+
+def checkpoint(value: str | None) -> str | None:
+    """The callback of an option that names a hypernetwork. ModelError for what can be none."""
+    from v2l.store.names import checkpoint_place
+
+    if value is not None:
+        checkpoint_place(value)
+    return value
 
 
 DEVICES = ("cpu", "cuda", "mps")
@@ -190,7 +202,8 @@ MODEL_NAMES = f"{', '.join(PRESETS)}, a folder or a Hugging Face id"
 Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.",
                               f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named,
                               autocompletion=completing(PRESETS))]
-Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's")]
+Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's",
+                                            callback=checkpoint)]
 MaxFrames = Annotated[int | None, option("N", "Sample at most N frames.", f"{Sampling.frames}",
                                             callback=up_to(MOST_FRAMES))]
 Fps = Annotated[float | None, option("F", "Sample F frames per second, up to --frames.", f"{Sampling.fps:g}",

@@ -68,7 +68,6 @@ def serve(
     except ModuleNotFoundError as error:
         raise UsageError(f"v2l serve needs {error.name}, which is not installed; install it with: "
                          "pip install 'v2l[serve]'") from None
-    from v2l.serve.library import Library
     from v2l.serve.server import is_loopback, listening_socket, url_of
 
     for place in places:
@@ -79,6 +78,8 @@ def serve(
         if key is None and not is_loopback(listening):
             raise UsageError(f"--host {host} lets other machines ask, so an API key is needed: set {KEY_VARIABLE}, or "
                              "give --api-key.")
+        from v2l.serve.library import Library
+
         console, library = Console(quiet), Library([Path(place) for place in places])
         base = model or _base(library)
         engine = options.load_engine(console, base, None, device, dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,7 +53,7 @@ def run_training(
                                    "-o", "--output")],
     model: options.Model = DEFAULT_MODEL,
     init: Annotated[str | None, option("FILE", "Hypernetwork to start from, named as for --checkpoint.",
-                                         "a new one")] = None,
+                                       "a new one")] = None,
     steps: Annotated[int | None, _count("Optimizer steps.", Recipe.steps)] = None,
     epochs: Annotated[float | None, option("N", "Passes over all clips, instead of --steps.",
                                            callback=options.positive)] = None,
@@ -111,6 +112,11 @@ def run_training(
     sizes = options.given(rank=rank, latent_size=latent, num_queries=queries, num_blocks=blocks)
     if init is not None and sizes:
         raise UsageError("--init brings its own sizes; leave --rank, --latent, --queries and --blocks out.")
+    options.checkpoint(init)
+    if dtype is options.Dtype.float16:
+        raise UsageError("Training computes in float32 or bfloat16, not float16.")
+    if os.path.lexists(output) and not output.is_dir():
+        raise UsageError(f"{output} is a file, and training fills a folder; name one with -o.")
     from v2l.manifest import read_manifest
 
     items = [item for manifest in manifests for item in read_manifest(manifest)]
@@ -176,10 +182,11 @@ def export(
     check_writable(output)
     console = Console(quiet)
     with console.working("Loading"):
-        from v2l.store.export import export_released
         from v2l.store.resolve import find_hypernetwork
 
         files = find_hypernetwork(DEFAULT_MODEL, checkpoint, offline=offline, progress=console.progress)
+        from v2l.store.export import export_released
+
         named = export_released(files, output, base)
     if json:
         write_json({"output": str(output), "checkpoint": files.name, "base": named, "size": output.stat().st_size})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -60,6 +61,8 @@ def targets(
     if not mine:
         run.failures.exit()
         return
+    if not run.any_opens(mine, Sampling(**sampling)):
+        run.failures.exit()
     engine = options.load_engine(run.console, model, None, device, dtype, offline)
     from v2l.train.targets import Targets, teacher
 
@@ -117,6 +120,24 @@ class _Run:
             self.console.note(f"Part {part}: {lines} of {of} lines.")
         elif not of and not self.failures.count:
             self.console.warn("No videos were named.")
+
+    def any_opens(self, lines: list[tuple[Item, dict[str, Any]]], sampling: Sampling) -> bool:
+        """Whether there is a video that can be read, for which alone a model is loaded; where there is none, all are
+        counted as failures."""
+        from v2l.video.clip import open_clip
+
+        errors: dict[Path, Exception] = {}
+        for item, _ in lines:
+            if item.video in errors:
+                continue
+            try:
+                open_clip(item.video, replace(sampling, start=item.start, end=item.end))
+                return True
+            except Exception as error:
+                errors[item.video] = error
+        for video, why in errors.items():
+            self.failures.add(why, video)
+        return False
 
     def write(self, engine: Engine, wanted: Targets, sampling: Sampling, decoding: Decoding) -> None:
         from v2l.train.targets import write_targets

@@ -13,21 +13,24 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from v2l.adapter import Adapter, Label, load, load_label
 from v2l.adapter.find import is_adapter_name
 from v2l.adapter.join import within
 from v2l.adapter.record import Record
 from v2l.config import ADAPTER_SUFFIX
-from v2l.engine import Engine
 from v2l.errors import AdapterError, UsageError
-from v2l.parts import Parts
 from v2l.serve.refusal import Refusal
 from v2l.serve.shelf import Shelf
 from v2l.system.files import without_ending
 from v2l.system.scan import files_below
 from v2l.video.folder import has_changed, looks_like_video
 from v2l.wording import shortened
+
+if TYPE_CHECKING:
+    from v2l.engine import Engine
+    from v2l.parts import Parts
 
 HELD = 4 << 30
 """Bytes of adapters that stay loaded: 280 of one segment of 500M (14.4 MB each), or 18 of an hour in segments."""
@@ -218,6 +221,8 @@ class Library:
         adapter = load(path)
         if times != (None, None):
             adapter = within(adapter, *times)
+        from v2l.parts import Parts  # with torch, which a wrong name in the call needs not wait for
+
         return Parts(engine, adapter), _bound_bytes(adapter)
 
     def _found_damaged(self, path: Path, version: Version, said: str) -> None:

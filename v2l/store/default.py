@@ -10,7 +10,8 @@ from pathlib import Path
 
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import ModelError, OutputError, UsageError
-from v2l.store.resolve import TINY_FOLDER, TINY_ID, HypernetFiles, ModelFiles, check_name, model_name
+from v2l.store.names import TINY_ID, check_name, model_name
+from v2l.store.resolve import TINY_FOLDER, HypernetFiles, ModelFiles
 from v2l.system.cache import needs_home
 from v2l.system.files import replacing
 from v2l.system.lines import text_of

@@ -13,7 +13,7 @@ from typing import Any
 
 import v2l
 from v2l.config import PRESETS, HypernetConfig, Preset, Sampling
-from v2l.errors import ModelError, UsageError
+from v2l.errors import ModelError
 from v2l.model.config import TextConfig
 from v2l.model.folder import (
     INDEX,
@@ -27,21 +27,18 @@ from v2l.model.folder import (
 )
 from v2l.store import hub
 from v2l.store.hub import NotOnHub, Repo
+from v2l.store.names import TINY_ID, TRAINED, WEIGHTS, base_repo, checkpoint_place, model_name, named_preset
 from v2l.store.pins import is_damaged, keep, pinned
 from v2l.store.released import converted
 from v2l.system.cache import sha256_of
 from v2l.system.progress import Progress
-from v2l.wording import nearest
 
-TINY_ID = "v2l/tiny"
 TINY_FOLDER = Path(v2l.__file__).parent / "tiny" / "weights"
 _SMALL = ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
           "added_tokens.json", "vocab.json", "merges.txt", "chat_template.json", "chat_template.jinja",
           "preprocessor_config.json", "processor_config.json", INDEX)
 """All files that are fetched of a base's repository besides its safetensors."""
-_WEIGHTS = (".pt", ".safetensors")
-TRAINED = "hypernetwork.safetensors"
-"""What `v2l train` writes into its folder, and what a model's folder may hold beside the base."""
+
 
 
 @dataclass(frozen=True)
@@ -113,7 +110,7 @@ def pull(
     """Fetches the newest version of a preset, or of a base by its Hub id, and of its hypernetwork: the one that
     `checkpoint` names, or the one that goes with it (None: there is none we know of)."""
     base = _find_base(name := model_name(name), False, progress, refresh=True)
-    if checkpoint is None and _preset(name) is None and not Path(name).is_dir():
+    if checkpoint is None and named_preset(name) is None and not Path(name).is_dir():
         return base, None
     return base, _find_hypernetwork(name, checkpoint, False, progress, refresh=True)
 
@@ -142,26 +139,11 @@ def available() -> list[Availability]:
     return [_availability(preset) for preset in PRESETS.values()]
 
 
-def model_name(model: str) -> str:
-    """A model's name, that of a preset in small letters: `500M` is `500m`, unless a folder is called so."""
-    return model.lower() if model.lower() in PRESETS and not Path(model).is_dir() else model
-
-
-def _preset(model: str) -> Preset | None:
-    """The preset that a short name or the Hub id of its base means."""
-    return PRESETS.get(model) or preset_of(model)
-
-
-def preset_of(base: str) -> Preset | None:
-    """The preset with this base, given by its Hub id, which is what adapters record."""
-    return next((p for p in PRESETS.values() if base.partition("@")[0] == (p.base or TINY_ID)), None)
-
-
 # --- bases ---
 
 
 def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bool) -> ModelFiles:
-    preset = _preset(model)
+    preset = named_preset(model)
     if preset is not None and not preset.base:
         if not TINY_FOLDER.is_dir():
             raise ModelError(f"This installation of v2l lacks its embedded model ({TINY_FOLDER}); install v2l again.")
@@ -172,7 +154,7 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
     if model not in PRESETS and folder.is_dir():
         check_base(folder)
         return ModelFiles(folder.resolve().name, folder, None, resolution)
-    repo = Repo(preset.base) if preset and model == preset.name else _repo(model)
+    repo = Repo(preset.base) if preset and model == preset.name else base_repo(model)
     folder = _hub_base(repo, offline or hub.is_offline(), progress, refresh)
     return ModelFiles(repo.id, folder, folder.name, resolution)
 
@@ -180,22 +162,6 @@ def _find_base(model: str, offline: bool, progress: Progress | None, refresh: bo
 def is_base_file(name: str) -> bool:
     """Whether a file is fetched of a base's repository besides its safetensors."""
     return name in _SMALL
-
-
-def _repo(model: str) -> Repo:
-    """The repository of a base that is neither a preset nor a folder. UsageError where the name is no Hub id."""
-    repo = Repo.parse(model)
-    if repo is None or Path(model).is_file():
-        raise UsageError(f"There is no model {model}{nearest(model, PRESETS)}: it is none of {', '.join(PRESETS)}, "
-                         "no folder, and no Hub id (org/name).")
-    return repo
-
-
-def check_name(model: str) -> None:
-    """UsageError for a name that is no preset, no folder and no Hub id. No network; whether it is there is not
-    asked."""
-    if _preset(model) is None and not Path(model).is_dir():
-        _repo(model)
 
 
 def _hub_base(repo: Repo, offline: bool, progress: Progress | None, refresh: bool) -> Path:
@@ -273,7 +239,7 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
     offline = offline or hub.is_offline()
     if checkpoint is not None:
         return _named_checkpoint(model, checkpoint, offline, progress, refresh)
-    preset = _preset(model)
+    preset = named_preset(model)
     if preset is not None and not preset.checkpoints:
         return _ours(TINY_FOLDER / TRAINED, TINY_ID)
     if model not in PRESETS:
@@ -288,21 +254,12 @@ def _find_hypernetwork(model: str, checkpoint: str | None, offline: bool, progre
 
 def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Progress | None,
                       refresh: bool) -> HypernetFiles:
-    if checkpoint == TINY_ID or (model_name(checkpoint) in PRESETS and not Path(checkpoint).exists()):
-        return _find_hypernetwork(model_name(checkpoint), None, offline, progress, refresh)
-    path = Path(checkpoint)
-    if path.is_dir() and (path / TRAINED).is_file():
-        path /= TRAINED
-    if path.is_file():
-        return _open(path, path.name)
-    name, _, file = checkpoint.partition(":")
-    repo = Repo.parse(name)
-    if repo is None or (not file and name.endswith(_WEIGHTS)):
-        wrong = f"The folder {checkpoint} holds no {TRAINED}" if path.is_dir() else f"There is no file {checkpoint}"
-        raise ModelError(f"{wrong}; --checkpoint takes a folder that `v2l train run` filled, a .pt or .safetensors "
-                         "file, or HUB_ID:FILE.")
-    if file and not file.endswith(_WEIGHTS):
-        raise ModelError(f"{checkpoint} names no .pt or .safetensors file.")
+    place = checkpoint_place(checkpoint)
+    if isinstance(place, Preset):
+        return _find_hypernetwork(place.name, None, offline, progress, refresh)
+    if isinstance(place, Path):
+        return _open(place, place.name)
+    repo, file = place
     if not file:
         file = _choose(repo, model, offline, refresh)
     path = _first_with([repo], file, offline, progress, refresh)
@@ -313,13 +270,13 @@ def _named_checkpoint(model: str, checkpoint: str, offline: bool, progress: Prog
 
 def _choose(repo: Repo, model: str, offline: bool, refresh: bool) -> str:
     """The weights file that is meant where only a repository was named: the preset's, or its only one."""
-    preset = _preset(model)
+    preset = named_preset(model)
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
     cached = None if refresh else hub.snapshot(repo)
-    files = [file.name for file in cached.iterdir() if file.suffix in _WEIGHTS] if cached else []
+    files = [file.name for file in cached.iterdir() if file.suffix in WEIGHTS] if cached else []
     if len(files) != 1 and not offline:
-        files = [name for name in hub.resolve(repo)[1] if name.endswith(_WEIGHTS)]
+        files = [name for name in hub.resolve(repo)[1] if name.endswith(WEIGHTS)]
     if not files:
         raise hub.offline_error(str(repo)) if offline else ModelError(f"{repo} holds no .pt or .safetensors file.")
     if len(files) > 1:

@@ -10,7 +10,8 @@ from pathlib import Path
 from v2l.config import PRESETS
 from v2l.store import hub
 from v2l.store.hub import NotOnHub, Repo
-from v2l.store.resolve import is_base_file, preset_of
+from v2l.store.names import preset_of
+from v2l.store.resolve import is_base_file
 
 
 def to_fetch(name: str, checkpoint: str | None = None) -> dict[str, int]:

@@ -22,7 +22,8 @@ from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.config import TextConfig
 from v2l.model.folder import read_json
 from v2l.model.hypernetwork import Hypernetwork
-from v2l.store.resolve import TRAINED, ModelFiles, check_fit, find_base, find_hypernetwork
+from v2l.store.names import TRAINED
+from v2l.store.resolve import ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.files import create_folder, replacing
 from v2l.system.lock import Busy, alone
 from v2l.system.progress import Progress, silent
