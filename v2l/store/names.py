@@ -10,7 +10,7 @@ from v2l.store.hub import Repo
 from v2l.wording import nearest
 
 TINY_ID = "v2l/tiny"
-WEIGHTS = (".pt", ".safetensors")
+WEIGHTS_ENDINGS = (".pt", ".safetensors")
 TRAINED = "hypernetwork.safetensors"
 """What `v2l train` writes into its folder, and what a model's folder may hold beside the base."""
 
@@ -59,10 +59,10 @@ def checkpoint_place(checkpoint: str) -> Preset | Path | tuple[Repo, str]:
         return path
     name, _, file = checkpoint.partition(":")
     repo = Repo.parse(name)
-    if repo is None or (not file and name.endswith(WEIGHTS)):
+    if repo is None or (not file and name.endswith(WEIGHTS_ENDINGS)):
         wrong = f"The folder {checkpoint} holds no {TRAINED}" if path.is_dir() else f"There is no file {checkpoint}"
         raise ModelError(f"{wrong}; --checkpoint takes a folder that `v2l train run` filled, a .pt or .safetensors "
                          "file, or HUB_ID:FILE.")
-    if file and not file.endswith(WEIGHTS):
+    if file and not file.endswith(WEIGHTS_ENDINGS):
         raise ModelError(f"{checkpoint} names no .pt or .safetensors file.")
     return repo, file

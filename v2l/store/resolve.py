@@ -27,7 +27,7 @@ from v2l.model.folder import (
 )
 from v2l.store import hub
 from v2l.store.hub import NotOnHub, Repo
-from v2l.store.names import TINY_ID, TRAINED, WEIGHTS, base_repo, checkpoint_place, model_name, named_preset
+from v2l.store.names import TINY_ID, TRAINED, WEIGHTS_ENDINGS, base_repo, checkpoint_place, model_name, named_preset
 from v2l.store.pins import is_damaged, keep, pinned
 from v2l.store.released import converted
 from v2l.system.cache import sha256_of
@@ -274,9 +274,9 @@ def _choose(repo: Repo, model: str, offline: bool, refresh: bool) -> str:
     if preset is not None and repo.id in preset.checkpoints:
         return preset.checkpoint_file
     cached = None if refresh else hub.snapshot(repo)
-    files = [file.name for file in cached.iterdir() if file.suffix in WEIGHTS] if cached else []
+    files = [file.name for file in cached.iterdir() if file.suffix in WEIGHTS_ENDINGS] if cached else []
     if len(files) != 1 and not offline:
-        files = [name for name in hub.resolve(repo)[1] if name.endswith(WEIGHTS)]
+        files = [name for name in hub.resolve(repo)[1] if name.endswith(WEIGHTS_ENDINGS)]
     if not files:
         raise hub.offline_error(str(repo)) if offline else ModelError(f"{repo} holds no .pt or .safetensors file.")
     if len(files) > 1:
