@@ -77,6 +77,8 @@ def test_help_and_version(here: Path) -> None:
         text = run(name, "-h").stdout
         assert text.startswith(f"Usage: v2l {name}") and f"    v2l {name} " in text
         assert max(map(len, text.splitlines())) <= 80
+    for words in ((), ("ask",), ("ingest",)):
+        assert "tiny, knows only coloured shapes and slides" in " ".join(run(*words, "--help").stdout.split())
     assert run("--version").stdout == f"v2l {v2l.__version__}\n"
     assert refused("inject", status=2) == "v2l has no command inject (did you mean ingest?); v2l --help lists them."
 

@@ -584,13 +584,18 @@ def test_a_conversation_in_which_something_failed_ends_with_1(
 
 
 def test_interrupting_a_conversation(here: Path) -> None:
-    """The answer first, then the conversation."""
+    """The answer first, then a question that was begun, then the conversation."""
     terminal = Terminal("ask", "short.v2lora", *MODEL, "--max-new-tokens", 3000)
     terminal.read("> ")
     terminal.type(f"{QUESTION}\n")
     terminal.read("redram")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.read("\n> ").endswith("\n> ")
+    terminal.type("What hap")
+    terminal.read("What hap")
+    time.sleep(0.05)  # readline has shown the last letter, and is about to wait for the next
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.read("\n> ") == "\n> "
     for _ in range(10):  # one that comes between the prompt and the wait for a key, Python notices at the next only
         terminal.process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):

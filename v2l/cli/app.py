@@ -44,7 +44,8 @@ def v2l(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", c
       v2l ask lecture.v2lora "What happens first?"
 
     ingest turns a video into an adapter, a small .v2lora file; ask answers questions from that file, without the video.
-    All is computed on this machine, and nothing is sent anywhere.
+    All is computed on this machine, and nothing is sent anywhere. The model that ships, tiny, knows only coloured
+    shapes and slides; v2l models pull 500m fetches one for real videos.
 
     Exit status: 0 success, 1 some input failed, 2 wrong usage, 130 interrupted by Ctrl-C, 143 terminated, 141 the
     reader of a pipe went away.

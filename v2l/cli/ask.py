@@ -59,7 +59,9 @@ def ask(
     """Answer questions about videos, from their adapters.
 
     Adapters and folders of them are asked, all other arguments are questions; - reads questions from stdin, one per
-    line, and answers them as they come. Without a question, a conversation starts.
+    line, and answers them as they come. Without a question, a conversation starts: there Ctrl-C stops an answer or
+    drops what was typed, and on an empty line ends it, with status 130.
+    The model that ships, tiny, knows only coloured shapes and slides; its adapters make up answers about all else.
 
     Several adapters are asked one by one, in batches, and each gives its answer on a line FILE: ANSWER; with --join
     they are joined first and give one answer, with --strategy join if no other is named.

@@ -18,10 +18,10 @@ _HELP = ("Each question is answered by itself, without those before it; an empty
 
 def converse(asker: Asker) -> None:
     """Asks questions from the terminal, each by itself: that is what hypernetworks were trained for, single questions,
-    and an adapter with earlier turns before it was never tried. Ctrl-C ends the answer or, at the prompt, the
-    conversation and the command."""
+    and an adapter with earlier turns before it was never tried. Ctrl-C ends an answer that comes, or drops a question
+    that was begun; on an empty line it ends the conversation and the command."""
     with suppress(ImportError):
-        import readline  # noqa: F401 (gives `input` line editing)
+        import readline  # noqa: F401 (gives `input` line editing, and `_begun` its line)
 
     asker.printer.console.note(_HELP)
     prompt = "> " if is_terminal(sys.stdout) else ""
@@ -42,14 +42,28 @@ def converse(asker: Asker) -> None:
 
 
 def _typed(prompt: str) -> str:
-    """A question; nothing where Ctrl-D was typed. What comes after a Ctrl-C stands on a line of its own."""
-    if not prompt:
-        print("> ", end="", file=sys.stderr, flush=True)
-    try:
-        return input(prompt).strip()
-    except EOFError:
-        print(file=sys.stderr)
-        return ""
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        raise
+    """A question; nothing where Ctrl-D was typed. What comes after a Ctrl-C stands on a line of its own: another
+    prompt, where a question was begun."""
+    while True:
+        if not prompt:
+            print("> ", end="", file=sys.stderr, flush=True)
+        try:
+            return input(prompt).strip()
+        except EOFError:
+            print(file=sys.stderr)
+            return ""
+        except KeyboardInterrupt as interrupt:
+            begun = not isinstance(interrupt, Terminated) and _begun()
+            print(file=sys.stderr)
+            if not begun:
+                raise
+
+
+def _begun() -> bool:
+    """Whether the line that was interrupted holds something. False where no line is edited (a stdout that is no
+    terminal, Windows): the system has it then."""
+    with suppress(ImportError):
+        import readline
+
+        return bool(readline.get_line_buffer().strip())
+    return False
