@@ -102,6 +102,14 @@ def test_tags_that_nobody_knows_stop_no_picture(tmp_path: Path, primaries: int) 
     assert [number(frame.image) for frame in open_clip(path, ALL).frames()] == [0, 1, 2]
 
 
+def test_colours_that_ffmpeg_does_not_convert_are_read_with_a_note(tmp_path: Path) -> None:
+    path = write(tmp_path / "odd.mp4", frames=3, options={"x264-params": "colormatrix=ycgco"})
+    clip = open_clip(path, ALL)
+    assert [number(frame.image) for frame in clip.frames()] == [0, 1, 2]
+    (note,) = clip.warnings
+    assert "coded as YCgCo" in note and "may look wrong" in note
+
+
 # -- shapes ----------------------------------------------------------------------------------------------------------
 
 
@@ -162,6 +170,14 @@ def test_a_song_with_a_cover_is_no_video(tmp_path: Path) -> None:
 def test_encryption_is_told(tmp_path: Path, flags: str) -> None:
     key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "a" * 32}
     path = write(tmp_path / "film.mp4", container={**key, **({"movflags": flags} if flags else {})})
+    with pytest.raises(VideoError, match=r"film\.mp4 is encrypted"):
+        open_clip(path, ALL)
+
+
+def test_what_a_shop_protected_is_told(tmp_path: Path) -> None:
+    key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "0123456789abcdef" * 2, "encryption_kid": "a" * 32}
+    path = write(tmp_path / "film.mp4", container=key)
+    path.write_bytes(path.read_bytes().replace(b"encv", b"drmi").replace(b"cenc", b"itun"))
     with pytest.raises(VideoError, match=r"film\.mp4 is encrypted"):
         open_clip(path, ALL)
 
@@ -275,6 +291,35 @@ def test_a_fragment_that_breaks_off_is_told(fragments: list[bytes], tmp_path: Pa
         path.write_bytes(b"".join(fragments[:2] + fragments[4:8]) + last)
         with pytest.raises(VideoError, match="truncated"):
             open_clip(path, ALL)
+
+
+def test_fragments_that_are_missing_are_told_by_the_index_before_them(tmp_path: Path) -> None:
+    """A piece from the middle still has the index of the whole, and misses nothing."""
+    flags = {"movflags": "frag_keyframe+empty_moov+default_base_moof+global_sidx"}
+    whole = write(tmp_path / "whole.mp4", options={"g": "12", "x264-params": "scenecut=0"}, container=flags)
+    parts = [box for _, box in boxes(whole.read_bytes())]
+    at = [i for i, box in enumerate(parts) if box[4:8] == b"moof"]
+    path = tmp_path / "piece.mp4"
+    for kept, frames in ((parts[: at[4]], 0), (parts[: at[0]] + parts[at[1] : at[3]], 24), (parts, 60)):
+        path.write_bytes(b"".join(kept))
+        with nullcontext() if frames else pytest.raises(VideoError, match=r"truncated: 48 of about [56]\d frames"):
+            assert open_clip(path, ALL).info.frames == frames
+
+
+def test_a_flash_film_that_is_cut_is_told_by_its_header(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.swf", "flv", options={"b": "1M"})
+    content = path.read_bytes()
+    assert (open_clip(path, ALL).info.frames, open_clip(path, ALL).warnings) == (60, [])
+    path.write_bytes(content[: len(content) * 3 // 5])
+    with pytest.raises(VideoError, match="truncated"):
+        open_clip(path, ALL)
+    path.write_bytes(content[:4] + (100 << 20).to_bytes(4, "little") + content[8:])  # as written into a pipe
+    assert open_clip(path, ALL).info.frames == 60
+
+
+def test_the_last_picture_of_a_flash_video_stays_as_long_as_its_header_says(tmp_path: Path) -> None:
+    path = write(tmp_path / "slides.flv", "flv", frames=3, stamps_ms=[0, 2000, 9000])
+    assert open_clip(path, ALL).info.duration == pytest.approx(9.04, abs=0.05)
 
 
 def test_a_segment_without_its_head_and_the_head_alone_are_told(fragments: list[bytes], tmp_path: Path) -> None:

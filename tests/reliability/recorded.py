@@ -219,6 +219,7 @@ RECORDED = (
       for end in ("ts", "mpg", "vob")),
     *(Entry(f"cat-h264.{end}", options=_B, change=_twice(), shown=[*range(30)] * 2, note=JUMP)
       for end in ("ts", "m2ts", "mkv")),
+    Entry("cat.mxf", "mpeg2video", options={"b": "1M", "bf": "2"}, change=_twice(), shown=[*range(30)] * 2, note=JUMP),
     Entry("cat.ogv", "libvpx", options=_VP8, change=_twice(), shown=[*range(30)] * 2, note=JUMP),
     Entry("vp8-from-mkv.ogv", "libvpx", options=_VP8, change=_by_way_of_matroska),
     Entry("cat-an-hour-later.ts", options=_B, change=_twice(3600), shown=[*range(30)] * 2, note=JUMP),
@@ -230,6 +231,11 @@ RECORDED = (
     Entry("animated.webp", rate=10, change=_pillow()),
     Entry("animated-lossless.webp", rate=10, change=_pillow(lossless=True)),
     Entry("animated.apng", rate=10, change=_pillow(format="png")),
+    *(Entry(f"rate-of-its-own.{end}", codec, options=options, rate=10)
+      for end, codec, options in (("h264", "libx264", _B), ("hevc", "libx265", _HEVC))),
+    Entry("vc2.drc", "vc2", "yuv422p", {"b": "5M", "strict": "experimental"}, rate=10),
+    Entry("marked.flm", "rawvideo", "rgba", format="filmstrip"),
+    Entry("marked.mjpg", "mjpeg", "yuvj420p", format="smjpeg"),
     Entry("hurried.gif", "gif", "rgb8", rate=10, change=_pillow(10)),
     Entry("hurried-by-half.gif", "gif", "rgb8", change=_pillow([10, 10, 20] * 10), stamps=[
         i // 3 * 220 + i % 3 * 100 for i in range(30)]),

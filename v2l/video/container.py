@@ -18,6 +18,11 @@ _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
 _ALONE = ("theora",)
 """Decoders that take no other film behind the first one where they decode several pictures at a time."""
+_UNKNOWN_MATRICES = {
+    3: "nothing that is defined", 8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "YDzDx", 14: "ICtCp",
+    12: "derived from their primaries", 13: "derived from their primaries", 15: "IPT-C2", 16: "YCgCo-Re",
+    17: "YCgCo-Ro"}
+"""By their numbers in ITU-T H.273."""
 _SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
 """Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
 by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
@@ -67,6 +72,11 @@ def decoder_threads(size: int) -> int:
     if size < _SMALL:
         return 1
     return max(1, min(usable_cores(), _AT_ONCE // size, _MOST))
+
+
+def unknown_matrix(picture: Any) -> str:
+    """The name of the matrix of a picture's colours where FFmpeg does not convert them; empty where it does."""
+    return _UNKNOWN_MATRICES.get(int(picture.colorspace), "")
 
 
 def decoder_version() -> str:

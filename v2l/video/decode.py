@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from v2l.errors import VideoError
+from v2l.video.container import unknown_matrix
 from v2l.video.source import Source
 from v2l.video.track import Track
 
@@ -224,8 +225,10 @@ class FrameReader:
 
 
 def _plain(frame: Any) -> Any:
-    """The frame without those of its colours' tags that are not to be undone: PyAV 17 refuses some of them."""
+    """The frame without those of its colours' tags that are not to be undone, or cannot be."""
     frame.color_trc = frame.color_primaries = _UNSPECIFIED
+    if unknown_matrix(frame):
+        frame.colorspace = _UNSPECIFIED
     return frame
 
 

@@ -20,6 +20,7 @@ _ASF_PACKET = b"\x82"
 """How a packet begins."""
 _NOT_SAID = (0, 0xFFFFFFFF)
 """What stands in place of an IVF's length until it is finished, by its writer."""
+_SWF_OF_A_PIPE = 100 << 20
 _NUT_INDEX = bytes.fromhex("4e58dd672f23e64e")
 _MXF_HEADER = bytes.fromhex("060e2b34020501010d0102010102")
 _SAMPLES = {"420": (2, 2, 2), "422": (2, 1, 2), "444": (1, 1, 2), "411": (4, 1, 2), "mono": (1, 1, 0)}
@@ -220,6 +221,14 @@ def of_mxf(file: BinaryIO, size: int) -> float:
             if footer >= size:
                 return 0
     return 1
+
+
+def of_swf(file: BinaryIO, size: int) -> float:
+    """Bytes, of which the header tells the number; FFmpeg says 100 MiB into a pipe. Of packed ones it is no use."""
+    file.seek(0)
+    head = file.read(8)
+    promised = int.from_bytes(head[4:], "little")
+    return 1 if head[:3] != b"FWS" or promised in (0, _SWF_OF_A_PIPE) else min(1, size / promised)
 
 
 def of_dv(file: BinaryIO, size: int) -> float:

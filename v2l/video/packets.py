@@ -21,7 +21,7 @@ _LEAP, _BACK = 10.0, 0.1
 """Seconds by which such a clock must go on, or back, to have jumped: as FFmpeg's programs have it."""
 _OGG_HEADERS = (b"\x80theora", b"\x81theora", b"\x82theora", b"OVP80")
 """How packets of an Ogg file begin that hold no picture."""
-_VP8 = ("vp8", "libvpx")
+_VP8, _END_OF_DIRAC = ("vp8", "libvpx"), b"BBCD\x10"
 _HURRIED, _UNHURRIED = 2, 10
 """Hundredths of a second: what a GIF wants shown for less than the first, browsers and players show for the second;
 libavformat 62 no longer does."""
@@ -41,6 +41,10 @@ class Clock:
         self._anew = False
         self._next: int | None = None
         """When the next picture is due: of a broadcast on the decoder's clock, else on that of the pictures shown."""
+        self._untimed = format == "dirac"
+        """Whether packets tell no times: raw Dirac has the number of a picture in place of its time."""
+        self._ends = format == "mxf"
+        self._last_dts: int | None = None
         self._hurried = _HURRIED if format == "gif" else 0
         self._lasting = _ticks_of_vp8(stream) if format == "ogg" else 0
 
@@ -50,6 +54,9 @@ class Clock:
 
     def correct(self, packet: Any) -> None:
         """Sets the times of a packet to those of a clock that does not jump."""
+        if self._untimed or (self._ends and self._has_ended(packet)):
+            packet.pts = packet.dts = None
+            return
         if self._lasting:
             self._set_length(packet)
         stamp = packet.dts if self.broadcast else packet.pts
@@ -75,6 +82,15 @@ class Clock:
         if packet.duration < self._hurried:
             self._shift += _UNHURRIED - packet.duration
             packet.duration = _UNHURRIED
+
+    def _has_ended(self, packet: Any) -> bool:
+        """Whether the clock of an MXF file stands still from now on: what comes after its index, as where another film
+        was put behind it, has the last time of that for all its pictures."""
+        if packet.dts is not None:
+            self._untimed = self._last_dts is not None and packet.dts <= self._last_dts
+            self._last_dts = packet.dts
+        self.jumps += self._untimed
+        return self._untimed
 
     def _set_length(self, packet: Any) -> None:
         """Sets how long a picture of VP8 in Ogg is shown, for which FFmpeg takes one tick, and earlier when the first
@@ -137,7 +153,7 @@ class StreamPackets:
         """The first ones, as long as they are small."""
         self._early: array[int] = array("q")
         self._started, self._first_pts = False, 0
-        self._vp8 = stream.codec_context is not None and stream.codec_context.name in _VP8
+        self._codec = "" if stream.codec_context is None else stream.codec_context.name
 
     def add(self, packet: Any) -> None:
         if is_header(packet, self._format):
@@ -168,8 +184,13 @@ class StreamPackets:
             self._early.append(packet.pts)
 
     def is_shown(self, packet: Any) -> bool:
-        """False for what the file's edit list leaves out, and for a VP8 picture that others are predicted from."""
-        return not (packet.is_discard or (self._vp8 and not memoryview(packet)[0] & 0x10))
+        """False for what the file's edit list leaves out, for a VP8 picture that others are predicted from, and for the
+        mark at the end of Dirac and of a filmstrip."""
+        if packet.is_discard or (self._format == "filmstrip" and packet.is_corrupt):
+            return False
+        if self._codec == "dirac":
+            return bytes(memoryview(packet)[:5]) != _END_OF_DIRAC
+        return not (self._codec in _VP8 and not memoryview(packet)[0] & 0x10)
 
     def is_late(self, packet: Any) -> bool:
         """Whether a packet may be decoded: nothing from before the first key frame of a broadcast cut mid-way can be,

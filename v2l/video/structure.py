@@ -10,8 +10,9 @@ import mmap
 import os
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
-from struct import unpack
+from struct import iter_unpack, unpack
 from typing import BinaryIO
 
 from v2l.video import endings
@@ -22,6 +23,8 @@ _MOST = 1 << 20
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 _HOLDERS = {_SEGMENT, _CLUSTER, 0xA3, 0xA0}
 """Elements of Matroska that hold pictures; the last two are blocks."""
+_SIZE = (1 << 31) - 1
+"""What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
 _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
@@ -57,7 +60,7 @@ def is_encrypted(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(1 << 20)
     if head[4:8] in (b"ftyp", b"styp", b"moov", b"moof"):
-        return b"encv" in head and b"sinf" in head
+        return (b"encv" in head or b"drmi" in head) and b"sinf" in head
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return b"\x50\x35" in head and b"\x47\xe1" in head  # ContentEncryption, ContentEncAlgo
     if head[:4] == b"\x30\x26\xb2\x75":
@@ -94,10 +97,33 @@ def mp4_boxes(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int]]:
         yield kind, start
 
 
-def _mp4_breaks_off(file: BinaryIO, size: int) -> bool:
-    """Within the description of a fragment: what it describes is then unknown. Whether all samples that are described
-    are there, their packets tell."""
-    return any(kind == b"moof" and end > size for kind, end in mp4_boxes(file, size))
+def _of_mp4(file: BinaryIO, size: int) -> float:
+    """Fragments, where one breaks off within its description, so that what it describes is unknown, and those that an
+    index before them lists. Whether all samples that are described are there, their packets tell."""
+    ends = {0}
+    listed: list[int] = []
+    for kind, end in mp4_boxes(file, size):
+        if kind == b"moof" and end > size:
+            return 0
+        if kind == b"sidx" and not listed:
+            listed = _listed(file, max(ends), end)
+        ends.add(end)
+    known = [end for end in listed if end <= size]
+    if not known or len(known) == len(listed) or not ends.issuperset(known):
+        return 1  # also where a piece was cut out of the middle, which no longer is what the index lists
+    return known[-1] / listed[-1]
+
+
+def _listed(file: BinaryIO, start: int, end: int) -> list[int]:
+    """Where the parts begin and end that an index of fragments lists."""
+    file.seek(start)
+    box = file.read(min(end - start, _MOST))
+    at = 40 if box[8:9] == b"\1" else 32  # behind its times, of 64 or 32 bits
+    first = int.from_bytes(box[28:36] if at == 40 else box[24:28], "big")
+    sizes = [size & _SIZE for size, _, _ in iter_unpack(">3I", box[at : at + max(0, len(box) - at) // 12 * 12])]
+    return [*accumulate(sizes, initial=end + first)]
+
+
 
 
 def _element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:
@@ -195,7 +221,8 @@ def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
     return True
 
 
-_CHECKS = {MP4: _mp4_breaks_off, MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
+_CHECKS = {MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
            "gif": _gif_breaks_off}
-_PARTS = {"apng": endings.of_apng, "asf": endings.of_asf, "dv": endings.of_dv, "ivf": endings.of_ivf,
-          "mxf": endings.of_mxf, "nut": endings.of_nut, "ogg": endings.of_ogg, "yuv4mpegpipe": endings.of_y4m}
+_PARTS = {MP4: _of_mp4, "apng": endings.of_apng, "asf": endings.of_asf, "dv": endings.of_dv, "ivf": endings.of_ivf,
+          "mxf": endings.of_mxf, "nut": endings.of_nut, "ogg": endings.of_ogg, "swf": endings.of_swf,
+          "yuv4mpegpipe": endings.of_y4m}

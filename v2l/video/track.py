@@ -19,7 +19,7 @@ from typing import Any
 
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
-from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container
+from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container, unknown_matrix
 from v2l.video.kinds import other_kind
 from v2l.video.mp4 import overclaims
 from v2l.video.packets import Contents, StreamPackets, read_packets
@@ -33,6 +33,10 @@ _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf")
 """Formats that read other files than the one given."""
 _RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
 """Formats whose writers may be stopped at any moment, without having promised a length."""
+_MARKED = ("apng", "mpjpeg", "smjpeg")
+"""Formats at whose end stands a mark that FFmpeg takes for a picture."""
+_RAW = ("dirac", "h264", "hevc", "vvc")
+"""Formats of nothing but pictures that may say themselves how many there are a second; FFmpeg says 25 for all."""
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
 _LATER = 0.5
@@ -185,7 +189,7 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     format = container.format.name
     index = len(packets.stream.index_entries) if format == MP4 else 0  # of an mp4, it lists every picture
     cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
-    failed = contents.failed and not (format in ("mpjpeg", "apng") and is_read_through(path, contents.read_to))
+    failed = contents.failed and not (format in _MARKED and is_read_through(path, contents.read_to))
     part = kept_part(path, format, contents.read_to)
     if not cut and not failed and part == 1:
         return []
@@ -230,7 +234,8 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     tick, start = float(stream.time_base), _start(container, stream, pts)
     last = _last_duration(container, stream, pts, shown.last)
     paired = pictures.interlaced and 2 * count <= packets.count + 1  # then pictures a second, by what is coded itself
-    said = float((stream.codec_context.framerate if paired else None) or stream.average_rate or 0)
+    itself = stream.codec_context.framerate if paired or format in _RAW else None
+    said = float(itself or stream.average_rate or 0)
     said = said if math.isfinite(said) and said > 0 else 0.0
     length = (pts[-1] - pts[0] + last) * tick if len(pts) > 1 else 0.0
     real = count / length if length > 0 else said
@@ -242,6 +247,9 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     uneven = is_uneven(times, length)
     if uneven:
         fps = count / length
+    if matrix := unknown_matrix(first):
+        notes.append(f"{path} says its colours are coded as {matrix}, which FFmpeg does not convert; they are read as "
+                     "others are, and may look wrong.")
     notes += _notes_on_time(packets, times, start + length, path)
     keys: tuple[int, ...] = ()
     if shown.indexed and not packets.clock.jumps and format in (MP4, MATROSKA):  # their index leads to key frames
@@ -311,6 +319,9 @@ def _last_duration(container: Any, stream: Any, pts: array[int], known: int) -> 
         end = (stream.start_time or 0) + stream.duration
     elif container.format.name == MATROSKA and len(container.streams) == 1 and not container.start_time:
         end = round((container.duration or 0) / 1e6 / stream.time_base)
+    elif container.format.name == FLV and len(container.streams) == 1 and not known:
+        shown = round((container.duration or 0) / 1e6 / stream.time_base) - pts[-1]
+        return shown if 0 < shown < last else last
     later = float((end - pts[-1] - last) * stream.time_base) if end else 0.0
     return end - pts[-1] if end and later > _UNEVEN else last
 
