@@ -22,7 +22,7 @@ _UNKNOWN_MATRICES = {
     3: "nothing that is defined", 8: "YCgCo", 10: "BT.2020 with constant luminance", 11: "YDzDx", 14: "ICtCp",
     12: "derived from their primaries", 13: "derived from their primaries", 15: "IPT-C2", 16: "YCgCo-Re",
     17: "YCgCo-Ro"}
-"""By their numbers in ITU-T H.273."""
+"""Matrices that FFmpeg does not convert, by their numbers in ITU-T H.273."""
 _SMALL, _AT_ONCE, _MOST = 1 << 18, 1 << 28, 16
 """Pixels of a picture up to which one is decoded at a time: these are fast anyway, and where pictures are decoded one
 by one none is handed out before its faults are noted. Pixels, of 1.5 bytes at least, of all that are decoded at a time.
