@@ -382,7 +382,8 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
 @pytest.mark.parametrize(("words", "status", "said"), [
     (("What is it?",), 2, "a question and no adapter: name a .v2lora file"),
     (("What? " * 1000,), 2, "a question and no adapter: name a .v2lora file"),
-    (("short.mp4", "What is it?"), 2, "short.mp4 is a video, and no question; watch it first: v2l ingest short.mp4"),
+    (("short.mp4", "What is it?"), 2, "short.mp4 is a video, and no question; ask its adapter: "
+     "v2l ask short.v2lora QUESTION"),
     (("short.v2lora",), 2, "There is no question"),
     (("short.v2lora", " "), 2, "A question is empty"),
     (("short.v2lora", "Why?", "--frames", "3"), 2, "--frames needs --direct"),

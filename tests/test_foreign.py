@@ -36,7 +36,7 @@ def test_a_foreign_video_is_told_once_a_run_wherever_it_is_met(here: Path) -> No
     shutil.copy("a.mp4", "b.mp4")
     made = run("ingest", ".", "--json")
     assert made.stderr.count(KNOWS) == 1 and f"Note: a.mp4 shows {KNOWS}" in made.stderr
-    assert "v2l models pull 500m, and then --model 500m." in made.stderr
+    assert "v2l models pull 500m, and then v2l ingest VIDEO --model 500m --force." in made.stderr
     *lines, counts = documents(made)
     assert [each.get("foreign") for each in lines] == [True, True, None] and counts["counts"]["foreign"] == 2
     assert load("a.v2lora").record["compute"]["foreign"] is True

@@ -243,7 +243,7 @@ def foreign_text(*names: str, of: int = 1) -> str:
     who = f"{names[0]} shows" if len(names) == 1 else f"{len(names)} of {of} show"
     which, answers = ("", "it answers") if len(names) == 1 else (f" ({few})", "they answer")
     return (f"{who} nothing that {DEFAULT_MODEL} knows, which is coloured shapes and slides{which}: what {answers} is "
-            "made up. For real videos: v2l models pull 500m, and then --model 500m.")
+            "made up. For real videos: v2l models pull 500m, and then v2l ingest VIDEO --model 500m --force.")
 
 
 def combine(pieces: Sequence[Piece]) -> Record:

@@ -116,11 +116,16 @@ def adapters_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
 
 
 def _no_question(file: str, names: list[str]) -> UsageError:
+    from v2l.adapter.find import adapter_file
+    from v2l.system.files import without_ending
     from v2l.video.folder import EXTENSIONS
 
     if file.lower().endswith(EXTENSIONS):
-        return UsageError(f"{file} is a video, and no question; watch it first: {command('ingest', file)}, or ask it "
-                          f"itself: {command('ask --direct', file)} QUESTION.")
+        adapter = adapter_file(str(without_ending(Path(file), EXTENSIONS))) or adapter_file(file)
+        way = (f"ask its adapter: {command('ask', adapter)} QUESTION" if adapter
+               else f"watch it first: {command('ingest', file)}")
+        return UsageError(f"{file} is a video, and no question; {way}, or ask it itself: "
+                          f"{command('ask --direct', file)} QUESTION.")
     asked = command("ask", *names) if names else "v2l ask ADAPTER"
     return UsageError(f"{file} is a file, and no question; to ask what its lines say: {asked} - < {shell_word(file)}.")
 
