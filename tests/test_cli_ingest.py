@@ -200,7 +200,7 @@ def test_wrong_input_is_one_sentence(here: Path, kind: str) -> None:
     (("-o", "a.mp4"), 2, "does not end in .v2lora"),
     (("-o", "a.v2lora", "--output-dir", "."), 2, "exclude each other"),
     (("--start", "2", "--end", "1"), 2, "--end must come after --start"),
-    (("--start", "4:00"), 1, "nothing of it starts at 240 s"),
+    (("--start", "4:00"), 1, "nothing of it starts at 4:00"),
 ])
 def test_a_place_or_a_call_that_is_wrong(here: Path, words: tuple[str, ...], status: int, said: str) -> None:
     Path("folder.v2lora").mkdir()

@@ -233,7 +233,7 @@ def test_times_count_from_the_files_start(made: Path) -> None:
     assert whole.span(Sampling()) == (3.0, pytest.approx(4.2))
     assert [(w.start, w.end) for w in windows(whole, Sampling(), [3.6])] == [(3.0, 3.6), (3.6, None)]
     assert whole.info.source["start"] == 3.0
-    with pytest.raises(VideoError, match="its pictures begin at 3 s"):
+    with pytest.raises(VideoError, match="its pictures begin at 0:03"):
         open_clip(path, Sampling(end=2))
 
 

@@ -172,7 +172,7 @@ def _check(sampling: Sampling) -> None:
         if value is not None and not (value >= 0 and math.isfinite(value)):
             raise UsageError(f"The {name} must be 0 seconds or later, not {value}.")
     if end is not None and end <= (start or 0):
-        raise UsageError(f"The end ({end:g} s) must come after the start ({start or 0:g} s).")
+        raise UsageError(f"The end ({time_text(end)}) must come after the start ({time_text(start or 0)}).")
 
 
 def _window(times: Sequence[float], duration: float, sampling: Sampling) -> tuple[int, int]:
@@ -181,10 +181,10 @@ def _window(times: Sequence[float], duration: float, sampling: Sampling) -> tupl
     first = bisect_left(times, start - SLACK)
     stop = len(times) if end is None else bisect_left(times, end - SLACK)
     if start >= max(duration, times[-1]) or first >= len(times):
-        raise VideoError(f"The video is {duration:.2f} s long, so nothing of it starts at {start:g} s.")
+        raise VideoError(f"The video is {time_text(duration)} long, so nothing of it starts at {time_text(start)}.")
     if first >= stop:
-        begins = f"its pictures begin at {times[0]:g} s" if stop == 0 else "choose a longer part"
-        raise VideoError(f"No frame is shown from {start:g} s to {end:g} s; {begins}.")
+        begins = f"its pictures begin at {time_text(times[0])}" if stop == 0 else "choose a longer part"
+        raise VideoError(f"No frame is shown from {time_text(start)} to {time_text(duration if end is None else end)}; {begins}.")
     return first, stop
 
 
