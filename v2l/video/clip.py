@@ -184,7 +184,8 @@ def _window(times: Sequence[float], duration: float, sampling: Sampling) -> tupl
         raise VideoError(f"The video is {time_text(duration)} long, so nothing of it starts at {time_text(start)}.")
     if first >= stop:
         begins = f"its pictures begin at {time_text(times[0])}" if stop == 0 else "choose a longer part"
-        raise VideoError(f"No frame is shown from {time_text(start)} to {time_text(duration if end is None else end)}; {begins}.")
+        until = time_text(duration if end is None else end)
+        raise VideoError(f"No frame is shown from {time_text(start)} to {until}; {begins}.")
     return first, stop
 
 
