@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from fractions import Fraction
 from io import BytesIO
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import av
@@ -182,15 +183,20 @@ def test_what_a_shop_protected_is_told(tmp_path: Path) -> None:
         open_clip(path, ALL)
 
 
-def test_a_scrambled_broadcast_is_told(tmp_path: Path) -> None:
-    content = bytearray(write(tmp_path / "whole.ts").read_bytes())
-    for at in range(0, len(content), 188):
+@pytest.mark.parametrize("half", [False, True])
+def test_a_scrambled_broadcast_is_told(tmp_path: Path, half: bool) -> None:
+    """From its begin on, or from where the key was lost."""
+    content = bytearray(write(tmp_path / "whole.ts", options={"g": "12"}).read_bytes())
+    for at in range(len(content) // 376 * 188 if half else 0, len(content), 188):
         if content[at + 1] & 0x1F == 1 and content[at + 2] == 0:  # the pictures
             begin = at + 5 + content[at + 4] if content[at + 3] & 0x20 else at + 4
             content[begin : at + 188] = bytes(byte ^ 0xA5 for byte in content[begin : at + 188])
             content[at + 3] |= 0x80
     path = tmp_path / "scrambled.ts"
     path.write_bytes(content)
+    if half:
+        assert "is encrypted in its later part" in open_clip(path, ALL).warnings[0]
+        return
     with pytest.raises(VideoError, match=r"scrambled\.ts is encrypted"):
         open_clip(path, ALL)
 
@@ -221,6 +227,27 @@ def test_a_window_in_which_nothing_new_comes_shows_what_is_there(tmp_path: Path)
     assert open_clip(path, Sampling(start=22, end=25)).indices == [1]
     assert open_clip(path, Sampling(start=30, end=32)).indices == [2]
     assert open_clip(path, Sampling(start=0, end=31)).indices == [0, 1]
+
+
+def test_what_an_edit_list_leaves_out_is_no_jump_of_the_clock(tmp_path: Path) -> None:
+    """What is left out before a part has times from before the end of the part before it."""
+    path = write(tmp_path / "film.mp4", rate=10, options={"bf": "0", "g": "12", "x264-params": "scenecut=0"})
+    content = path.read_bytes()
+    second = int.from_bytes(content[content.index(b"mdhd") + 16 :][:4], "big")
+    at = content.index(b"edts") - 4
+    old = int.from_bytes(content[at : at + 4], "big")
+    edits = b"".join(pack(">IiI", length, start, 1 << 16) for length, start in (
+        (2000, 0), (3000, -1), (2000, 2 * second)))
+    box = pack(">I4sI4sII", 24 + len(edits), b"edts", 16 + len(edits), b"elst", 0, 3) + edits
+    whole = bytearray(content[:at] + box + content[at + old :])
+    for kind in (b"moov", b"trak"):
+        place = whole.index(kind) - 4
+        whole[place : place + 4] = pack(">I", int.from_bytes(whole[place : place + 4], "big") + len(box) - old)
+    path.write_bytes(whole)
+    clip = open_clip(path, ALL)
+    with av.open(str(path)) as container:
+        assert [frame.time for frame in clip.frames()] == pytest.approx([f.time for f in container.decode(video=0)])
+    assert clip.warnings == []
 
 
 def test_times_count_from_the_files_start(made: Path) -> None:

@@ -57,6 +57,8 @@ class Clock:
         if self._untimed or (self._ends and self._has_ended(packet)):
             packet.pts = packet.dts = None
             return
+        if packet.is_discard:  # what an edit list leaves out, wherever that goes back to
+            return
         if self._lasting:
             self._set_length(packet)
         stamp = packet.dts if self.broadcast else packet.pts
@@ -137,6 +139,8 @@ class StreamPackets:
         """Packets, also those that are not shown."""
         self.size = 0
         """Bytes."""
+        self.read_to = 0
+        """Where in the file the last one ends, bytes, as far as that is told."""
         self.cut = False
         """Whether a packet ended before its length."""
         self.unstamped = False
@@ -162,6 +166,7 @@ class StreamPackets:
         self.clock.correct(packet)
         self.cut = self.cut or packet.is_corrupt
         self.size += packet.size
+        self.read_to = max(self.read_to, (packet.pos or 0) + packet.size)
         self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
         if (len(self.first) < _FIRST and self.size < _FIRST_BYTES) or not self.first:
             self.first.append(packet)

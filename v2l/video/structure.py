@@ -27,6 +27,8 @@ _SIZE = (1 << 31) - 1
 """What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
 _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
+_FEW = 5
+"""Packets of a broadcast in a row, by whose beginnings it is known."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 """GUIDs of the content encryption objects."""
 
@@ -67,10 +69,26 @@ def is_encrypted(path: Path) -> bool:
         return any(guid in head for guid in _ENCRYPTED_ASF)
     if head[:4] == b"\0\0\1\xba":
         return any(head[at + 6] & 0x30 for at in _places(head, b"\0\0\1\xe0"))
-    length = 192 if head[4:5] == b"G" and head[196:197] == b"G" else 188
-    packets = [head[at : at + 4] for at in range(length - 188, len(head) - 3, length)]
-    return len(packets) > 4 and all(p[0] == 0x47 for p in packets[:5]) and any(
-        p[3] & 0x80 for p in packets if p[0] == 0x47)
+    return _is_scrambled(head)
+
+
+def becomes_encrypted(path: Path, place: int, stream: int) -> bool:
+    """Whether packets of a stream (its PID) of a broadcast are encrypted behind a place (bytes). OSError."""
+    with path.open("rb") as file:
+        file.seek(place)
+        return _is_scrambled(file.read(1 << 20), stream)
+
+
+def _is_scrambled(content: bytes, stream: int | None = None) -> bool:
+    """Whether some packets of a broadcast are encrypted, of one stream or of any; it may begin within a packet."""
+    for length in (188, 192):
+        for first in range(length):
+            heads = content[first :: length]
+            if len(heads) > _FEW and heads[:_FEW].count(b"G") == _FEW:
+                packets = (content[at : at + 4] for at in range(first, len(content) - 3, length))
+                return any(p[3] & 0x80 for p in packets
+                           if p[0] == 0x47 and stream in (None, (p[1] & 31) << 8 | p[2]))
+    return False
 
 
 def _places(content: bytes, what: bytes) -> Iterator[int]:

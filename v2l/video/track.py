@@ -26,7 +26,7 @@ from v2l.video.packets import Contents, StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import holds_unread_films, is_encrypted, is_read_through, kept_part
+from v2l.video.structure import becomes_encrypted, holds_unread_films, is_encrypted, is_read_through, kept_part
 from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf")
@@ -191,6 +191,8 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
     failed = contents.failed and not (format in _MARKED and is_read_through(path, contents.read_to))
     part = kept_part(path, format, contents.read_to)
+    if format == "mpegts" and becomes_encrypted(path, packets.read_to, packets.stream.id):
+        return [f"{path} is encrypted in its later part, and v2l has no keys; what comes before is watched."]
     if not cut and not failed and part == 1:
         return []
     if contents.failed and part == 1 and holds_unread_films(path, format):
