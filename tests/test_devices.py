@@ -17,10 +17,13 @@ from tests.support.pretend import Pretended, pretended
 from v2l.config import Decoding
 from v2l.engine import Engine
 from v2l.errors import DeviceWarning, ModelError, UsageError, is_memory
-from v2l.model import attention, text
+from v2l.model import attention, generate, text
 from v2l.model import base as base_module
 from v2l.model.attention import attend
 from v2l.model.base import choose_device, choose_dtype
+from v2l.model.batch import ask_batch
+from v2l.model.generate import bind
+from v2l.train.loop import random_states, restore_random
 from v2l.train.run import train
 from v2l.video.clip import open_clip
 
@@ -77,6 +80,29 @@ def test_a_gpu_computes_what_a_cpu_does(device: str, forbidden: tuple[torch.dtyp
         assert float((one - other).norm()) < 1e-5 * float(other.norm())
     assert gpu.called["aten::bmm"] and not gpu.called["aten::convolution"]  # cuDNN's is not float32
     assert "mps" not in kernels  # where torch's attention is wrong in several versions
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_a_token_waits_for_a_gpu_once(temperature: float, reference: Path, kernels: list[str]) -> None:
+    """And one copy is sent for it: what the rows said last, with their paddings."""
+    def cost(tokens: int) -> list[tuple[int, int]]:
+        decoding, before = Decoding(tokens, temperature=temperature), (gpu.waits, gpu.sent)
+        adapter, questions = bind(right, engine.base.device), ["What?", "Who is it?"]
+        assert len(generate.ask(engine.base, adapter, questions[0], decoding).finish().ids) == tokens
+        between = gpu.waits, gpu.sent
+        rows = [(adapter, question) for question in questions]
+        assert [len(answer.ids) for answer in ask_batch(engine.base, rows, decoding)] == [tokens] * 2
+        after = gpu.waits, gpu.sent
+        return [(b[0] - a[0], b[1] - a[1]) for a, b in ((before, between), (between, after))]
+
+    make = lambda where: Engine(str(reference / "tiny-vlm"), str(reference / "hypernetwork.pt"), device=where,
+                                dtype="float32")
+    right = make("cpu").ingest(reference / "videos" / "clip.mp4")
+    with pretended("cuda:0") as gpu:
+        engine = make("cuda:0")
+        cost(1)  # loads the weights
+        some, more = cost(2), cost(5)
+    assert [(b[0] - a[0], b[1] - a[1]) for a, b in zip(some, more, strict=True)] == [(3, 3), (3, 3)]
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0"])
@@ -143,6 +169,32 @@ def test_auto_is_what_a_gpu_multiplies_fast(capability: tuple[int, int], asking:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     cuda = torch.device("cuda")
     assert (choose_dtype("auto", cuda, float16=True), choose_dtype("auto", cuda)) == (asking, training)
+
+
+@pytest.mark.parametrize("onednn, dtype", [(True, torch.bfloat16), (False, torch.float32)])
+def test_an_arm_cpu_without_onednn_as_under_macos_is_slow_in_bfloat16(onednn: bool, dtype: torch.dtype,
+                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base_module, "cpu_has", lambda feature: feature == "bf16")
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: onednn)
+    assert choose_dtype("auto", torch.device("cpu")) == dtype
+
+
+@pytest.mark.parametrize("device", ["cuda:1", "mps:0", "cpu"])
+def test_a_training_keeps_the_random_numbers_of_its_device(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {name: torch.tensor([i], dtype=torch.uint8) for i, name in enumerate(["cuda:0", "cuda:1", "mps"])}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device="cuda:0": states[str(device)])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device="cuda:0": states.update({str(device): state}))
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: states["mps"])
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: states.update(mps=state))
+    where, first = torch.device(device), dict(states)
+    torch.manual_seed(5)
+    saved = random_states(where)
+    drawn = torch.rand(3)
+    states.update({name: state + 100 for name, state in states.items()})
+    restore_random(saved, where)
+    assert torch.equal(torch.rand(3), drawn)
+    assert [name for name in states if states[name] is first[name]] == [n for n in states if device.startswith(n)]
+    restore_random({"random": saved["random"], "random_cuda": None}, where)  # as 0.4.0 wrote it where no GPU was
 
 
 def test_training_refuses_float16(tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from v2l.adapter.dtypes import from_float32
 from v2l.adapter.factors import change, factors
 from v2l.adapter.file import single
 from v2l.adapter.join import join
+from v2l.adapter.record import Record
 from v2l.engine import Engine
 from v2l.errors import AdapterError, ModelError, OutputError, UsageError
 from v2l.model.prompt import question_prompt
+from v2l.store.foreign.merged import write_merged
 from v2l.store.foreign.peft import VLLM_RANKS, vllm_rank, write_peft
 from v2l.store.foreign.tensors import Weights
 from v2l.store.foreign.text_model import CHAT_TEMPLATE, read_vocabulary
@@ -254,6 +256,20 @@ def test_a_merged_model_is_a_model_folder(here: Path) -> None:
     assert text["rope_theta"] == text["rope_parameters"]["rope_theta"] == 10000.0 and config["dtype"] == "float32"
     assert json.loads(Path("model/generation_config.json").read_text())["eos_token_id"] == 6
     assert json.loads(Path("model/v2l.json").read_text())["adapter"]["name"] == "one.v2lora"
+
+
+@pytest.mark.parametrize("rope", [
+    {"rope_theta": 5e4}, {"rope_theta": 5e4, "rope_parameters": {"rope_type": "default"}},
+    {"rope_parameters": {"rope_theta": 5e4}}, {"rope_scaling": {"type": "default", "rope_theta": 5e4}}])
+def test_transformers_4_and_5_find_the_rotary_base_of_a_merged_model(rope: Record, here: Path) -> None:
+    base = Path("base")
+    shutil.copytree(Engine("tiny").files.folder, base)
+    config = json.loads((base / "config.json").read_text())
+    text = {key: value for key, value in config["text_config"].items() if not key.startswith("rope_")}
+    (base / "config.json").write_text(json.dumps({**config, "text_config": {**text, **rope}}))
+    write_merged("model", base, factors(load("one.v2lora")), "float32", {})
+    written = json.loads(Path("model/config.json").read_text())["text_config"]
+    assert written["rope_theta"] == 5e4 and written["rope_parameters"] == {"rope_type": "default", "rope_theta": 5e4}
 
 
 def test_a_change_that_rounding_takes_away_is_refused(here: Path) -> None:

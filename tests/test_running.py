@@ -223,7 +223,7 @@ def test_top_p_leaves_out_what_is_unlikely() -> None:
 
     def drawn(top_p: float) -> set[int]:
         draws = torch.Generator().manual_seed(1)
-        return {choose_token(logits, Decoding(temperature=1.0, top_p=top_p), draws) for _ in range(200)}
+        return {choose_token(logits, Decoding(temperature=1.0, top_p=top_p), draws)[0] for _ in range(200)}
 
     assert [drawn(p) for p in (0.0, 0.5, 0.51, 0.76, 0.95, 1.0)] == [{1}, {1}, {1, 2}, {1, 2, 3}, {0, 1, 2, 3},
                                                                      {0, 1, 2, 3}]

@@ -142,4 +142,4 @@ def test_a_file_that_cannot_be_mapped_is_a_matter_of_memory(tmp_path: Path, monk
 @pytest.mark.parametrize("temperature", [1e-320, 5e-324, 1e-300, 1e-39])
 def test_the_smallest_temperature_is_none(temperature: float) -> None:
     draws = torch.Generator().manual_seed(0)
-    assert choose_token(torch.tensor([1.0, 3.0, 2.0]), Decoding(temperature=temperature), draws) == 1
+    assert choose_token(torch.tensor([1.0, 3.0, 2.0]), Decoding(temperature=temperature), draws) == (1, True)

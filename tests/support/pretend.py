@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 _COPIES = {"aten::_to_copy", "aten::copy_", "aten::_foreach_copy_"}
+_WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select"}
 _INDEXING = {"aten::index", "aten::index_put_", "aten::index_put"}
 
 
@@ -43,7 +44,7 @@ class Pretended(Tensor):
         return self.to("cpu")
 
     def tolist(self) -> Any:
-        return self.held.tolist()
+        return self.cpu().tolist()
 
     def __getitem__(self, index: Any) -> Tensor:
         places = lambda part: torch.tensor(list(part), dtype=torch.int64, device=self.device)
@@ -66,6 +67,10 @@ class Pretence(TorchDispatchMode):
         self.device, self.forbidden = torch.device(device), forbidden
         self.called: Counter[str] = Counter()
         """How often each operation was called on the device."""
+        self.waits = 0
+        """How often the CPU had to wait for values of the device."""
+        self.sent = 0
+        """How often values of the CPU were copied to it."""
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
@@ -84,9 +89,12 @@ class Pretence(TorchDispatchMode):
                 device = self.device  # what torch's C++ makes beside a wrapper, which to it is on meta
             if device.type != "meta":
                 kwargs["device"] = torch.device("cpu")
+        others = [x for x in tensors if not isinstance(x, Pretended) and x.device.type != "meta"]
         self._check_devices(name, args, tensors, pretended)
         if device.type not in ("cpu", "meta"):
             self.called[name] += 1
+        self.waits += bool(pretended) and (device.type == "cpu" or name in _WAITS)
+        self.sent += device.type not in ("cpu", "meta") and name in _COPIES and any(x.dim() for x in others)
         bare = lambda x: x.held if isinstance(x, Pretended) else x
         out = func(*tree_map(bare, args), **tree_map(bare, kwargs))
         if device.type in ("cpu", "meta"):

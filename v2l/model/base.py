@@ -87,7 +87,10 @@ def choose_dtype(name: str, device: torch.device, float16: bool = False) -> torc
             return torch.float16
         fast = major >= 8  # older ones emulate it
     elif device.type == "cpu":
-        fast = cpu_has("avx512_bf16") or cpu_has("amx_bf16") or cpu_has("bf16")
+        # Of ARM's instructions torch makes use through oneDNN, which its builds for macOS and Windows on ARM have not:
+        # there bfloat16 is computed number by number (pytorch #143913).
+        arm = cpu_has("bf16") and torch.backends.mkldnn.is_available()
+        fast = cpu_has("avx512_bf16") or cpu_has("amx_bf16") or arm
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32

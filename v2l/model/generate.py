@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -175,10 +176,10 @@ class Reply:
         embeddings = self._embeddings
         for _ in range(self._limit):
             logits = base.text(embeddings, self._cache, self._adapter)[0]
-            if not logits.max().isfinite():
+            token, finite = choose_token(logits, decoding, draws)
+            if not finite:
                 raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
                                  "weights are damaged, or were made so; get them again, or try --dtype float32.")
-            token = choose_token(logits, decoding, draws)
             if token in base.ends:
                 self._finish = "stop"
                 return
@@ -191,11 +192,21 @@ def is_drawn(decoding: Decoding) -> bool:
     return decoding.temperature >= torch.finfo(torch.float32).tiny  # float32 cannot divide by less
 
 
-def choose_token(logits: Tensor, decoding: Decoding, draws: torch.Generator) -> int:
-    """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them."""
+def choose_token(logits: Tensor, decoding: Decoding, draws: torch.Generator) -> tuple[int, bool]:
+    """The likeliest token of logits [vocabulary], or at a temperature above 0 one drawn from them, and whether they are
+    numbers; where they are not, it is no token. A device is waited for once."""
     if not is_drawn(decoding):
-        return int(logits.argmax())
+        best = logits.argmax(-1, keepdim=True)  # what is no number counts as the largest
+        token, largest = torch.cat([best.float(), logits.gather(0, best).float()]).tolist()  # exact to 16 million
+        return int(token), math.isfinite(largest)
     logits = logits.float().cpu()
+    if not logits.max().isfinite():
+        return 0, False
+    return draw_token(logits, decoding, draws), True
+
+
+def draw_token(logits: Tensor, decoding: Decoding, draws: torch.Generator) -> int:
+    """A token drawn from logits [vocabulary] in float32 on the CPU, at a temperature above 0."""
     chances = ((logits - logits.max()) / decoding.temperature).softmax(-1)
     if decoding.top_p < 1:
         likeliest, tokens = chances.sort(descending=True)

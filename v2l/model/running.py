@@ -20,7 +20,7 @@ from torch import Tensor
 
 from v2l.config import Decoding
 from v2l.model.base import Base
-from v2l.model.generate import Answer, Pieces, answer_limit, choose_token, is_drawn
+from v2l.model.generate import Answer, Pieces, answer_limit, draw_token, is_drawn
 from v2l.model.pool import AdapterPool, adapter_bytes, are_one
 from v2l.model.prompt import END
 from v2l.model.text import Cache, LayerAdapter
@@ -265,9 +265,10 @@ class RunningBatch:
     def _decode(self) -> list[NextToken]:
         self._make_room_for_next()
         rows, base = list(self._rows), self._base
-        last = torch.tensor([[row.tokens[-1]] for row in rows], device=base.device)
+        sent = torch.tensor([[row.tokens[-1], row.padding] for row in rows], device=base.device)
+        padding = sent[:, 1] if any(row.padding for row in rows) else None
         adapters = self._pool.beside([row.adapter for row in rows])
-        return self._choose(rows, base.text(base.text.embed_tokens(last), self._cache, adapters, self._padding(rows)))
+        return self._choose(rows, base.text(base.text.embed_tokens(sent[:, :1]), self._cache, adapters, padding))
 
     def _padding(self, rows: Sequence[_Row]) -> Tensor | None:
         if not any(row.padding for row in rows):
@@ -276,23 +277,28 @@ class RunningBatch:
 
     def _choose(self, rows: Sequence[_Row], logits: Tensor) -> list[NextToken]:
         """Chooses the next tokens of rows from their logits [b, vocabulary], and drops those that end with them."""
-        finite = logits.amax(-1).isfinite()  # what is no number counts as the largest
-        logits = logits.where(finite[:, None], 0)
-        chosen: list[int] = logits.argmax(-1).tolist()
+        if any(is_drawn(row.decoding) for row in rows):
+            logits = logits.float().cpu()
+        tokens = logits.argmax(-1, keepdim=True)  # what is no number counts as the largest
+        finite = logits.gather(1, tokens).isfinite()
+        logits = logits.where(finite, 0)
         for i, row in enumerate(rows):
             if is_drawn(row.decoding):
-                chosen[i] = choose_token(logits[i], row.decoding, row.draws)
-        sure = logits.float().log_softmax(-1)[range(len(chosen)), chosen].tolist()
+                tokens[i] = draw_token(logits[i], row.decoding, row.draws)
+        sure = logits.float().log_softmax(-1).gather(1, tokens)
+        # The device is waited for once; float32 holds the numbers of 16 million tokens exactly.
+        fetched = torch.cat([tokens.float(), sure, finite.float()], 1).tolist()
         now = time.perf_counter()
         said = []
-        for row, token, logprob, good in zip(rows, chosen, sure, finite.tolist(), strict=True):
+        for row, (chosen, logprob, good) in zip(rows, fetched, strict=True):
+            token = int(chosen)
             if row.gone:
                 continue
             end = "stop" if token in self._base.ends or not good else "length" if row.left == 1 else ""
             row.tokens.append(token)
             row.left -= 1
             row.gone = bool(end)
-            said.append(NextToken(row.number, token, end, good, logprob, now))
+            said.append(NextToken(row.number, token, end, bool(good), logprob, now))
         self._drop_gone()
         return said
 

@@ -196,9 +196,8 @@ class Fit:
 
     def _save(self) -> None:
         self._written = self.now.seconds
-        cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
         state = {"identity": self.identity, "now": vars(self.now), "task": self.task.state(),
-                 "optimizers": self.optimizers.state(), "random": torch.get_rng_state(), "random_cuda": cuda}
+                 "optimizers": self.optimizers.state(), **random_states(self.optimizers.parameters[0].device)}
         with replacing(self.folder / STATE) as file:
             torch.save(state, file)
         self._keep()
@@ -227,9 +226,7 @@ class Fit:
         self.now = now
         self.task.restore(saved["task"])
         self.optimizers.restore(saved["optimizers"])
-        torch.set_rng_state(saved["random"])
-        if saved["random_cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(saved["random_cuda"])
+        restore_random(saved, self.optimizers.parameters[0].device)
 
     def _report(self, due: bool) -> None:
         now, steps = self.now, self.schedule.steps
@@ -238,6 +235,23 @@ class Fit:
         self.progress(f"{loss}{validation}", now.step, steps)
         if due:
             self.note(f"Step {now.step:,} of {steps:,}: {loss}{validation}, {now.seconds / 60:.1f} min")
+
+
+def random_states(device: torch.device) -> dict[str, Tensor | None]:
+    """Where the random numbers of the CPU and of the device that trains stand, to go on from."""
+    return {"random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+            "random_mps": torch.mps.get_rng_state() if device.type == "mps" else None}
+
+
+def restore_random(states: Mapping[str, Any], device: torch.device) -> None:
+    """Has random numbers go on as `random_states` saved them; those of a kind of device that trained before and does
+    not now are left."""
+    torch.set_rng_state(states["random"])
+    if device.type == "cuda" and states["random_cuda"] is not None:
+        torch.cuda.set_rng_state(states["random_cuda"], device)
+    if device.type == "mps" and states.get("random_mps") is not None:
+        torch.mps.set_rng_state(states["random_mps"])
 
 
 def journal(folder: Path, entry: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from v2l.adapter.dtypes import Array
 from v2l.adapter.factors import LARGEST_FLOAT16, Factors, change
 from v2l.adapter.record import Record
 from v2l.errors import ModelError, OutputError
+from v2l.model.config import TextConfig
 from v2l.model.folder import INDEX, SINGLE, check_base, read_json
 from v2l.model.prompt import END
 from v2l.store.foreign.about import ABOUT, write_document
@@ -102,8 +103,9 @@ def _write_configs(base: Path, place: Path, dtype: str) -> None:
             shutil.copyfile(file, place / file.name)
     config = read_json(base / "config.json")
     text = config["text_config"]
-    rope = text.get("rope_parameters") or {"rope_theta": text.get("rope_theta", 10000.0), "rope_type": "default"}
-    config["text_config"] = {**text, "rope_parameters": rope, "rope_theta": rope["rope_theta"]}
+    theta = TextConfig.from_json(config).rope_theta
+    rope = {"rope_type": "default", **(text.get("rope_parameters") or {}), "rope_theta": theta}
+    config["text_config"] = {**text, "rope_parameters": rope, "rope_theta": theta}
     for part in (config, config["text_config"], config["vision_config"]):
         for key in ("dtype", "torch_dtype"):
             part.pop(key, None)
