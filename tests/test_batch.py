@@ -19,8 +19,8 @@ from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import AdapterError, ModelError
 from v2l.model import batch
+from v2l.model.answer import Answer
 from v2l.model.batch import ask_batch
-from v2l.model.generate import Answer
 from v2l.model.text import LayerAdapter
 from v2l.tiny.questions import KINDS, ask_about
 from v2l.tiny.world import held_out_clips

@@ -11,7 +11,8 @@ from support.watched import watched
 
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.model.generate import Answer, choose_token
+from v2l.model.answer import Answer
+from v2l.model.generate import choose_token
 from v2l.model.pool import AdapterPool
 from v2l.model.prompt import question_prompt
 from v2l.model.running import Draft, RunningBatch

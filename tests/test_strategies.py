@@ -16,7 +16,7 @@ from v2l.adapter.compress import compress
 from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
-from v2l.model.generate import Answer
+from v2l.model.answer import Answer
 from v2l.model.questions import (
     BEGINS,
     ENDS,

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from v2l.adapter.join import compose
     from v2l.door import Engine
     from v2l.errors import V2LError
-    from v2l.model.generate import Answer, Reply
+    from v2l.model.answer import Answer
+    from v2l.model.generate import Reply
 else:
     _MODULES = {"Adapter": "v2l.adapter.file", "Answer": "v2l.model.generate", "Engine": "v2l.door",
                 "Reply": "v2l.model.generate", "V2LError": "v2l.errors", "compose": "v2l.adapter.join",

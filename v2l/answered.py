@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # nothing heavy is needed to tell it
-    from v2l.model.generate import Answer
+    from v2l.model.answer import Answer
     from v2l.parts import Parts
     from v2l.strategies import Prepared
 

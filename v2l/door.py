@@ -24,7 +24,8 @@ from v2l.adapter.record import foreign_text
 from v2l.answered import origin, with_origin
 from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
 from v2l.errors import UsageError
-from v2l.model.generate import Answer, Reply
+from v2l.model.answer import Answer
+from v2l.model.generate import Reply
 from v2l.model.text import LayerAdapter
 from v2l.parts import Parts
 from v2l.strategies import Prepared, ask_prepared, prepare

@@ -19,11 +19,12 @@ from v2l.adapter.file import single
 from v2l.adapter.provenance import Provenance
 from v2l.config import DECODED_AHEAD, INTERNALIZE, Decoding, Sampling
 from v2l.errors import AdapterError, ModelError, UsageError
+from v2l.model.answer import Answer
 from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.batch import ask_after, ask_batch
 from v2l.model.familiar import Familiar
 from v2l.model.folder import read_json
-from v2l.model.generate import Answer, Reply, ask, bind
+from v2l.model.generate import Reply, ask, bind
 from v2l.model.hypernetwork import Hypernetwork, perceiver_dtype
 from v2l.model.likelihood import ScoredRow, answer_logprobs
 from v2l.model.packed import pack

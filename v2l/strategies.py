@@ -18,7 +18,7 @@ from itertools import groupby
 from typing import Protocol
 
 from v2l.config import Decoding, Strategy
-from v2l.model.generate import Answer
+from v2l.model.answer import Answer
 from v2l.model.questions import (
     BEGINS,
     ENDS,

@@ -20,7 +20,7 @@ from support.watched import watched
 from v2l.adapter import load, save
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.model.generate import Answer
+from v2l.model.answer import Answer
 from v2l.tiny.world import held_out_clips
 
 QUESTIONS = "Is there a red square?", "What happened?"

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.types import ASGIApp
 
 from v2l.config import Decoding
-from v2l.model.generate import Answer
+from v2l.model.answer import Answer
 from v2l.model.text import LayerAdapter
 from v2l.serve.app import create_app
 from v2l.serve.guard import Rules, allowed_hosts

@@ -35,7 +35,8 @@ from v2l.wording import shortened
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.engine import Engine, Seen
-    from v2l.model.generate import Answer, Reply
+    from v2l.model.answer import Answer
+    from v2l.model.generate import Reply
     from v2l.parts import Parts
     from v2l.strategies import Prepared
 

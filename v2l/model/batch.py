@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from torch import Tensor
 
 from v2l.config import CHUNK, Decoding
+from v2l.model.answer import Answer
 from v2l.model.base import Base
-from v2l.model.generate import Answer, answer_limit
+from v2l.model.generate import answer_limit
 from v2l.model.prompt import question_prompt
 from v2l.model.running import BYTES_AT_ONCE, ROWS_AT_ONCE, Draft, RunningBatch
 from v2l.model.text import Cache, LayerAdapter

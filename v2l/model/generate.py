@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -14,42 +13,11 @@ from torch import Tensor
 from v2l.adapter import Adapter
 from v2l.config import Decoding
 from v2l.errors import ModelError
+from v2l.model.answer import Answer
 from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
 from v2l.model.text import Cache, LayerAdapter
-from v2l.wording import count_of, shortened
-
-
-@dataclass(frozen=True, repr=False)
-class Answer:
-    """One finished answer and what it cost; times in seconds from the moment the question was put to the model."""
-
-    text: str
-    ids: list[int]
-    """The new tokens, without the one that ends the answer."""
-    prompt_tokens: int
-    visual_tokens: int
-    ttft_s: float
-    """Time to the first token."""
-    total_s: float
-    logprob: float = 0.0
-    """Mean log-probability of the tokens, the end included; only `batch.ask_batch` works it out."""
-    finite: bool = True
-    """False where the model's numbers were not, which an adapter made for that can bring about: there is no answer
-    then, and the text is empty. Other rows of a batch are answered; a `Reply` raises ModelError."""
-    finish: str = "stop"
-    """Why it ended: "stop" where the model ended it, "length" where it was cut at the most tokens allowed."""
-    strategy: str | None = None
-    """How an adapter's segments made it: join, route, each, timeline or when; None where nothing chose among them."""
-    answered_by: Sequence[dict[str, Any]] = ()
-    """What of the adapter answered: of each segment `file`, `start` and `end` in seconds, and its own `answer` where
-    the answer is made of such."""
-
-    def __str__(self) -> str:
-        return self.text
-
-    def __repr__(self) -> str:
-        return f"<Answer {shortened(self.text, 60)!r}, {count_of(len(self.ids), 'token')}, {self.total_s:.3g} s>"
+from v2l.wording import shortened
 
 
 class Pieces:

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from v2l.config import Decoding
+from v2l.model.answer import Answer
 from v2l.model.base import Base
-from v2l.model.generate import Answer, Pieces, answer_limit, draw_token, is_drawn
+from v2l.model.generate import Pieces, answer_limit, draw_token, is_drawn
 from v2l.model.pool import AdapterPool, adapter_bytes, are_one
 from v2l.model.prompt import END
 from v2l.model.text import Cache, LayerAdapter

@@ -13,8 +13,8 @@ from v2l.adapter.record import is_foreign
 from v2l.answered import origin
 from v2l.config import Decoding
 from v2l.errors import AdapterError, UsageError
+from v2l.model.answer import Answer
 from v2l.model.base import Base
-from v2l.model.generate import Answer
 from v2l.model.likelihood import ScoredRow
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter

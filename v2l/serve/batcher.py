@@ -12,7 +12,7 @@ from threading import Condition, Thread
 
 from v2l.config import Decoding
 from v2l.engine import Engine
-from v2l.model.generate import Answer
+from v2l.model.answer import Answer
 from v2l.model.prompt import question_prompt
 from v2l.model.running import Draft, NextToken, RunningBatch
 from v2l.model.text import LayerAdapter

@@ -22,7 +22,7 @@ from v2l.video.clip import open_clip
 
 if TYPE_CHECKING:
     from v2l.engine import Engine, Seen
-    from v2l.model.generate import Answer
+    from v2l.model.answer import Answer
 
 
 def lines_of_videos(videos: Iterable[Path], folder: Path, prompt: str | None = None

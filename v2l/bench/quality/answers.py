@@ -17,7 +17,7 @@ from v2l.config import Sampling
 from v2l.system.appended import Appended
 
 if TYPE_CHECKING:
-    from v2l.model.generate import Answer
+    from v2l.model.answer import Answer
 
 
 @dataclass(frozen=True)

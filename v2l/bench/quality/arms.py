@@ -14,8 +14,8 @@ from v2l.bench.speed.timing import timed
 from v2l.config import Decoding
 from v2l.engine import Engine, Seen
 from v2l.errors import VideoError
+from v2l.model.answer import Answer
 from v2l.model.base import Base
-from v2l.model.generate import Answer
 from v2l.model.running import ROWS_AT_ONCE
 from v2l.model.text import LayerAdapter
 from v2l.video.clip import Clip, open_clip

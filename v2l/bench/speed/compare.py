@@ -18,7 +18,8 @@ from v2l.bench.speed.amortization import pays_after
 from v2l.bench.speed.timing import timed
 from v2l.config import Decoding, Sampling
 from v2l.engine import Engine, Seen
-from v2l.model.generate import Answer, Reply
+from v2l.model.answer import Answer
+from v2l.model.generate import Reply
 from v2l.model.text import Cache
 from v2l.video.clip import open_clip
 
