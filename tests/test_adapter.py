@@ -28,8 +28,8 @@ import v2l.adapter.file
 from v2l.adapter import Adapter, load, load_label, save
 from v2l.adapter.compress import compress
 from v2l.adapter.dtypes import DTYPES, from_float32, to_float32
-from v2l.adapter.file import MAX_HEADER
 from v2l.adapter.join import join
+from v2l.adapter.label import MAX_HEADER
 from v2l.errors import AdapterError, OutputError
 from v2l.system.files import replacing
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from v2l.model.answer import Answer
     from v2l.model.generate import Reply
 else:
-    _MODULES = {"Adapter": "v2l.adapter.file", "Answer": "v2l.model.generate", "Engine": "v2l.door",
+    _MODULES = {"Adapter": "v2l.adapter.file", "Answer": "v2l.model.answer", "Engine": "v2l.door",
                 "Reply": "v2l.model.generate", "V2LError": "v2l.errors", "compose": "v2l.adapter.join",
                 "load": "v2l.adapter.file", "save": "v2l.adapter.file"}
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import v2l
 from v2l.adapter import Adapter, Label, load, save
-from v2l.adapter.file import MAX_HEADER
 from v2l.adapter.join import join, slice_segments
+from v2l.adapter.label import MAX_HEADER
 from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record
 from v2l.config import ADAPTER_SUFFIX, DECODED_AHEAD, Sampling, Scenes

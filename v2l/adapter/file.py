@@ -15,33 +15,35 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
-import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
-from v2l.adapter.find import holds_adapter, is_adapter_name
-from v2l.adapter.record import VERSIONS, Record, check, is_foreign, needed_version
-from v2l.errors import AdapterError, UsageError, is_memory
+from v2l.adapter.label import (
+    FORMAT,
+    MAX_HEADER,
+    TENSOR_TYPES,
+    AdapterContents,
+    check_shapes,
+    damaged,
+    hash_key,
+    is_hash,
+    read_contents,
+    reading,
+)
+from v2l.adapter.record import Record, is_foreign, needed_version
+from v2l.errors import AdapterError, UsageError
 from v2l.system.files import replacing
-from v2l.system.safetensors_header import Header, StoredTensor, read_header
-from v2l.system.strict_json import Invalid, decode, encode
-from v2l.wording import command, count_of, shortened, time_text
+from v2l.system.strict_json import Invalid, encode
+from v2l.wording import count_of, shortened, time_text
 
-FORMAT = "v2lora"
-MAX_HEADER = 8 << 20
-"""Bytes of JSON a file may open with; a thousand segments need about two million."""
 MAP_FROM = 64 << 20
 """Bytes of tensors from which a file is mapped rather than read."""
 
-_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # in safetensors
-_TENSORS = ("A", "B", "bias_A", "bias_B")
-_HASH = "sha256."  # begins the name of the metadata key
 _ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
 
 
@@ -74,9 +76,9 @@ class Adapter:
                 raise Invalid(f"{self.dtype} is not a type it can have")
             if any(array.dtype != DTYPES[self.dtype] for array in self.tensors().values()):
                 raise Invalid(f"its tensors do not hold {self.dtype}")
-            _check_shapes({key: array.shape for key, array in self.tensors().items()}, self.record)
+            check_shapes({key: array.shape for key, array in self.tensors().items()}, self.record)
         except Invalid as error:
-            raise _damaged(self.name, error) from error
+            raise damaged(self.name, error) from error
 
     def __repr__(self) -> str:
         names = list(dict.fromkeys(source["name"] for source in self.sources))
@@ -175,7 +177,7 @@ def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
         raise UsageError(f"What is saved is an adapter, not {type(adapter).__name__}.")
     for key, array in adapter.tensors().items():
         if not all_finite(array, adapter.dtype):
-            raise _damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
+            raise damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
     header = _header(adapter, _digest(adapter))
     with replacing(path) as file:
         file.write(header)
@@ -192,28 +194,20 @@ def _digest(adapter: Adapter) -> str:
     return digest.hexdigest()
 
 
-def _hash_key(dtype: str, total_rank: int) -> str:
-    return f"{_HASH}{dtype}.{total_rank}"
-
-
 def _metadata(adapter: Adapter) -> tuple[Record, Record]:
     """The record as it is written, and the other metadata of the file, the hash left out."""
     record = {key: value for key, value in adapter.record.items() if key != "metadata"}
-    return record, {key: value for key, value in adapter.record.get("metadata", {}).items() if not _is_hash(key)}
-
-
-def _is_hash(key: str) -> bool:
-    return key.startswith(_HASH)
+    return record, {key: value for key, value in adapter.record.get("metadata", {}).items() if not is_hash(key)}
 
 
 def _header(adapter: Adapter, digest: str) -> bytes:
     record, metadata = _metadata(adapter)
-    document: Record = {"__metadata__": {**metadata, _hash_key(adapter.dtype, adapter.total_rank): digest,
+    document: Record = {"__metadata__": {**metadata, hash_key(adapter.dtype, adapter.total_rank): digest,
                                          "format": FORMAT, "version": needed_version(record),
                                          "record": encode(record)}}
     offset = 0
     for key, array in adapter.tensors().items():
-        document[f"down_proj.{key}"] = {"dtype": _NAMES[adapter.dtype], "shape": list(array.shape),
+        document[f"down_proj.{key}"] = {"dtype": TENSOR_TYPES[adapter.dtype], "shape": list(array.shape),
                                         "data_offsets": [offset, offset + array.nbytes]}
         offset += array.nbytes
     text = encode(document).encode()
@@ -226,28 +220,10 @@ def _header(adapter: Adapter, digest: str) -> bytes:
 # Reading.
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What a file holds, its values not read."""
-
-    dtype: str
-    tensors: dict[str, StoredTensor]
-    """The places of A, B, bias_A, bias_B."""
-    size: int
-    """Bytes of the file."""
-    record: Record
-    sha256: str | None = None
-    """What `_digest` must give; older files do not say."""
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {key: tensor.shape for key, tensor in self.tensors.items()}
-
-
 def load(path: str | os.PathLike[str]) -> Adapter:
     """Reads and checks a whole file: nothing of it is believed before it was checked. AdapterError."""
-    with _reading(path) as file:
-        contents = _read_contents(file)
+    with reading(path) as file:
+        contents = read_contents(file)
         arrays: dict[str, Array] = {}
         for (key, shape), array in zip(contents.shapes.items(), _read_tensors(file, contents), strict=True):
             if not all_finite(array, contents.dtype):
@@ -270,104 +246,7 @@ def as_adapter(adapter: str | os.PathLike[str] | Adapter) -> Adapter:
                      f"{type(adapter).__name__}.")
 
 
-@dataclass(frozen=True)
-class Label:
-    """What a file says about itself."""
-
-    record: Record
-    dtype: str
-    """float32, float16 or bfloat16."""
-    size: int
-    """Bytes of the file."""
-
-
-def load_label(path: str | os.PathLike[str]) -> Label:
-    """What a file says about itself, its tensors' sizes checked and their values not read. AdapterError."""
-    with _reading(path) as file:
-        contents = _read_contents(file)
-        return Label(contents.record, contents.dtype, contents.size)
-
-
-@contextmanager
-def _reading(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to read; whatever turns out to be wrong with it becomes one AdapterError that names it."""
-    if not isinstance(path, (str, bytes, os.PathLike)):
-        raise UsageError(f"An adapter's file is named by its path, not by {type(path).__name__}.")
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would block the open
-            raise AdapterError(f"{path} is not a file; name an adapter, which ends in .v2lora.")
-        with open(path, "rb") as file:
-            yield file
-    except Invalid as error:
-        raise _damaged(os.fsdecode(path), error) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        if is_memory(error):
-            raise MemoryError from error
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AdapterError(f"Cannot read the adapter {path}: {reason}.") from error
-
-
-def _damaged(name: str, error: Invalid) -> AdapterError:
-    if not is_adapter_name(name) and not holds_adapter(name):
-        return AdapterError(f"{name} is no adapter ({error}); if it is a video, watch it first: "
-                            f"{command('ingest', name)}")
-    return AdapterError(f"{name} is not a usable adapter: {error}; ingest its video again with --force, or get the "
-                        "file again.")
-
-
-def _read_contents(file: BinaryIO) -> _Contents:
-    header = read_header(file, MAX_HEADER)
-    metadata = header.metadata
-    if metadata.get("format") != FORMAT:
-        raise Invalid("it is a safetensors file of another kind")
-    _check_version(metadata.get("version", ""), os.fspath(file.name))
-    if "record" not in metadata:
-        raise Invalid("it has no record")
-    record = decode(metadata["record"])
-    others = {key: value for key, value in metadata.items()
-              if key not in ("format", "version", "record") and not _is_hash(key)}
-    if not isinstance(record, dict) or "metadata" in record or metadata["version"] != needed_version(record):
-        raise Invalid("its record is not what it should be")
-    dtype, tensors = _layout(header)
-    contents = _Contents(dtype, tensors, header.file_size, {**record, "metadata": others} if others else record)
-    _check_shapes(contents.shapes, contents.record)
-    return replace(contents, sha256=metadata.get(_hash_key(dtype, contents.shapes["A"][1])))
-
-
-def _check_version(version: str, name: str) -> None:
-    if version in VERSIONS:
-        return
-    if version.isascii() and version.isdigit() and len(version) < 10 and int(version) > int(VERSIONS[-1]):
-        raise AdapterError(f"{name} was made by a newer v2l (format {version}, this one reads {VERSIONS[-1]}); "
-                           "update v2l.")
-    raise Invalid("its format version is unknown")
-
-
-def _layout(header: Header) -> tuple[str, dict[str, StoredTensor]]:
-    """The type of the four tensors, and where each is; they must fill the file."""
-    if header.entries.keys() != {f"down_proj.{key}" for key in _TENSORS}:
-        raise Invalid("it does not hold the four tensors of an adapter")
-    stored = header.tensors()
-    tensors = {key: stored[f"down_proj.{key}"] for key in _TENSORS}
-    dtype = next((dtype for dtype, name in _NAMES.items() if {name} == {t.dtype for t in tensors.values()}), None)
-    if dtype is None:
-        raise Invalid("its tensors are not all float32, all float16 or all bfloat16")
-    if header.start + sum(tensor.size for tensor in tensors.values()) != header.file_size:
-        raise Invalid("its tensors do not fill the file exactly: it is cut short, or tampered with")
-    return dtype, tensors
-
-
-def _check_shapes(shapes: Mapping[str, tuple[int, ...]], record: Record) -> None:
-    """Raises Invalid unless the four shapes agree with each other and with the record."""
-    if any(len(shape) != 3 or min(shape) < 1 for shape in shapes.values()):
-        raise Invalid("its tensors have impossible shapes")
-    (L, R, d_in), (_, _, d_out), (_, r, _) = shapes["A"], shapes["B"], shapes["bias_A"]
-    if shapes != {"A": (L, R, d_in), "B": (L, R, d_out), "bias_A": (L, r, d_in), "bias_B": (L, r, d_out)}:
-        raise Invalid("its tensors' shapes do not fit each other")
-    check(record, L, R, r)
-
-
-def _read_tensors(file: BinaryIO, contents: _Contents) -> Iterator[Array]:
+def _read_tensors(file: BinaryIO, contents: AdapterContents) -> Iterator[Array]:
     """The tensors, flat, as A, B, bias_A, bias_B: read or, where the file is large, mapped.
 
     Not always mapped, because a mapped file that another program cuts short kills us. Mapped as a private copy, because

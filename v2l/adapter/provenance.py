@@ -12,7 +12,8 @@ from v2l.errors import OutputError
 from v2l.wording import time_text
 
 if TYPE_CHECKING:
-    from v2l.adapter.file import Adapter, Label
+    from v2l.adapter.file import Adapter
+    from v2l.adapter.label import Label
 
 
 @dataclass(frozen=True)
