@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from v2l.model.answer import Answer
+
 if TYPE_CHECKING:  # nothing heavy is needed to tell it
-    from v2l.model.answer import Answer
     from v2l.parts import Parts
     from v2l.strategies import Prepared
 
@@ -40,3 +41,57 @@ def stretch(file: str, start: float, end: float) -> dict[str, Any]:
 def with_origin(answer: Answer, found: Mapping[str, Any]) -> Answer:
     """The answer with what `origin` found of its question."""
     return replace(answer, strategy=found["strategy"], answered_by=found["answered_by"])
+
+
+@dataclass(frozen=True)
+class SegmentSays:
+    """What a segment, or some that were compressed together, answers by itself."""
+
+    label: str
+    """When it is, for people."""
+    start: float
+    end: float
+    source: str
+    """Name of its video."""
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A question to an adapter, and what is told of its answer beside its words; a server sends the same as JSON."""
+
+    question: str
+    elapsed: float
+    """Seconds that went by before the answer was begun."""
+    origin: dict[str, Any]
+    """JSON keys of the answer, as `origin` gives them."""
+    from_: str
+    """The segments that answer, for people; empty where all do, or where the answer itself tells."""
+    needs_segments: bool
+    """Whether a question of times, or at one, had only one segment to ask."""
+    said: tuple[SegmentSays, ...]
+    """What the segments said, where the answer is made of that."""
+    answer: Answer | None
+    """None where it is yet to be made."""
+
+    @classmethod
+    def of(cls, parts: Parts, prepared: Prepared) -> Answered:
+        """What is told of a question that was prepared."""
+        said = () if not prepared.said else tuple(
+            SegmentSays(parts.label(i), parts.parts[i].start, parts.parts[i].end, parts.parts[i].source, answer)
+            for i, answer in zip(prepared.by, prepared.said, strict=True))
+        all_told = prepared.answer or len(prepared.by) == len(parts)
+        times = (bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route"
+        return cls(prepared.question, prepared.elapsed, origin(parts, prepared),
+                   "" if all_told else " and ".join(map(parts.label, prepared.by)), len(parts) == 1 and times, said,
+                   prepared.answer)
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object from which `read` makes it again."""
+        return asdict(self)
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> Answered:
+        """What `document` tells. KeyError, TypeError where it is something else."""
+        said = tuple(SegmentSays(**{**one, "answer": Answer(**one["answer"])}) for one in told["said"])
+        return cls(**{**told, "said": said, "answer": told["answer"] and Answer(**told["answer"])})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import foreign_text, is_foreign
-from v2l.answered import document, origin, stretch
+from v2l.answered import Answered, document, stretch
 from v2l.cli.adapters import Choice, changed_videos, chosen, note_ambiguous, read_adapter
 from v2l.cli.console import (
     Console,
@@ -120,23 +120,41 @@ class Printer:
         rows = text.split("\n") if lines else [text]
         self._print(answer, question, delay, facts, [before + " ".join(row.splitlines()) for row in rows])
 
-    def timeline(self, parts: Parts, prepared: Prepared, facts: dict[str, Any], name: str | None) -> None:
+    def timeline(self, told: Answered, facts: dict[str, Any], name: str | None) -> None:
         """Prints what each segment says as a result of its own; `name` is the adapter's, if there are several."""
         if self.shape.format:
             from v2l.report.subtitles import Cue, subtitles
 
-            cues = [Cue(parts.parts[i].start, parts.parts[i].end, harmless(answer.text))
-                    for i, answer in zip(prepared.by, prepared.said, strict=True)]
+            cues = [Cue(one.start, one.end, harmless(one.answer.text)) for one in told.said]
             self.console.aside()
             write(subtitles(cues, self.shape.format), end="")
             return
         before = "" if name is None else f"{one_line(name)}: " + (
-            f"{prepared.question} " if self.shape.several else "")
-        for i, answer in zip(prepared.by, prepared.said, strict=True):
-            text = harmless(" ".join(answer.text.split())) + _ellipsis(answer)
-            part = parts.parts[i]
-            times = stretch(part.source, part.start, part.end)
-            self._print(answer, prepared.question, 0.0, facts | times, [f"{before}{parts.label(i)}: {text}"])
+            f"{told.question} " if self.shape.several else "")
+        facts = facts | {"strategy": told.origin["strategy"]}
+        for one in told.said:
+            text = harmless(" ".join(one.answer.text.split())) + _ellipsis(one.answer)
+            times = stretch(one.source, one.start, one.end)
+            self._print(one.answer, told.question, 0.0, facts | times, [f"{before}{one.label}: {text}"])
+
+    def notes(self, told: Answered, name: str) -> None:
+        """Says what is odd about the answer of the one adapter that is asked."""
+        self.question(told.question)
+        if told.from_:
+            self.console.warn(f"Answered from {told.from_}.")
+        if told.needs_segments:
+            self.one_segment(name)
+
+    def one_of_many(self, told: Answered, answer: Answer, name: str, facts: dict[str, Any]) -> None:
+        """Prints the answer of one of many adapters; `facts` are its JSON keys but for those of its origin."""
+        if self.shape.timeline:
+            self.timeline(told, facts, name)
+            return
+        if told.from_ and not self.shape.json:
+            self.console.warn(f"{name} answers from {told.from_}.")
+        if told.needs_segments:
+            self.one_segment(name)
+        self.line(name, answer, told.question, told.elapsed, facts | told.origin, lines=bool(told.said))
 
     def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], lines: list[str]) -> None:
         self.console.aside()
@@ -238,30 +256,25 @@ class AskAdapter(Asker):
             if self.printer.shape.timeline:
                 for each in prepared:
                     self.printer.question(each.question)
-                    self.printer.timeline(self._parts, each, self._facts | {"strategy": each.strategy}, None)
+                    self.printer.timeline(Answered.of(self._parts, each), self._facts, None)
                 return
             if len(questions) > 1:
                 for each, answer in ask_prepared(self.engine, prepared, self.decoding):
-                    self._note(each)
-                    self.printer.answer(answer, each.question, each.elapsed, self._facts_of(each))
+                    told = self._noted(each)
+                    self.printer.answer(answer, told.question, told.elapsed, self._facts | told.origin)
                 return
             only = next(prepared)
-            self._note(only)
+            told = self._noted(only)
             if only.answer:
-                self.printer.answer(only.answer, only.question, only.elapsed, self._facts_of(only))
+                self.printer.answer(only.answer, told.question, told.elapsed, self._facts | told.origin)
             else:
                 reply = self.engine.ask(only.adapter, only.prompt, self.decoding)
-                self.printer.reply(reply, only.question, only.elapsed, self._facts_of(only))
+                self.printer.reply(reply, told.question, told.elapsed, self._facts | told.origin)
 
-    def _note(self, prepared: Prepared) -> None:
-        self.printer.question(prepared.question)
-        if found := _answered_from(self._parts, prepared):
-            self.printer.console.warn(f"Answered from {found}.")
-        if _needs_segments(self._parts, prepared):
-            self.printer.one_segment(self._name)
-
-    def _facts_of(self, prepared: Prepared) -> dict[str, Any]:
-        return self._facts | origin(self._parts, prepared)
+    def _noted(self, prepared: Prepared) -> Answered:
+        told = Answered.of(self._parts, prepared)
+        self.printer.notes(told, self._name)
+        return told
 
 
 class AskEach(Asker):
@@ -284,7 +297,7 @@ class AskEach(Asker):
             prepared = self._prepare(questions, waiting)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
                 parts, facts = waiting.popleft()
-                self._show(parts, each, answer, facts)
+                self.printer.one_of_many(Answered.of(parts, each), answer, facts["adapter"], facts)
                 if not is_terminal(sys.stdout):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
         if self._foreign:  # all have been read only now
@@ -308,17 +321,6 @@ class AskEach(Asker):
             self.printer.console.warn(f"{video} has changed since {name} was made of it{rest} again.")
             self._told_changed = True
 
-    def _show(self, parts: Parts, each: Prepared, answer: Answer, facts: dict[str, Any]) -> None:
-        name = facts["adapter"]
-        if self.printer.shape.timeline:
-            self.printer.timeline(parts, each, facts, name)
-            return
-        if (found := _answered_from(parts, each)) and not self.printer.shape.json:
-            self.printer.console.warn(f"{name} answers from {found}.")
-        if _needs_segments(parts, each):
-            self.printer.one_segment(name)
-        self.printer.line(name, answer, each.question, each.elapsed, facts, lines=bool(each.said))
-
     def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]]) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
         the same order."""
@@ -331,20 +333,7 @@ class AskEach(Asker):
                 foreign = {"foreign": True} if is_foreign(adapter.record) else {}
                 self._foreign += [name] if foreign else []
                 for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
-                    facts = {"adapter": name, "model": self.engine.files.name, **foreign,
-                             "strategy": prepared.strategy}
-                    waiting.append((parts, facts if self.printer.shape.timeline else
-                                    facts | origin(parts, prepared)))
+                    waiting.append((parts, {"adapter": name, "model": self.engine.files.name, **foreign}))
                     yield prepared
             except V2LError as error:
                 self.printer.failed(error, [name])
-
-
-def _answered_from(parts: Parts, prepared: Prepared) -> str:
-    """The parts that answer, for people; nothing where all do, or where the answer itself tells."""
-    return "" if prepared.answer or len(prepared.by) == len(parts) else " and ".join(map(parts.label, prepared.by))
-
-
-def _needs_segments(parts: Parts, prepared: Prepared) -> bool:
-    """Whether a question of times, or at one, had only one part to ask."""
-    return len(parts) == 1 and ((bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route")
