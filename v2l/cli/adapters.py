@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -341,8 +341,7 @@ def load_joined(names: list[str], console: Console, choice: Choice = ALL) -> Ada
     for note in notes:
         console.warn(note)
     for name, one in zip(names, adapters, strict=True):
-        for video in changed_videos(name, one):
-            console.warn(f"{video} has changed since {name} was made of it; ingest it again.")
+        note_changed(name, one.sources, console)
     if not choice:
         return adapter
     note_ambiguous(adapter, choice, console)
@@ -351,12 +350,18 @@ def load_joined(names: list[str], console: Console, choice: Choice = ALL) -> Ada
     return adapter
 
 
-def changed_videos(name: str, adapter: Adapter) -> list[str]:
+def note_changed(name: str, sources: Sequence[Record], console: Console) -> None:
+    """Says which videos beside an adapter's file are not what was watched any more."""
+    for video in changed_videos(name, sources):
+        console.warn(f"{video} has changed since {name} was made of it; ingest it again.")
+
+
+def changed_videos(name: str, sources: Sequence[Record]) -> list[str]:
     """Names of the videos beside an adapter's file that are not what was watched any more."""
     from v2l.video.folder import has_changed
 
     file = Path(name)
-    return [source["name"] for source in adapter.sources if has_changed(file.parent / source["name"], source, file)]
+    return [source["name"] for source in sources if has_changed(file.parent / source["name"], source, file)]
 
 
 def note_ambiguous(adapter: Adapter, choice: Choice, console: Console) -> None:

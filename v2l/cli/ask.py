@@ -19,6 +19,7 @@ from v2l.cli.console import Console, Failures, is_terminal
 from v2l.cli.converse import converse
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
+from v2l.cli.server_address import server_address
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError
 from v2l.report.subtitles import SUBTITLES
@@ -54,6 +55,9 @@ def ask(
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    server: Annotated[str | None, option("URL", "Have the v2l serve at URL answer, which has the model loaded.",
+                                         "V2L_SERVER, else answer here")] = None,
+    api_key: Annotated[str | None, option("KEY", "The server's API key.", "V2L_API_KEY")] = None,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
     """Answer questions about videos, from their adapters.
@@ -78,6 +82,9 @@ def ask(
     --from and --to are times of each video by itself; --video chooses one of a file that holds several.
 
     --frames, --fps, --resolution, --start, --end and --stream need --direct.
+
+    With --server, or V2L_SERVER, a v2l serve answers that has the same adapters: nothing is loaded here, and what is
+    printed is the same. --direct, --model, --device, --dtype and --offline are for what is computed here.
 
     \b
       v2l ask lecture.v2lora "What happens first?"
@@ -108,6 +115,17 @@ def ask(
     name = "timeline" if timeline else strategy or ("join" if join else Strategy.name)
     combining = Strategy(name, segment_scale=_parse_scale(segment_scale))
 
+    shape = ask_print.Shape(json, len(questions) > 1 or "-" in questions, timeline, format)
+    printer = ask_print.Printer(console, shape, failures)
+    decoding = Decoding(max_new_tokens, temperature)
+    here = options.given(direct=direct, model=model, device=device, offline=offline or None,
+                         dtype=None if dtype == options.Dtype.auto else dtype)
+    if address := server_address(server, api_key, here):
+        from v2l.cli.ask_server import AskServerEach, AskServerOne
+
+        _put(questions, (AskServerOne if one else AskServerEach)(address, names, choice, combining, decoding, printer))
+        return
+
     make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]
     if direct is not None:
         from v2l.store.default import default_model
@@ -124,25 +142,26 @@ def ask(
         adapter = load_joined(names, console, choice)
         base = model or base_of(adapter.name, adapter.record)
         check_preset(adapter.name, adapter.record, base)
-        if format and len(adapter.sources) > 1:
-            raise UsageError(f"{adapter.name} holds {len(adapter.sources)} videos, whose times a player would mix up; "
-                             "choose one with --video NAME.")
+        shape.check(adapter.name, adapter.sources)
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
     # A name that came from a file reaches the network only if it is a preset's.
     offline = offline or (model is None and base not in PRESETS)
     engine = options.load_engine(console, base, None, device, dtype, offline)
-    shape = ask_print.Shape(json, len(questions) > 1 or "-" in questions, timeline, format)
-    printer = ask_print.Printer(console, shape, failures)
     with console.working("Loading"):
-        asker = make_asker(engine, Decoding(max_new_tokens, temperature), printer)
+        asker = make_asker(engine, decoding, printer)
         engine.load_text()
+    _put(questions, asker)
+
+
+def _put(questions: list[str], asker: ask_print.Asker) -> None:
+    """Puts the questions as they come; a conversation where there are none. Raises SystemExit where some failed."""
     if questions:
         for batch in question_batches(questions):
             asker.ask(batch)
     else:
         converse(asker)
-    printer.failures.exit()
+    asker.printer.failures.exit()
 
 
 # The call.

@@ -6,14 +6,15 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import foreign_text, is_foreign
+from v2l.adapter.record import Record, foreign_text, is_foreign
 from v2l.answered import Answered, document, stretch
-from v2l.cli.adapters import Choice, changed_videos, chosen, note_ambiguous, read_adapter
+from v2l.cli.adapters import Choice, read_adapter
+from v2l.cli.ask_notes import EachNotes
 from v2l.cli.console import (
     Console,
     Failures,
@@ -29,11 +30,12 @@ from v2l.cli.console import (
 from v2l.cli.inputs import read_fitting
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
-from v2l.errors import AdapterError, V2LError
+from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.wording import shortened
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
+    from v2l.cli.served_reply import ServedReply
     from v2l.engine import Engine, Seen
     from v2l.model.answer import Answer
     from v2l.model.generate import Reply
@@ -52,6 +54,12 @@ class Shape:
     """Whether each segment's answer is a result of its own."""
     format: str | None = None
     """One of `SUBTITLES`: all answers of segments as one such file."""
+
+    def check(self, name: str, sources: Sequence[Record]) -> None:
+        """UsageError where what an adapter holds cannot be printed so."""
+        if self.format and len(sources) > 1:
+            raise UsageError(f"{name} holds {len(sources)} videos, whose times a player would mix up; choose one with "
+                             "--video NAME.")
 
 
 class Printer:
@@ -89,7 +97,7 @@ class Printer:
         if self.shape.several:
             self.console.note(f"Q: {shortened(question, 1000)}")
 
-    def reply(self, reply: Reply, question: str, delay: float, facts: dict[str, Any]) -> None:
+    def reply(self, reply: Reply | ServedReply, question: str, delay: float, facts: dict[str, Any]) -> None:
         """Prints an answer as it is generated, or as JSON when it is finished; `delay` as for `answer`."""
         if self.shape.json:
             answer = reply.finish()
@@ -178,12 +186,23 @@ def _ellipsis(answer: Answer) -> str:
 class Asker(ABC):
     """Puts questions to something and has the answers printed."""
 
-    def __init__(self, engine: Engine, decoding: Decoding, printer: Printer) -> None:
-        self.engine, self.decoding, self.printer = engine, decoding, printer
+    def __init__(self, printer: Printer) -> None:
+        self.printer = printer
 
+    @abstractmethod
     def ask(self, questions: list[str]) -> None:
         """Asks all at once. What fails by itself, such as a question that is too long for the base, is counted and
         stops no other. V2LError where none can be answered."""
+
+
+class AskEngine(Asker):
+    """Asks an engine of this process."""
+
+    def __init__(self, engine: Engine, decoding: Decoding, printer: Printer) -> None:
+        super().__init__(printer)
+        self.engine, self.decoding = engine, decoding
+
+    def ask(self, questions: list[str]) -> None:
         short_enough = []
         for question in questions:
             try:
@@ -198,7 +217,7 @@ class Asker(ABC):
     def _ask(self, questions: list[str]) -> None: ...
 
 
-class AskVideo(Asker):
+class AskVideo(AskEngine):
     """Asks with the video in the prompt; it is looked at once."""
 
     def __init__(self, video: Path, sampling: dict[str, Any], engine: Engine, decoding: Decoding, printer: Printer
@@ -234,7 +253,7 @@ class AskVideo(Asker):
         return seen
 
 
-class AskAdapter(Asker):
+class AskAdapter(AskEngine):
     """Asks one adapter, or several joined."""
 
     def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, engine: Engine, decoding: Decoding,
@@ -277,22 +296,20 @@ class AskAdapter(Asker):
         return told
 
 
-class AskEach(Asker):
+class AskEach(AskEngine):
     """Asks every adapter by itself, all in one batch; adapters are read as they are needed."""
 
     def __init__(self, names: list[str], choice: Choice, strategy: Strategy, engine: Engine, decoding: Decoding,
                  printer: Printer) -> None:
         super().__init__(engine, decoding, printer)
-        self._names, self._choice, self._strategy = names, choice, strategy
-        self._foreign, self._changed, self._told_times = list[str](), list[tuple[str, str]](), False
-        self._told_changed = False
+        self._names, self._strategy = names, strategy
+        self._notes = EachNotes(printer.console, printer.foreign, choice, len(names))
 
     def _ask(self, questions: list[str]) -> None:
         from v2l.strategies import ask_prepared
 
         waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
-        self._foreign.clear()
-        self._changed.clear()
+        self._notes.begin()
         with self.printer.console.working("Thinking"):
             prepared = self._prepare(questions, waiting)
             for number, (each, answer) in enumerate(ask_prepared(self.engine, prepared, self.decoding)):
@@ -300,26 +317,13 @@ class AskEach(Asker):
                 self.printer.one_of_many(Answered.of(parts, each), answer, facts["adapter"], facts)
                 if not is_terminal(sys.stdout):
                     self.printer.console.progress("Asking", number // len(questions) + 1, len(self._names))
-        if self._foreign:  # all have been read only now
-            self.printer.foreign(*self._foreign, of=len(self._names))
-        self._note_changed()
+        self._notes.tell()
 
     def _read(self, name: str) -> Adapter:
         """What of an adapter is asked; says what is odd about it."""
         adapter = read_adapter(name)
-        self._changed += [(video, name) for video in changed_videos(name, adapter)]
-        if not self._told_times and self._choice.is_ambiguous(adapter):
-            note_ambiguous(adapter, self._choice, self.printer.console)
-            self._told_times = True
-        return chosen(adapter, self._choice)
-
-    def _note_changed(self) -> None:
-        """Says, once a call, which adapters are older than their videos."""
-        if self._changed and not self._told_changed:
-            (video, name), *others = self._changed
-            rest = f", as have the videos of {len(others)} more; ingest them" if others else "; ingest it"
-            self.printer.console.warn(f"{video} has changed since {name} was made of it{rest} again.")
-            self._told_changed = True
+        self._notes.changed(name, adapter.sources)
+        return self._notes.chosen(adapter)
 
     def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]]) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
@@ -330,8 +334,7 @@ class AskEach(Asker):
         for name, adapter in read_fitting(self._names, self._read, self.engine, self.printer.failed):
             try:
                 parts = Parts(self.engine, adapter)
-                foreign = {"foreign": True} if is_foreign(adapter.record) else {}
-                self._foreign += [name] if foreign else []
+                foreign = self._notes.foreign(name, adapter.record)
                 for prepared in prepare(self.engine, parts, questions, self._strategy, self.decoding):
                     waiting.append((parts, {"adapter": name, "model": self.engine.files.name, **foreign}))
                     yield prepared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
+    from v2l.adapter.record import Record
     from v2l.engine import Engine
 
 
@@ -92,10 +93,21 @@ def read_fitting(names: Iterable[str], read: Callable[[str], Adapter], engine: E
         if base["fingerprint"] == engine.base.fingerprint:
             yield name, adapter
         else:
-            misfits.setdefault(f"{base['id']} ({base['fingerprint'][:19]})", []).append(name)
+            misfits.setdefault(base_text(adapter.record), []).append(name)
+    tell_misfits(misfits, engine.files.name, failed)
+
+
+def base_text(record: Record) -> str:
+    """The base of an adapter, and as much of its fingerprint as people compare."""
+    base = record["base"]
+    return f"{base['id']} ({base['fingerprint'][:19]})"
+
+
+def tell_misfits(misfits: Mapping[str, list[str]], model: str, failed: Callable[[V2LError, list[str]], None]) -> None:
+    """Tells `failed` of the adapters that were made for each other base than `model`."""
     for base, others in misfits.items():
         were = f"{others[0]} was" if len(others) == 1 else f"{', '.join(others)} were"
-        failed(AdapterError(f"{were} made for the base {base}, not {engine.files.name}; ask by themselves, or name "
+        failed(AdapterError(f"{were} made for the base {base}, not {model}; ask by themselves, or name "
                             "another --model."), others)
 
 

@@ -13,6 +13,7 @@ from v2l.cli import options
 from v2l.cli.ask import base_of
 from v2l.cli.console import Console, one_line
 from v2l.cli.options import argument, option
+from v2l.cli.server_address import KEY_VARIABLE, key_of
 from v2l.config import PRESETS
 from v2l.errors import UsageError
 from v2l.system.interrupts import Terminated
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from v2l.serve.library import Library
 
 HOST, PORT = "127.0.0.1", 8484
-KEY_VARIABLE = "V2L_API_KEY"
 
 
 def _port(value: int) -> int:
@@ -73,7 +73,7 @@ def serve(
     for place in places:
         if not os.path.exists(place):
             raise UsageError(f"There is no {place}; name a folder of adapters, or an adapter.")
-    key = _key(api_key)
+    key = key_of(api_key)
     with listening_socket(host, port) as listening:
         if key is None and not is_loopback(listening):
             raise UsageError(f"--host {host} lets other machines ask, so an API key is needed: set {KEY_VARIABLE}, or "
@@ -101,14 +101,6 @@ def serve(
         server.cut = server.cut or signal.SIGTERM
     if server.cut:
         raise KeyboardInterrupt if server.cut == signal.SIGINT else Terminated
-
-
-def _key(given: str | None) -> str | None:
-    """The API key: what was given, or what the environment says. UsageError for one that no header can hold."""
-    key = given or os.environ.get(KEY_VARIABLE) or None
-    if key and (not key.isascii() or not key.isprintable() or key.strip() != key):
-        raise UsageError("An API key is made of ASCII letters, digits and signs, with no space at its ends.")
-    return key
 
 
 def _base(library: Library) -> str:

@@ -12,7 +12,7 @@ from v2l.adapter import Adapter
 from v2l.adapter.record import is_foreign
 from v2l.answered import origin
 from v2l.config import Decoding
-from v2l.errors import AdapterError, UsageError
+from v2l.errors import AdapterError
 from v2l.model.answer import Answer
 from v2l.model.base import Base
 from v2l.model.likelihood import ScoredRow
@@ -23,16 +23,11 @@ from v2l.serve.question import ServedQuestion
 from v2l.serve.refusal import TooBusy
 from v2l.serve.service import Service
 from v2l.strategies import prepare
-from v2l.wording import shortened
 
 BYTES_OF_ROWS = 256 << 20
 """Bytes of adapters that the rows of one question hold at a time; a question to many segments is many rows."""
 ROWS_OF_ONE = 32
 """Rows of one question that are asked at a time: half of those that the batch has, so that others find room."""
-
-LONGEST_QUESTION = 2048
-"""Tokens of a question. The base may read more (`tiny` 65,536, minutes of work), while all others wait for it; the
-hypernetworks were trained on questions of a sentence or two."""
 
 
 class Cancelled(Exception):
@@ -68,7 +63,7 @@ class Answering:
         service, question = self._service, self._question
         served = service.library.entry(question.model)
         service.load()
-        self._check_length()
+        service.check_question(question.text)
         parts = service.library.parts(served, service.engine, question.times)
         prepared = next(prepare(self._rows, parts, [question.text], question.strategy, question.decoding))
         facts = origin(parts, prepared)
@@ -100,16 +95,6 @@ class Answering:
         encode = service.engine.base.encode
         prompt = encode(question_prompt(prepared.prompt))
         yield Finished(text.shown, "stop", len(prompt), len(encode(text.shown)), facts)
-
-
-    def _check_length(self) -> None:
-        engine, text = self._service.engine, self._question.text
-        if len(text) > LONGEST_QUESTION:  # no token is so long that this could be less
-            count = len(engine.base.encode(question_prompt(text)))
-            if count > LONGEST_QUESTION:
-                raise UsageError(f"The question {shortened(text, 40)!r} is {count:,} tokens long, and this server "
-                                 f"reads no more than {LONGEST_QUESTION:,}; ask a shorter one.")
-        engine.check_question(text)
 
 
 class Stopped:

@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from v2l.adapter.record import is_foreign
+from v2l.serve.asking import ask_lines
 from v2l.serve.direct import Direct
 from v2l.serve.events import HungUp
 from v2l.serve.find import find
@@ -65,7 +66,8 @@ def model_document(served: ServedAdapter) -> dict[str, Any]:
     return {"id": served.id, "object": "model", "created": served.version[1] // 10**9, "owned_by": "v2l",
             "parent": record["base"]["id"],
             "v2l": {"sources": [source["name"] for source in record["sources"]], "duration": round(seconds, 3),
-                    "segments": len(record["segments"]), "bytes": served.label.size, "foreign": is_foreign(record)}}
+                    "segments": len(record["segments"]), "bytes": served.label.size,
+                    "fingerprint": served.fingerprint, "foreign": is_foreign(record)}}
 
 
 def model_routes(service: Service) -> list[Route]:
@@ -93,8 +95,12 @@ def question_routes(service: Service) -> list[Route]:
     async def responses(request: Request) -> Response:
         return await respond(service, request)
 
+    async def asked(request: Request) -> Response:
+        return await ask_lines(service, request)
+
     return [Route("/v1/chat/completions", told(chat_completions), methods=["POST"]),
-            Route("/v1/responses", told(responses), methods=["POST"])]
+            Route("/v1/responses", told(responses), methods=["POST"]),
+            Route("/api/ask", told(asked), methods=["POST"])]
 
 
 def page_routes(service: Service) -> list[Route]:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from v2l.adapter import Adapter, Label, load, load_label
 from v2l.adapter.find import is_adapter_name
 from v2l.adapter.join import within
+from v2l.adapter.label import fingerprint_of
 from v2l.adapter.record import Record
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError
@@ -64,6 +65,13 @@ class ServedAdapter:
             raise AdapterError(self.error)
         return self.label.record
 
+    @property
+    def fingerprint(self) -> str:
+        """What two files have in common that hold the same. AdapterError where it cannot be used."""
+        if self.label is None:
+            raise AdapterError(self.error)
+        return fingerprint_of(self.path, self.label)
+
 
 @dataclass(frozen=True)
 class _Place:
@@ -108,6 +116,8 @@ class Library:
         """What is known of files as they are now: their labels, or why they cannot be used."""
         self._last = _Walk([])
         """What was found last: whoever asks an adapter again does not wait until all folders were looked through."""
+        self._ids: dict[str, str] = {}
+        """Ids by the fingerprint of what was there when it was last looked for."""
 
     @property
     def held_bytes(self) -> int:
@@ -136,6 +146,23 @@ class Library:
         hint = f" (did you mean {', or '.join(near)}?)" if near else ""
         raise Refusal(404, f"The model {shortened(id, 80)!r} does not exist{hint}; GET /v1/models lists what there is.",
                       param="model", code="model_not_found")
+
+    def of_content(self, fingerprint: str, name: str) -> ServedAdapter:
+        """The adapter that holds what a client's file called `name` holds. Refusal where none does."""
+        with suppress(Refusal, KeyError, AdapterError):
+            known = self.entry(self._ids[fingerprint])
+            if known.fingerprint == fingerprint:
+                return known
+        found: dict[str, ServedAdapter] = {}
+        for entry in self.entries().values():
+            with suppress(AdapterError):
+                found[entry.fingerprint] = entry
+        self._ids = {content: entry.id for content, entry in found.items()}
+        if fingerprint in found:
+            return found[fingerprint]
+        raise Refusal(404, f"The server has no adapter that holds what {name} holds; have it serve the folder that "
+                      f"{name} is in, or ask without --server (and without V2L_SERVER).", param="adapters",
+                      code="model_not_found")
 
     def _walk(self) -> _Walk:
         walk, taken = _Walk(self._roots()), set[str]()
