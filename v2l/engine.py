@@ -274,10 +274,9 @@ class Engine:
             way_out = "name the right one with --model"
             if made_for["id"] == self.files.name:
                 way_out = "ingest its video again, or name the one of that time with --model"
-            raise AdapterError(
-                f"{adapter.name} was made for the base {made_for['id']} ({made_for['fingerprint'][:19]}), "
-                f"and {self.files.name} ({mine[:19]}) is another; {way_out}."
-            )
+            raise AdapterError(f"{adapter.name} was made for the base {made_for['id']} "
+                               f"({made_for['fingerprint'][:19]}), and {self.files.name} ({mine[:19]}) is another; "
+                               f"{way_out}.")
         config = self.base.text_config
         fits = (config.num_layers, config.intermediate_size, config.hidden_size)
         if (has := (adapter.num_layers, adapter.A.shape[2], adapter.B.shape[2])) != fits:

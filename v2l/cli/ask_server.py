@@ -17,7 +17,7 @@ from v2l.cli.ask_notes import EachNotes
 from v2l.cli.ask_print import Asker, Printer
 from v2l.cli.console import is_terminal
 from v2l.cli.inputs import base_text, tell_misfits
-from v2l.cli.served_reply import Line, ServedReply, error_of, next_line
+from v2l.cli.served_reply import ServedLine, ServedReply, error_of, next_line
 from v2l.cli.server_address import ServerAddress
 from v2l.config import Decoding, Strategy
 from v2l.errors import V2LError
@@ -39,7 +39,7 @@ class AskServer(Asker):
                           "video": choice.video, "max_new_tokens": decoding.max_new_tokens,
                           "temperature": decoding.temperature}
 
-    def _lines(self, adapters: Sequence[tuple[str, str]], questions: list[str], one: bool) -> Iterator[Line]:
+    def _lines(self, adapters: Sequence[tuple[str, str]], questions: list[str], one: bool) -> Iterator[ServedLine]:
         """The lines about answers, the name of the base in each. What questions fail by themselves is counted."""
         document = {**self._document, "adapters": adapters, "questions": questions, "one": one}
         model = None

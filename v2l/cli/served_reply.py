@@ -9,16 +9,16 @@ from v2l import errors
 from v2l.errors import V2LError
 from v2l.model.answer import Answer
 
-Line = Mapping[str, Any]
+ServedLine = Mapping[str, Any]
 
 
-def error_of(line: Line) -> V2LError:
+def error_of(line: ServedLine) -> V2LError:
     """The error of a line, as it would have come up here."""
     kind = getattr(errors, str(line["kind"]), V2LError)
     return kind(line["message"]) if isinstance(kind, type) and issubclass(kind, V2LError) else V2LError(line["message"])
 
 
-def next_line(lines: Iterator[Line]) -> Line:
+def next_line(lines: Iterator[ServedLine]) -> ServedLine:
     """The next line. V2LError where it tells one, or there is none."""
     line = next(lines, None)
     if line is None:
@@ -31,7 +31,7 @@ def next_line(lines: Iterator[Line]) -> Line:
 class ServedReply:
     """The answer of a server as it comes, printed as a `Reply` is."""
 
-    def __init__(self, first: Line, lines: Iterator[Line]) -> None:
+    def __init__(self, first: ServedLine, lines: Iterator[ServedLine]) -> None:
         self.answer: Answer | None = None
         self._first, self._lines = first, lines
 

@@ -26,8 +26,8 @@ from v2l.serve.refusal import Refusal, refusal_of
 from v2l.serve.service import Service
 from v2l.strategies import ask_prepared, prepare
 
-Line = dict[str, Any]
-"""One line of the response, an object with a `type`: see `Asked`."""
+_Line = dict[str, Any]
+"""One line of the response, an object with a `type`: see `QuestionsAsked`."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ class AskRequest:
 
 async def ask_lines(service: Service, request: Request) -> EventStream:
     """The endpoint. Refusal; what fails later is a line."""
-    asked = Asked(service, AskRequest.of(Fields.of(await body_of(request))))
+    asked = QuestionsAsked(service, AskRequest.of(Fields.of(await body_of(request))))
     lines = Worked(asked, asked.cancel)
     response = EventStream(_encoded(lines), lines.close)
     response.headers["Content-Type"] = "application/x-ndjson"
     return response
 
 
-async def _encoded(lines: AsyncIterator[Line]) -> AsyncGenerator[bytes, None]:
+async def _encoded(lines: AsyncIterator[_Line]) -> AsyncGenerator[bytes, None]:
     try:
         async for line in lines:
             yield json.dumps(line).encode() + b"\n"
@@ -86,12 +86,12 @@ async def _encoded(lines: AsyncIterator[Line]) -> AsyncGenerator[bytes, None]:
         yield json.dumps(_failure(error)).encode() + b"\n"
 
 
-def _failure(error: Exception, **about: Any) -> Line:
+def _failure(error: Exception, **about: Any) -> _Line:
     kind = type(error).__name__ if isinstance(error, V2LError) else "V2LError"
     return {"type": "error", "kind": kind, "message": refusal_of(error).message, **about}
 
 
-class Asked:
+class QuestionsAsked:
     """Questions being answered. Iterated, it gives lines:
 
     - `model`, the name of the base, first;
@@ -105,13 +105,13 @@ class Asked:
     def __init__(self, service: Service, request: AskRequest) -> None:
         self._service, self._request = service, request
         self._rows = RunningRows(service)
-        self._failed: list[Line] = []
+        self._failed: list[_Line] = []
 
     def cancel(self) -> None:
         """Has all rows leave the running batch."""
         self._rows.cancel()
 
-    def __iter__(self) -> Iterator[Line]:
+    def __iter__(self) -> Iterator[_Line]:
         service, request = self._service, self._request
         entries = [service.library.of_content(fingerprint, name) for fingerprint, name in request.adapters]
         service.load()
@@ -126,7 +126,7 @@ class Asked:
         if questions:
             yield from (self._of_one if request.one else self._of_each)(entries, questions)
 
-    def _of_one(self, entries: list[ServedAdapter], questions: list[str]) -> Iterator[Line]:
+    def _of_one(self, entries: list[ServedAdapter], questions: list[str]) -> Iterator[_Line]:
         request = self._request
         parts = self._parts(entries, [name for _, name in request.adapters])
         prepared = prepare(self._rows, parts, questions, request.strategy, request.decoding)
@@ -154,7 +154,7 @@ class Asked:
                              "float32.")
         yield {"type": "answer", "answer": asdict(answer)}
 
-    def _of_each(self, entries: list[ServedAdapter], questions: list[str]) -> Iterator[Line]:
+    def _of_each(self, entries: list[ServedAdapter], questions: list[str]) -> Iterator[_Line]:
         service, request = self._service, self._request
         waiting: deque[tuple[Parts, int]] = deque()
 
@@ -178,7 +178,7 @@ class Asked:
             yield {"type": "answer", "answer": asdict(answer)}
         yield from self._failures()
 
-    def _failures(self) -> Iterator[Line]:
+    def _failures(self) -> Iterator[_Line]:
         failed, self._failed = self._failed, []
         yield from failed
 
@@ -199,5 +199,5 @@ class Asked:
             raise AdapterError(text) from error
 
 
-def _told(parts: Parts, prepared: Any, adapter: int) -> Line:
+def _told(parts: Parts, prepared: Any, adapter: int) -> _Line:
     return {"type": "told", "adapter": adapter, **{"told": Answered.of(parts, prepared).document()}}
