@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import importlib
 import mmap
 import os
 import shutil
@@ -21,6 +22,7 @@ from support.processes import ROOT
 
 from v2l.adapter import file as adapter_file
 from v2l.adapter import save
+from v2l.cli.console import sentence
 from v2l.config import Decoding
 from v2l.errors import ModelError, is_memory
 from v2l.model.generate import choose_token
@@ -29,6 +31,17 @@ from v2l.store.resolve import pull
 from v2l.system.cache import cache_dir, sha256_of
 
 EXAMPLE = Path(ROOT) / "examples" / "one-shape.mp4"
+
+
+def test_a_package_that_cannot_be_loaded_is_no_bug_in_v2l(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch is with TORCH_LOGS=garbage, of which it says all that it would take."""
+    (tmp_path / "fragile.py").write_text("raise ValueError('\\nInvalid settings: garbage, use ' + 'a name or ' * 99)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match="Invalid") as caught:
+        importlib.import_module("fragile")
+    told = sentence(caught.value)
+    assert told.startswith("fragile cannot be loaded (ValueError: Invalid settings: garbage, use a name")
+    assert "FRAGILE_" in told and len(told) < 250
 
 
 # Nobody's home.
