@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from v2l.bench.config import QUESTION, QUICK_FRAMES, REPEATS, RESOLUTIONS, SPEED_FRAMES, SWEEP_MINUTES
 from v2l.cli import options
 from v2l.cli.bench_quality import measure_quality
+from v2l.cli.complete_paths import video_paths
 from v2l.cli.console import Console, columns, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
@@ -38,8 +39,9 @@ def _bench() -> None:
     """Measure adapters against the video in the prompt.
 
     `v2l bench VIDEO`, short for `v2l bench compare VIDEO`, asks one video both ways and tells what the adapter saves:
-    prompt tokens, time to the first token, and after how many questions making it has paid. speed measures the same,
-    and memory, over numbers of frames and resolutions; quality, how good the answers are.
+    prompt tokens, time to the first token, and after how many questions making it has paid; and whether the adapter
+    tells of that video. speed measures the same savings, and memory, over numbers of frames and resolutions; quality,
+    how good the answers are.
 
     Words: an arm is a way of answering the same questions. The base is the model as it is, with the video in its
     prompt. A judge is a language model that grades answers from 0 to 1. A degenerate answer repeats itself without
@@ -61,38 +63,50 @@ def compare_ways(
     question: Annotated[str | None, option("TEXT", "Ask this.", QUESTION)] = None,
     repeat: Annotated[int, option("N", "Take the median of N answers.", f"{REPEATS}", callback=options.positive)]
     = REPEATS,
+    other: Annotated[Path | None, option("VIDEO", "Check that VIDEO's adapter tells less of the first video than its "
+                                                  "own does.", "a drawn clip", autocompletion=video_paths)] = None,
     model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
-    """Measure what an adapter saves, against the video in the prompt.
+    """Measure what an adapter saves, against the video in the prompt, and whether it tells of its video.
 
     Times are those of a model that is loaded and warm. "cached" is the video in the prompt, with that part of the
     prompt computed beforehand. Without VIDEO, a small clip is drawn.
 
+    Then captions that the model writes with the video in its prompt are scored without the video: by how likely they
+    are to the base alone, with the bias alone (the part of an adapter that no video changes), with the adapter of
+    another video, and with the adapter. No reference answers are needed. The verdict says whether they rank as those of
+    a working model do; `v2l models check` finds faults more surely, on more clips. Another clip is drawn, unless
+    --other names a video, and checked beside VIDEO.
+
     \b
       v2l bench lecture.mp4 --model 500m
+      v2l bench lecture.mp4 --model 500m --other talk.mp4
     """
     sampling, console = options.given(frames=frames, fps=fps, stream=stream), Console(quiet)
     if question is not None and not question.strip():
         raise UsageError("The question is empty.")
-    if video is not None:
+    for named in filter(None, (video, other)):
         from v2l.video.clip import open_clip
 
-        open_clip(video, Sampling(**sampling))
+        open_clip(named, Sampling(**sampling))
     engine = options.load_engine(console, model, checkpoint, device, dtype, offline)
     with console.working("Measuring"), TemporaryDirectory() as folder:
+        from v2l.bench.likelihood import check_model, draw_other
+        from v2l.bench.likelihood_text import check_text
         from v2l.bench.speed.compare import compare
         from v2l.bench.speed.tables import comparison_text
 
-        found = compare(engine, video or _drawn_clip(Path(folder)), question=question or QUESTION,
-                        sampling=engine.sampling(**sampling, resolution=resolution), repeats=repeat)
+        video, chosen = video or _drawn_clip(Path(folder)), engine.sampling(**sampling, resolution=resolution)
+        found = compare(engine, video, question=question or QUESTION, sampling=chosen, repeats=repeat)
+        check = check_model(engine, [video, other or draw_other(Path(folder))], chosen, progress=console.progress)
     if json:
-        write_json(found.to_json())
+        write_json({**found.to_json(), "likelihood": check.to_json()})
     else:
-        write(comparison_text(found, columns()))
+        write(f"{comparison_text(found, columns())}\n\n{check_text(check, columns())}")
 
 
 @bench.command("speed", cls=options.Command)

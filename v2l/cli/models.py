@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
@@ -11,7 +13,7 @@ from v2l.cli import options
 from v2l.cli.console import Console, columns, write, write_json, write_path
 from v2l.cli.options import argument
 from v2l.config import PRESETS
-from v2l.wording import command, size_text
+from v2l.wording import command, duration_text, size_text
 
 models = typer.Typer(rich_markup_mode=None)
 
@@ -23,6 +25,7 @@ def list_models(ctx: typer.Context, json: options.Json = False) -> None:
     \b
       v2l models
       v2l models pull 500m
+      v2l models check 500m
       v2l models use 500m
     """
     if ctx.invoked_subcommand is not None:
@@ -133,3 +136,43 @@ def verify_models(json: options.Json = False, quiet: options.Quiet = False) -> N
     if changed := [path for model in verified for path in model.changed]:
         raise ModelError(f"{', '.join(map(str, changed))} changed since; delete that, and fetch it again with "
                          "`v2l models pull`.")
+
+
+@models.command("check", cls=options.Command)
+def check_adapters(
+    name: Annotated[str, argument("NAME", PRESETS)],
+    checkpoint: options.Checkpoint = None, device: options.Device = None,
+    dtype: options.ComputeDtype = options.Dtype.auto, json: options.Json = False, quiet: options.Quiet = False,
+    offline: options.Offline = False,
+) -> None:
+    """Check that a model's adapters tell of their videos.
+
+    Draws four short clips, makes an adapter of each, and has the model write captions with each clip in its prompt.
+    How likely those captions then are without the video, with the clip's own adapter, with another's and with none,
+    says whether the base, the hypernetwork and the way they are put together work; no reference answers are needed.
+    Exit status 0 if they do, 1 if not. Nothing is kept.
+
+    It cannot tell how good a model is, nor find a fault that changes answers little: two ranks that are swapped, for
+    one. For a video of your own there is `v2l bench VIDEO`; for how good answers are, `v2l bench quality`.
+
+    \b
+      v2l models check tiny
+      v2l models check 500m --offline
+    """
+    console = Console(quiet)
+    engine = options.load_engine(console, name, checkpoint, device, dtype, offline)
+    with console.working("Checking"), TemporaryDirectory() as folder:
+        from v2l.bench.likelihood import CHECKED, check_model, draw_checked
+        from v2l.bench.likelihood_text import check_text
+
+        console.note(f"{name} watches {len(CHECKED)} drawn clips once, writes captions of each with the clip in its "
+                     "prompt, and these are scored without it. Watching the first tells how long that takes.")
+        engine.fetch_hypernetwork()
+        check = check_model(engine, draw_checked(Path(folder)), engine.sampling(), progress=console.progress,
+                            foretell=lambda seconds: console.note(f"About {duration_text(seconds)} more."))
+    if json:
+        write_json(check.to_json())
+    else:
+        write(check_text(check, columns()))
+    if not check.works:
+        raise typer.Exit(1)

@@ -19,8 +19,9 @@ ROWS_READ_AT_ONCE = 64
 ADAPTERS_AT_ONCE = 256 << 20
 """Bytes of adapters that are put side by side to be read with."""
 
-ScoredRow = tuple["list[LayerAdapter] | None", str, "tuple[str, ...]"]
-"""An adapter from `bind`, or None for the bare base, a question to it, and answers that it may give."""
+ScoredRow = tuple["list[LayerAdapter] | None", str, "tuple[str | tuple[int, ...], ...]"]
+"""An adapter from `bind`, or None for the bare base, a question to it, and answers that it may give: words, or all
+tokens of one."""
 
 
 def answer_logprobs(base: Base, rows: Iterable[ScoredRow]) -> Iterator[list[float]]:
@@ -33,13 +34,17 @@ def answer_logprobs(base: Base, rows: Iterable[ScoredRow]) -> Iterator[list[floa
     batch: list[_Row] = []
     pool = AdapterPool(ADAPTERS_AT_ONCE)
     for adapter, question, answers in rows:
-        row = _Row(adapter, base.encode(question_prompt(question)), [base.encode(f" {answer}") for answer in answers])
+        row = _Row(adapter, base.encode(question_prompt(question)), [_tokens(base, answer) for answer in answers])
         if batch and not _fit([*batch, row]):
             yield from _logprobs(base, batch, pool)
             batch = []
         batch.append(row)
     if batch:
         yield from _logprobs(base, batch, pool)
+
+
+def _tokens(base: Base, answer: str | tuple[int, ...]) -> list[int]:
+    return base.encode(f" {answer}") if isinstance(answer, str) else list(answer)
 
 
 @dataclass(frozen=True)
