@@ -43,7 +43,7 @@ def test_a_shell_is_told_what_tab_offers(tmp_path: Path) -> None:
     ("mo", ["models"]), ("ask --strategy r", ["route"]), ("ask --format s", ["srt"]),
     ("ask --device c", ["cpu", "cuda"]),
     *((f"{command} ", ["tiny", "500m", "2.2b"]) for command in (
-        "ingest --model", "ask --model", "serve --model", "export --model", "models pull", "models use",
+        "ingest --model", "ask --model", "serve --model", "export --model", "models pull", "models use", "models check",
         "models export")),
     *((f"{command} float", ["float32", "float16"]) for command in (
         "ask --dtype", "ingest --adapter-dtype", "export --dtype", "train run --dtype")),
