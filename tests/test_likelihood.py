@@ -121,7 +121,7 @@ def test_models_check_says_what_it_does_and_that_tiny_works() -> None:
 
 def test_models_check_fails_with_its_verdict_where_a_fault_is_in_all_adapters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("v2l.config.HypernetConfig.adapter_scale", 8.0)
-    monkeypatch.setattr("v2l.bench.likelihood.CHECKED", ("two-shapes", "one-shape"))
+    monkeypatch.setattr("v2l.bench.likelihood.CHECKED_CLIPS", ("two-shapes", "one-shape"))
     result = run("models", "check", "tiny", "--quiet", status=1)
     assert "v2l/tiny does not work here: " in result.stdout and "scale x 16" in result.stdout and result.stderr == ""
 

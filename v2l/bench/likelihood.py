@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from v2l.config import Sampling
     from v2l.engine import Engine, Seen
 
-NEW_TOKENS = 64
+LONGEST_TEXT = 64
 """Longest text that is scored, in tokens."""
 LEAST_GAP = 0.1
 """Log-probability a token that the video in the prompt must add to the bare base's for anything to be told."""
@@ -44,7 +44,7 @@ BETTER = 0.03
 0.027, and those with the bias counted twice all are by 0.031 or more; over four it is -0.07 and 0.09."""
 TIMES_WATCHING = 3
 """How many times as long as watching alone a check takes for each video."""
-CHECKED = ("three-shapes", "two-shapes", "one-shape", "slides")
+CHECKED_CLIPS = ("three-shapes", "two-shapes", "one-shape", "slides")
 """Example clips that a model is checked on; fewer let more faults pass."""
 
 
@@ -185,7 +185,7 @@ def measure_likelihood(engine: Engine, seen: Seen, adapter: Adapter, other: Adap
                        prompts: Sequence[str] = CAPTION_PROMPTS) -> Likelihood:
     """Scores the answers to the prompts with a video in the prompt; `seen` and `adapter` are of that video, `other` is
     of another one. ModelError where there are no answers."""
-    answers = list(engine.direct_batch(seen, engine.prefix(seen, 0), prompts, Decoding(max_new_tokens=NEW_TOKENS)))
+    answers = list(engine.direct_batch(seen, engine.prefix(seen, 0), prompts, Decoding(max_new_tokens=LONGEST_TEXT)))
     if not all(answer.finite for answer in answers):
         raise ModelError(f"The base {engine.files.name} gives numbers that are not finite with {video} in its prompt; "
                          "try --dtype float32.")
@@ -237,8 +237,8 @@ def check_model(engine: Engine, videos: Sequence[Path], sampling: Sampling, *, p
 
 
 def draw_checked(folder: Path) -> list[Path]:
-    """Writes the example clips of `CHECKED` into a folder."""
-    return [_written(folder / f"{name}.mp4", examples()[name]) for name in CHECKED]
+    """Writes the example clips of `CHECKED_CLIPS` into a folder."""
+    return [_written(folder / f"{name}.mp4", examples()[name]) for name in CHECKED_CLIPS]
 
 
 def draw_other(folder: Path) -> Path:
