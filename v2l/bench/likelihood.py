@@ -56,16 +56,16 @@ class Likelihood:
     tokens: int
     """Tokens of all texts."""
     base: float
-    """Without the video and without an adapter."""
+    """Mean of the bare base, without the video."""
     bias: float
-    """With the bias alone, which is the same for all videos."""
+    """Mean with the bias alone, which is the same for all videos."""
     other: float
-    """With the adapter of another video."""
+    """Mean with the adapter of another video."""
     adapter: float
     direct: float
-    """With the video in the prompt."""
+    """Mean with the video in the prompt."""
     changed: dict[str, float]
-    """With the adapter changed on purpose, by the names of `changes`."""
+    """Means with the adapter changed on purpose, by the names of `changes`."""
     texts: dict[str, str]
     """What is scored: the answers with the video in the prompt, by question."""
 
