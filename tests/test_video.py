@@ -379,6 +379,8 @@ def test_what_is_not_a_video(tmp_path: Path) -> None:
         refused(Path(name), "no such file")
     with pytest.raises(VideoError, match="is an address"):
         open_clip(Path("rtsp://localhost/x"), Sampling())
+    with pytest.raises(VideoError, match=r"file:///films/a%20b\.mp4 is an address; .* file: '/films/a b\.mp4'"):
+        open_clip(Path("file:///films/a%20b.mp4"), Sampling())
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

@@ -1,4 +1,4 @@
-"""What a file is that is no video though it was given for one, told by how it begins."""
+"""What is given for a video and is none: no file that can be read, or a file of another kind, told by how it begins."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from codecs import BOM_UTF16_BE, BOM_UTF16_LE, getincrementaldecoder
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from urllib.parse import unquote
 
+from v2l.errors import VideoError
+from v2l.video.mp4 import overclaims
 from v2l.video.structure import mp4_boxes
 from v2l.wording import shell_word
 
@@ -30,6 +33,37 @@ _JOINED = ("#extm3u", "ffconcat version")
 _LISTS, _ENDINGS = ("asx", "playlist", "smil", "smoothstreamingmedia"), (".m3u", ".m3u8")
 """First elements of other playlists in XML, and how names end of those that may hold nothing but names."""
 _BLANKS = str.maketrans("\n\r\t\f", "    ")
+
+
+def check_file(path: Path) -> None:
+    """Raises VideoError for what is no file that can be read, with the way out."""
+    try:
+        if path.is_dir():
+            raise VideoError(f"{path} is a folder, not a video.")
+        if not path.exists():
+            _refuse_address(str(path))
+            raise VideoError(f"{path}: no such file.")
+        if not path.is_file():
+            raise VideoError(f"{path} is not a regular file; save the video to a file first.")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VideoError(f"{path} is empty.")
+        if overclaims(path):
+            raise VideoError(f"{path} says it holds more frames than it has bytes; copy or download it again.")
+    except PermissionError as error:
+        raise VideoError(f"{path} may not be read; check its permissions.") from error
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{path} cannot be read ({error}).") from error
+
+
+def _refuse_address(name: str) -> None:
+    """Raises VideoError for an address, in which a Path makes one slash of two or three."""
+    if name.startswith("file:/"):
+        raise VideoError(f"{name.replace(':/', ':///', 1)} is an address; give the name of the file: "
+                         f"{shell_word(unquote(name[5:]))}.")
+    if re.match(r"[a-z][a-z0-9+]+:/", name):
+        raise VideoError(f"{name.replace(':/', '://', 1)} is an address, and v2l reads files only; "
+                         "download the video first.")
 
 
 def other_kind(path: Path) -> str:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from array import array
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
@@ -20,8 +19,7 @@ from typing import Any
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container, unknown_matrix
-from v2l.video.kinds import other_kind
-from v2l.video.mp4 import overclaims
+from v2l.video.kinds import check_file, other_kind
 from v2l.video.packets import Contents, StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
@@ -110,7 +108,7 @@ def read_track(path: Path, stream: int | None = None) -> Track:
 
     Errors: `VideoError` for what is missing, unreadable, not a video, without frames, or truncated.
     """
-    _check_file(path)
+    check_file(path)
     import av
 
     try:
@@ -120,28 +118,6 @@ def read_track(path: Path, stream: int | None = None) -> Track:
         _refuse_encrypted(path)
         known = other_kind(path) or "is not a video that can be read, or it is truncated"
         raise VideoError(f"{path} {known}.") from error
-
-
-def _check_file(path: Path) -> None:
-    try:
-        if path.is_dir():
-            raise VideoError(f"{path} is a folder, not a video.")
-        if not path.exists():
-            if re.match(r"[a-z][a-z0-9+]+:/", str(path)):  # a Path makes one slash of two
-                raise VideoError(f"{str(path).replace(':/', '://', 1)} is an address, and v2l reads files only; "
-                                 "download the video first.")
-            raise VideoError(f"{path}: no such file.")
-        if not path.is_file():
-            raise VideoError(f"{path} is not a regular file; save the video to a file first.")
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise VideoError(f"{path} is empty.")
-        if overclaims(path):
-            raise VideoError(f"{path} says it holds more frames than it has bytes; copy or download it again.")
-    except PermissionError as error:
-        raise VideoError(f"{path} may not be read; check its permissions.") from error
-    except (OSError, ValueError) as error:
-        raise VideoError(f"{path} cannot be read ({error}).") from error
 
 
 def _refuse_encrypted(path: Path) -> None:
