@@ -88,6 +88,21 @@ def test_what_is_up_to_date_is_kept(here: Path) -> None:
     assert os.path.getmtime("part.v2lora") > 1
 
 
+def test_no_adapter_is_lost_to_another(here: Path) -> None:
+    before = Path("0.v2lora").read_bytes()
+    for words in (("compose", "1.v2lora", "3.v2lora"), ("slice", "full.v2lora", "--segment", 2)):
+        lost = refused(*words, "-o", "0.v2lora", "--quiet")
+        assert lost == ("0.v2lora is there and holds 12:00 to 12:10 of lecture.mp4, which would be lost; name another "
+                        "file with -o, or replace it with --force.")
+        assert Path("0.v2lora").read_bytes() == before
+    run("compose", "0.v2lora", "3.v2lora", "-o", "all.v2lora")
+    run("compose", "0.v2lora", "1.v2lora", "3.v2lora", "-o", "all.v2lora")  # more than it was
+    save(make(0, "float16", 720.0, 730.0, base={"id": "b", "revision": "r", "fingerprint": "0" * 64}), "else.v2lora")
+    assert "made for another base, b;" in refused("slice", "full.v2lora", "--segment", 1, "-o", "else.v2lora")
+    run("slice", "full.v2lora", "--segment", 1, "-o", "else.v2lora", "--force")
+    assert Path("else.v2lora").read_bytes() == before
+
+
 @pytest.mark.parametrize(("words", "said"), [
     ((), "Name one file with -o"), (("-o", "x.v2lora"), "Nothing is chosen"),
     (("-o", "x.v2lora", "--each"), "Name one file with -o"),
@@ -177,7 +192,7 @@ def test_compressing_is_not_done_twice(here: Path, monkeypatch: pytest.MonkeyPat
         assert documents(again) == [{**first, "skipped": True}]
         assert again.stderr.endswith("small.v2lora is up to date.\n") and "relative error" in again.stderr
         run(*words, "--force", status=1)
-    run("compose", "0.v2lora", "1.v2lora", "--max-rank", 5, "-o", "small.v2lora", "--quiet")
+    run("compose", "0.v2lora", "1.v2lora", "--max-rank", 5, "-o", "small.v2lora", "--quiet", "--force")
     assert len(load("small.v2lora").segments) == 2
 
 

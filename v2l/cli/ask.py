@@ -179,8 +179,9 @@ def _check_call(names: list[str], questions: list[str], direct: Path | None, sam
     """UsageError where the arguments make no sense together. `sampling` are the options given that belong to --direct,
     `for_adapters` those that do not."""
     if not names and direct is None:
-        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter: name a .v2lora file, or a "
-                         "folder of them.")
+        missing = f", and nothing called {questions[0]}" if questions and len(questions[0].split()) == 1 else ""
+        raise UsageError(f"There is {'a question and ' if questions else ''}no adapter{missing}: name a .v2lora file, "
+                         "or a folder of them.")
     if sampling and direct is None:
         name = next(iter(sampling))
         hint = "; --from and --to choose segments of it" if name in ("start", "end") else ""
