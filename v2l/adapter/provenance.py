@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -14,6 +15,10 @@ from v2l.wording import time_text
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter
     from v2l.adapter.label import Label
+
+
+MOMENT = 0.5
+"""Seconds that one span may be shorter than another, which holds the same: times of last frames."""
 
 
 @dataclass(frozen=True)
@@ -143,3 +148,28 @@ def _extent(record: Record) -> str:
 def _nameless(source: Record) -> Record:
     """The record of a video without its name, which may change while the file stays the same."""
     return {key: value for key, value in source.items() if key != "name"}
+
+
+def lost_by(adapter: Adapter, there: Adapter) -> str:
+    """What would be lost of the adapter that is there if another took its place: another base's work, or a video or a
+    part of one that only the former tells of. Empty where nothing would: composed again, of more or of videos that
+    changed."""
+    base = there.record["base"]
+    if base["fingerprint"] != adapter.record["base"]["fingerprint"]:
+        return f"was made for another base, {base['id']}"
+    held = _spans(adapter)
+    for name, (start, end) in _spans(there).items():
+        first, last = held.get(name, (math.inf, -math.inf))
+        if start < first - MOMENT or end > last + MOMENT:
+            return f"holds {time_text(start)} to {time_text(end)} of {name}, which would be lost"
+    return ""
+
+
+def _spans(adapter: Adapter) -> dict[str, tuple[float, float]]:
+    """Where each video's segments begin and end, seconds."""
+    spans: dict[str, tuple[float, float]] = {}
+    for segment in adapter.segments:
+        name = adapter.sources[segment["source"]]["name"]
+        start, end = spans.get(name, (math.inf, -math.inf))
+        spans[name] = min(start, segment["start"]), max(end, segment["end"])
+    return spans

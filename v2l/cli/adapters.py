@@ -3,7 +3,6 @@ read adapters."""
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,9 +26,6 @@ from v2l.wording import command, shell_word, time_text
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.adapter.record import Record
-
-MOMENT = 0.5
-"""Seconds that one span may be shorter than another, which holds the same: times of last frames."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +114,7 @@ def _note_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None
 def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Console, **facts: Any) -> None:
     """Writes an adapter unless the same one is there, and prints its name; `facts` go into its JSON."""
     from v2l.adapter import load, save
+    from v2l.adapter.provenance import lost_by
 
     skipped = False
     if not force:
@@ -125,7 +122,9 @@ def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Cons
             there = load(output)
             skipped = _same(adapter, there)
             if not skipped:
-                _check_nothing_lost(adapter, there, output)
+                if lost := lost_by(adapter, there):
+                    raise OutputError(f"{output} is there and {lost}; name another file with -o, or replace it with "
+                                      "--force.")
             del there  # on Windows a file that is mapped cannot be replaced
     if skipped:
         console.note(f"{output} is up to date.")
@@ -139,32 +138,6 @@ def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Cons
                     "skipped": skipped})
     else:
         write_path(output)
-
-
-def _check_nothing_lost(adapter: Adapter, there: Adapter, output: Path) -> None:
-    """OutputError where the adapter that is there tells of a video, or of a part of one, that the new one does not, or
-    is of another base: it may have been watched for hours. Composing again, of more or of videos that changed, loses
-    nothing."""
-    base, mine = there.record["base"], adapter.record["base"]
-    if base["fingerprint"] != mine["fingerprint"]:
-        raise OutputError(f"{output} is there and was made for another base, {base['id']}; name another file with -o, "
-                          "or replace it with --force.")
-    held = _spans(adapter)
-    for name, (start, end) in _spans(there).items():
-        first, last = held.get(name, (math.inf, -math.inf))
-        if start < first - MOMENT or end > last + MOMENT:
-            raise OutputError(f"{output} is there and holds {time_text(start)} to {time_text(end)} of {name}, which "
-                              "would be lost; name another file with -o, or replace it with --force.")
-
-
-def _spans(adapter: Adapter) -> dict[str, tuple[float, float]]:
-    """Where each video's segments begin and end, seconds."""
-    spans: dict[str, tuple[float, float]] = {}
-    for segment in adapter.segments:
-        name = adapter.sources[segment["source"]]["name"]
-        start, end = spans.get(name, (math.inf, -math.inf))
-        spans[name] = min(start, segment["start"]), max(end, segment["end"])
-    return spans
 
 
 def _same(adapter: Adapter, other: Adapter) -> bool:

@@ -227,7 +227,7 @@ ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or 
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
-Force = Annotated[bool, typer.Option("--force", "-f", help="Replace outputs, up to date or of other videos.")]
+Force = Annotated[bool, typer.Option("--force", "-f", help="Replace outputs, even those of other videos.")]
 OnlyShard = Annotated[Shard | None, option(
     "I/N", "Do only part I of N, to share the work between N machines; auto takes I and N from a SLURM job array.",
     "everything", parser=parse_shard)]
