@@ -121,10 +121,9 @@ def _save(adapter: Adapter, output: Path, force: bool, json: bool, console: Cons
         with suppress(AdapterError):
             there = load(output)
             skipped = _same(adapter, there)
-            if not skipped:
-                if lost := lost_by(adapter, there):
-                    raise OutputError(f"{output} is there and {lost}; name another file with -o, or replace it with "
-                                      "--force.")
+            if not skipped and (lost := lost_by(adapter, there)):
+                raise OutputError(f"{output} is there and {lost}; name another file with -o, or replace it with "
+                                  "--force.")
             del there  # on Windows a file that is mapped cannot be replaced
     if skipped:
         console.note(f"{output} is up to date.")
