@@ -381,7 +381,10 @@ def test_drawn_answers_are_the_same_each_time(here: Path) -> None:
 
 @pytest.mark.parametrize(("words", "status", "said"), [
     (("What is it?",), 2, "a question and no adapter: name a .v2lora file"),
-    (("shrt.v2lroa", "Why?"), 2, "a question and no adapter, and nothing called shrt.v2lroa: name a .v2lora file"),
+    (("shrt", "Why?"), 2, "a question and no adapter, and nothing called shrt: name a .v2lora file"),
+    (("short.v2lora", "shrt.v2lroa", "Why?"), 2, "shrt.v2lroa is not there"),
+    (("short.v2lora", "lost.mp4", "Why?"), 2, "lost.mp4 is not there"),
+    (("short.v2lora", "tlaks/", "Why?"), 2, "tlaks/ is not there"),
     (("What? " * 1000,), 2, "a question and no adapter: name a .v2lora file"),
     (("short.mp4", "What is it?"), 2, "short.mp4 is a video, and no question; ask its adapter: "
      "v2l ask short.v2lora QUESTION"),

@@ -11,7 +11,7 @@ import typer
 
 from v2l import __version__
 from v2l.cli import options
-from v2l.cli.adapters import compose_, info, slice_
+from v2l.cli.adapters import compose_, info
 from v2l.cli.ask import ask
 from v2l.cli.bench import bench
 from v2l.cli.complete import COMPLETE, print_script, show_help
@@ -22,6 +22,7 @@ from v2l.cli.ingest import ingest
 from v2l.cli.ls import ls
 from v2l.cli.models import models
 from v2l.cli.serve import serve
+from v2l.cli.slice import slice_
 from v2l.cli.train import train
 
 app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2l.cli.console import Console, Failures
+from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.system.lines import line_batches
-from v2l.wording import command, shell_word
+from v2l.wording import command, nearest, shell_word
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -121,10 +122,25 @@ def adapters_and_questions(words: Iterable[str]) -> tuple[list[str], list[str]]:
         if os.path.isdir(word) or adapter_file(word):
             names.append(adapter_file(word) or word)
         elif word == "-" or not os.path.lexists(word):
+            if _is_path(word):
+                raise UsageError(f"{word} is not there; a question that is one word and looks like a name can be put "
+                                 f"through stdin: {command('ask', *names) if names else 'v2l ask ADAPTER'} -.")
             questions.append(as_text(word))
         else:
             raise _no_question(word, names)
     return names, questions
+
+
+def _is_path(word: str) -> bool:
+    """Whether a word can only be meant as the name of a file or folder: one without white space that ends as those do,
+    or lies in a folder that is there."""
+    from v2l.video.folder import EXTENSIONS
+
+    folder, suffix = os.path.dirname(word), os.path.splitext(word)[1].lower()
+    if len(word.split()) != 1:
+        return False
+    ends = word.endswith(("/", os.sep)) or suffix in (*EXTENSIONS, ".jsonl", ".json", ".txt")
+    return ends or bool(nearest(suffix, [ADAPTER_SUFFIX])) or bool(folder and os.path.isdir(folder))
 
 
 def _no_question(file: str, names: list[str]) -> UsageError:
