@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from v2l.adapter.label import Label
 
 
-MOMENT = 0.5
+SAME_SPAN = 0.5
 """Seconds that one span may be shorter than another, which holds the same: times of last frames."""
 
 
@@ -160,7 +160,7 @@ def lost_by(adapter: Adapter, there: Adapter) -> str:
     held = _spans(adapter)
     for name, (start, end) in _spans(there).items():
         first, last = held.get(name, (math.inf, -math.inf))
-        if start < first - MOMENT or end > last + MOMENT:
+        if start < first - SAME_SPAN or end > last + SAME_SPAN:
             return f"holds {time_text(start)} to {time_text(end)} of {name}, which would be lost"
     return ""
 
