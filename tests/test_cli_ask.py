@@ -560,13 +560,13 @@ class Terminal:
             os.close(self.end)
 
 
-@pytest.mark.parametrize("way_out", ["exit", ":q"])
-def test_a_conversation(here: Path, way_out: str) -> None:
+@pytest.mark.parametrize(("way_in", "way_out"), [("help", "exit"), ("/help", "/quit")])
+def test_a_conversation(here: Path, way_in: str, way_out: str) -> None:
     terminal = Terminal("ask", "short.v2lora", *SHORT)
     begun = terminal.read("\n> ").splitlines()
     assert " ".join(begun[:-1]) == ("Each question is answered by itself, without those before it; an empty line, quit "
                                     "or Ctrl-D ends the conversation.")
-    terminal.type("help\n")
+    terminal.type(f"{way_in}\n")
     assert terminal.read("\n> ").splitlines()[1:-1] == begun[:-1]
     terminal.type(f"{QUESTION}\n")
     assert terminal.read("\n") == f"{QUESTION}\n"

@@ -173,7 +173,10 @@ def test_compressed_files(here: Path) -> None:
     assert result.stdout == "small.v2lora\n"
     found = load("small.v2lora")
     errors = found.compressed[0]["errors"]
-    assert result.stderr.splitlines()[-1] == (
+    compressed, note = result.stderr.splitlines()[-2:]
+    assert note == ('Note: The 4 segments are asked as one, for "What happened?" too: one answer, and no times; leave '
+                    "--max-rank out to have each asked by itself.")
+    assert compressed == (
         f"Compressed from rank 16 to 5, relative error {found.compressed[0]['error']:.2g}; by layer "
         + " ".join(f"{error:.2g}" for error in errors) + ".")
     assert found.total_rank == 5 and len(found.segments) == 4

@@ -74,3 +74,27 @@ def test_a_folder_is_named_from_everywhere(tmp_path: Path, monkeypatch: pytest.M
     set_default_model("tiny-vlm")
     monkeypatch.chdir(tmp_path)
     assert default_model().name == TINY_VLM
+
+
+def test_a_default_that_cannot_be_had_is_told_with_its_origin_and_both_ways_out(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = reference / "videos" / "short.mp4"
+    words = ("ingest", video, "-o", tmp_path / "a.v2lora", "--offline")
+    typed = refused(*words, "--model", "500m")
+    assert "default model" not in typed and "`v2l models pull 500m`" in typed
+    run("models", "use", "500m")
+    for call in (words, ("ask", "--direct", video, "Who?", "--offline")):
+        error = refused(*call)
+        assert error.count("`v2l models pull 500m`") == 1
+        assert error.endswith(f"; 500m is the default model, as {config_file()} says: take another with "
+                              "`v2l models use tiny`.")
+    assert "default model" not in refused(*words, "--model", "500m")
+    monkeypatch.setenv("V2L_MODEL", str(damaged := tmp_path / "base"))
+    damaged.mkdir()
+    assert refused(*words).endswith("is the default model, as V2L_MODEL says: take another with --model tiny.")
+    monkeypatch.setenv("V2L_MODEL", "some/base")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # where nobody listens
+    assert refused(*words[:-1]).endswith("; some/base is the default model, as V2L_MODEL says: fetch it with "
+                                         "`v2l models pull some/base`, or take another with --model tiny.")
+    assert "default model" not in refused(*words[:-1], "--model", "some/base")

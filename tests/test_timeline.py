@@ -76,5 +76,6 @@ def test_what_was_compressed_is_shown(tmp_path: Path) -> None:
     block = small.compressed[0]
     for part in ("rank         13: 9 for 5 segments, 4 for the bias", "compressed   segments 1 to 4, from rank 16 to 5",
                  f"relative error {block['error']:.2g}, by layer {min(block['errors']):.2g} to "
-                 f"{max(block['errors']):.2g}", block["sha256"]):
+                 f"{max(block['errors']):.2g}", '4 segments are asked as one, for "What happened?" too: one answer',
+                 block["sha256"]):
         assert part in text

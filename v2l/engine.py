@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -32,8 +33,7 @@ from v2l.model.prompt import context_prompt, cut_tiles, question_prompt, tile_gr
 from v2l.model.text import Cache, LayerAdapter, TextStack
 from v2l.model.vision import Vision
 from v2l.model.weights import opened
-from v2l.store.default import default_model, world_of
-from v2l.store.names import model_name
+from v2l.store.default import chosen_model, world_of
 from v2l.store.resolve import HypernetFiles, ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.ahead import ahead
 from v2l.system.progress import Progress
@@ -80,7 +80,8 @@ class Engine:
         offline: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        self.model = default_model().name if model is None else model_name(model)
+        self._named = chosen_model(model)
+        self.model = self._named.name
         self.checkpoint, self.offline, self.progress = checkpoint, offline, progress
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device, float16=True)
@@ -89,11 +90,13 @@ class Engine:
 
     @cached_property
     def files(self) -> ModelFiles:
-        return find_base(self.model, offline=self.offline, progress=self.progress)
+        with self._named.told():
+            return find_base(self.model, offline=self.offline, progress=self.progress)
 
     @cached_property
     def hypernetwork_files(self) -> HypernetFiles:
-        files = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
+        with self._named.told() if self.checkpoint is None else nullcontext():
+            files = find_hypernetwork(self.model, self.checkpoint, offline=self.offline, progress=self.progress)
         base_config = read_json(self.files.folder / "config.json")
         check_fit(base_config, files.config, base=self.files.name, checkpoint=files.name)
         return files
@@ -336,12 +339,8 @@ class Engine:
         return self.base.encode(seen.prompt(self.base.image_seq_len, question, generate))
 
     def direct(
-        self,
-        video: str | Path | Seen,
-        question: str,
-        sampling: Sampling | None = None,
-        decoding: Decoding | None = None,
-        generate: bool = True,
+        self, video: str | Path | Seen, question: str, sampling: Sampling | None = None,
+        decoding: Decoding | None = None, generate: bool = True,
     ) -> Reply:
         """The baseline: the question with the whole video in the prompt; `generate` ends it with `Assistant:`."""
         started = time.perf_counter()

@@ -246,6 +246,11 @@ def foreign_text(*names: str, of: int = 1) -> str:
             "made up. For real videos: v2l models pull 500m, and then v2l ingest VIDEO --model 500m --force.")
 
 
+def as_one_text(segments: int) -> str:
+    """What is to be said of segments that were compressed together, the middle of a sentence."""
+    return f"{segments} segments are asked as one, for \"What happened?\" too: one answer, and no times"
+
+
 def combine(pieces: Sequence[Piece]) -> Record:
     """Pieces of records -> one record of them all, in the given order.
 

@@ -62,7 +62,8 @@ def compose_(
     ADAPTER is a file, a folder of them, or - to read names from stdin, one per line. All must come from one base model
     and one hypernetwork. No model is loaded.
     --max-rank makes the file smaller: it keeps the best approximation of rank R and reports its relative error. The
-    result cannot be sliced.
+    segments of the result cannot be told apart: it cannot be sliced, and every question, "What happened?" too, has one
+    answer from all of them together, which the relative error says nothing of.
 
     \b
       v2l compose part1.v2lora part2.v2lora -o full.v2lora
@@ -104,6 +105,10 @@ def _note_compressed(adapter: Adapter, whole: Adapter, console: Console) -> None
     console.note(f"Compressed from rank {whole.total_rank} to {adapter.total_rank}, "
                  f"relative error {most}{block['error']:.2g}; by layer "
                  f"{' '.join(f'{error:.2g}' for error in block['errors'])}.")
+    if (count := len(adapter.segments)) > 1:
+        from v2l.adapter.record import as_one_text
+
+        console.warn(f"The {as_one_text(count)}; leave --max-rank out to have each asked by itself.")
 
 
 def save_adapter(adapter: Adapter, output: Path, force: bool, json: bool, console: Console, **facts: Any) -> None:

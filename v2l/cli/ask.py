@@ -128,9 +128,7 @@ def ask(
 
     make_asker: Callable[[Engine, Decoding, ask_print.Printer], ask_print.Asker]
     if direct is not None:
-        from v2l.store.default import default_model
-
-        base = model or (base_of(*first_record(names[:1])) if names else default_model().name)
+        base = model or (base_of(*first_record(names[:1])) if names else None)
         _check_video(direct, Sampling(**sampling), bool(names), console)
         make_asker = partial(ask_print.AskVideo, direct, sampling)
     elif not one:
@@ -146,7 +144,7 @@ def ask(
         make_asker = partial(ask_print.AskAdapter, adapter, names, combining)
 
     # A name that came from a file reaches the network only if it is a preset's.
-    offline = offline or (model is None and base not in PRESETS)
+    offline = offline or (model is None and base is not None and base not in PRESETS)
     engine = options.load_engine(console, base, None, device, dtype, offline)
     with console.working("Loading"):
         asker = make_asker(engine, decoding, printer)

@@ -16,7 +16,7 @@ from v2l.cli.complete_paths import video_paths
 from v2l.cli.console import Console, columns, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
-from v2l.config import DEFAULT_MODEL, Sampling
+from v2l.config import Sampling
 from v2l.errors import OutputError, UsageError
 
 
@@ -65,7 +65,7 @@ def compare_ways(
     = REPEATS,
     other: Annotated[Path | None, option("VIDEO", "Check that VIDEO's adapter tells less of the first video than its "
                                                   "own does.", "a drawn clip", autocompletion=video_paths)] = None,
-    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -111,7 +111,7 @@ def compare_ways(
 
 @bench.command("speed", cls=options.Command)
 def sweep_speed(
-    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: Annotated[Any, option("N,N,...", "Numbers of frames to sample.", ",".join(map(str, SPEED_FRAMES)),
                                   parser=options.numbers)] = None,
     resolutions: Annotated[Any, option("PIXELS,...", "Resolutions: longest edges of a frame.",
@@ -143,10 +143,11 @@ def sweep_speed(
     from v2l.bench.record import open_record
     from v2l.bench.speed.sweep import SpeedSetting, measure_sweep
     from v2l.bench.speed.tables import sweep_text
+    from v2l.store.default import chosen_model
 
     if report is not None:
         check_writable(report)
-    setting = SpeedSetting(model, checkpoint, device, dtype.value, offline, resolutions=resolutions,
+    setting = SpeedSetting(chosen_model(model).name, checkpoint, device, dtype.value, offline, resolutions=resolutions,
                            frames=frames or (QUICK_FRAMES if quick else SPEED_FRAMES), repeats=1 if quick else repeat,
                            quick=quick)
     console = Console(quiet)

@@ -15,7 +15,7 @@ from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
-from v2l.config import DEFAULT_MODEL, Decoding
+from v2l.config import Decoding
 from v2l.errors import UsageError, VideoError
 from v2l.wording import not_among
 
@@ -88,7 +88,7 @@ def measure_quality(
     report: Annotated[Path | None, option("FILE", "Write a page with plots, as HTML.")] = None,
     resume: Annotated[Path | None, option("FILE", "Keep the answers in FILE, and do not ask again what it holds.")]
     = None,
-    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
@@ -123,6 +123,7 @@ def measure_quality(
     from v2l.bench.quality.sources import Sources, suite_judge
     from v2l.bench.record import open_record
     from v2l.manifest import read_manifest
+    from v2l.store.default import chosen_model
 
     judging = _judging(judge, device, offline, console) if judge else None
     only_suite, sweeps = not (manifests or benchmark), bool(sweep or sweep_frames or sweep_resolutions)
@@ -139,8 +140,8 @@ def measure_quality(
         asked = collect(sources.items, clips if manifests else None, seed)
         for note in sources.notes:
             console.warn(note)
-        setting = EvalSetting(model, checkpoint, device, dtype.value, offline, frames, fps, resolution, arms or ARMS,
-                              budget_tokens, max_new_tokens, about)
+        setting = EvalSetting(chosen_model(model).name, checkpoint, device, dtype.value, offline, frames, fps,
+                              resolution, arms or ARMS, budget_tokens, max_new_tokens, about)
         if judging is None and suite and only_suite:  # a suite's own judge knows no other world
             judging = suite_judge(suite)
         swept = collect([(long.stem, read_manifest(long))], None, seed) if long else None

@@ -10,8 +10,9 @@ from v2l.cli.console import is_terminal
 from v2l.errors import V2LError
 from v2l.system.interrupts import Terminated
 
-ENDS_OF_A_CONVERSATION = ("", "quit", "exit", ":q")
+ENDS_OF_A_CONVERSATION = ("", "quit", "exit", ":q", "/quit", "/exit", "/bye")
 """What ends a conversation; Ctrl-D does, too."""
+_ASKS_FOR_HELP = ("help", "?", "/help", "/?")
 _HELP = ("Each question is answered by itself, without those before it; an empty line, quit or Ctrl-D ends the "
          "conversation.")
 
@@ -26,7 +27,7 @@ def converse(asker: Asker) -> None:
     asker.printer.console.note(_HELP)
     prompt = "> " if is_terminal(sys.stdout) else ""
     while (question := _typed(prompt)) not in ENDS_OF_A_CONVERSATION:
-        if question in ("help", "?"):
+        if question in _ASKS_FOR_HELP:
             asker.printer.console.note(_HELP)
             continue
         asker.printer.streamed = False

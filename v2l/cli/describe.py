@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import Record, foreign_text, is_foreign, pieces, singles
+from v2l.adapter.record import Record, as_one_text, foreign_text, is_foreign, pieces, singles
 from v2l.cli.timeline import draw_timeline
 from v2l.config import PRESETS, Preset
 from v2l.system.strict_json import encode
@@ -114,6 +114,7 @@ def _compressed_fields(record: Record) -> list[Field]:
             fields += [("compressed", f"{which}, from rank {len(piece.segments) * record['rank']} to {piece.rank}"),
                        ("", f"relative error {piece.block['error']:.2g}, by layer {min(errors):.2g} to "
                             f"{max(errors):.2g}"),
+                       *([("", as_one_text(len(piece.segments)))] if len(piece.segments) > 1 else []),
                        ("", piece.block["sha256"])]
         number = last + 1
     return fields

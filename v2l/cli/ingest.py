@@ -38,7 +38,7 @@ def ingest(
         "no split")] = None,
     keep_segments: Annotated[bool, typer.Option("--keep-segments", help="Also keep one file per segment.")] = False,
     shard: options.OnlyShard = None,
-    model: options.Model = DEFAULT_MODEL, checkpoint: options.Checkpoint = None,
+    model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,

@@ -132,11 +132,13 @@ def device(value: str | None) -> str | None:
     return value
 
 
-def _named(ctx: typer.Context, param: typer.CallbackParam, value: str) -> str:
-    """The model that was named, or the one that is taken where none was."""
+def _named(value: str | None) -> str | None:
+    """The model that was named; where none was, the default one can be one."""
     from v2l.store.default import default_model
 
-    return str(preset(value)) if is_given(ctx, param.name) else default_model().name
+    if value is None:
+        default_model()  # what it says is refused before anything else is done
+    return preset(value)
 
 
 def is_given(ctx: typer.Context, *names: str | None) -> bool:
@@ -199,7 +201,7 @@ class Command(TyperCommand):
 
 
 MODEL_NAMES = f"{', '.join(PRESETS)}, a folder or a Hugging Face id"
-Model = Annotated[str, option("NAME", f"Base model: {MODEL_NAMES}.",
+Model = Annotated[str | None, option("NAME", f"Base model: {MODEL_NAMES}.",
                               f"V2L_MODEL or what `v2l models use` says, else {DEFAULT_MODEL}", callback=_named,
                               autocompletion=completing(PRESETS))]
 Checkpoint = Annotated[str | None, option("FILE", "Hypernetwork: a file, a folder or HUB_ID[:FILE].", "the model's",
@@ -245,9 +247,9 @@ def given(**values: Any) -> dict[str, Any]:
     return present
 
 
-def load_engine(console: Console, model: str, checkpoint: str | None, device: str | None, dtype: Dtype,
+def load_engine(console: Console, model: str | None, checkpoint: str | None, device: str | None, dtype: Dtype,
                 offline: bool) -> Engine:
-    """An engine whose base is on the disk. V2LError."""
+    """An engine whose base is on the disk, the default model's where none is named. V2LError."""
     with console.working("Loading"):
         from v2l.engine import Engine
 

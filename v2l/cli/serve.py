@@ -83,7 +83,7 @@ def serve(
         console, library = Console(quiet), Library([Path(place) for place in places])
         base = model or _base(library)
         engine = options.load_engine(console, base, None, device, dtype,
-                                     offline or (model is None and base not in PRESETS))
+                                     offline or (model is None and base is not None and base not in PRESETS))
         from v2l.serve.app import create_app
         from v2l.serve.batcher import Batcher
         from v2l.serve.guard import Rules, allowed_hosts
@@ -103,9 +103,7 @@ def serve(
         raise KeyboardInterrupt if server.cut == signal.SIGINT else Terminated
 
 
-def _base(library: Library) -> str:
-    """The base of the first adapter that can be read, or the default one where there is none. UsageError."""
-    from v2l.store.default import default_model
-
+def _base(library: Library) -> str | None:
+    """The base of the first adapter that can be read; None where there is none. UsageError."""
     labels = ((served.id, served.label) for served in library.entries().values())
-    return next((base_of(id, label.record) for id, label in labels if label), default_model().name)
+    return next((base_of(id, label.record) for id, label in labels if label), None)

@@ -51,7 +51,7 @@ def run_training(
     manifests: Annotated[list[Path], argument("MANIFEST...")],
     output: Annotated[Path, option("DIR", "Folder to train in; an interrupted run resumes there.", "",
                                    "-o", "--output")],
-    model: options.Model = DEFAULT_MODEL,
+    model: options.Model = None,
     init: Annotated[str | None, option("FILE", "Hypernetwork to start from, named as for --checkpoint.",
                                        "a new one")] = None,
     steps: Annotated[int | None, _count("Optimizer steps.", Recipe.steps)] = None,

@@ -14,7 +14,7 @@ from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import Shard, check_writable, find_named
-from v2l.config import DEFAULT_MODEL, Decoding, Sampling
+from v2l.config import Decoding, Sampling
 from v2l.errors import UsageError
 from v2l.train.config import CAPTION_PROMPTS
 
@@ -34,7 +34,7 @@ def targets(
     shard: options.OnlyShard = None,
     force: Annotated[bool, typer.Option("--force", "-f", help="Write every target anew, and replace a finished FILE.")]
     = False,
-    model: options.Model = DEFAULT_MODEL, frames: options.MaxFrames = None, fps: options.Fps = None,
+    model: options.Model = None, frames: options.MaxFrames = None, fps: options.Fps = None,
     resolution: options.Resolution = None,
     max_new_tokens: Annotated[int, option("N", "Longest text, in tokens.", f"{Decoding.max_new_tokens}",
                                            callback=options.positive)]

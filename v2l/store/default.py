@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from v2l.store.resolve import TINY_FOLDER, HypernetFiles, ModelFiles
 from v2l.system.cache import needs_home
 from v2l.system.files import replacing
 from v2l.system.lines import text_of
+from v2l.wording import command
 
 VARIABLE = "V2L_MODEL"
 TINY_WORLD = TINY_FOLDER / "world.safetensors"
@@ -27,6 +28,20 @@ class DefaultModel:
     name: str
     origin: str
     """`V2L_MODEL`, the configuration's file, or nothing where v2l itself named it."""
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Adds to a ModelError of this model, which nobody typed, where it was named and the ways out."""
+        try:
+            yield
+        except ModelError as error:
+            if not self.origin or self.name == DEFAULT_MODEL:
+                raise
+            pull = command("models pull", self.name)
+            fetch = "" if pull in str(error) or _is_folder(self.name) else f"fetch it with `{pull}`, or "
+            leave = "--model tiny" if self.origin == VARIABLE else "`v2l models use tiny`"  # V2L_MODEL is heard first
+            raise type(error)(f"{str(error).rstrip('.')}; {self.name} is the default model, as {self.origin} says: "
+                              f"{fetch}take another with {leave}.") from None
 
 
 def config_file() -> Path:
@@ -53,6 +68,11 @@ def default_model() -> DefaultModel:
     except UsageError as error:
         raise UsageError(f"{origin} names the default model, and {str(error)[0].lower()}{str(error)[1:]}") from None
     return DefaultModel(name, origin)
+
+
+def chosen_model(model: str | None) -> DefaultModel:
+    """The model that was named, or the default one where none was. UsageError as `default_model` has it."""
+    return default_model() if model is None else DefaultModel(model_name(model), "")
 
 
 def _line(file: Path) -> str:

@@ -22,6 +22,7 @@ from v2l.model.base import Base, choose_device, choose_dtype
 from v2l.model.config import TextConfig
 from v2l.model.folder import read_json
 from v2l.model.hypernetwork import Hypernetwork
+from v2l.store.default import chosen_model
 from v2l.store.names import TRAINED
 from v2l.store.resolve import ModelFiles, check_fit, find_base, find_hypernetwork
 from v2l.system.files import create_folder, replacing
@@ -134,7 +135,7 @@ def train(
     output: Path,
     recipe: Recipe | None = None,
     *,
-    model: str = DEFAULT_MODEL,
+    model: str | None = DEFAULT_MODEL,
     init: str | None = None,
     sizes: Mapping[str, Any] | None = None,
     sampling: Mapping[str, Any] | None = None,
@@ -150,6 +151,7 @@ def train(
 ) -> Trained:
     """Trains on the items of split train, or goes on with the training that `output` holds; `force` begins anew.
 
+    `model` is a preset, a folder or a Hub id; None is the default one (`v2l.store.default`).
     `init` is a hypernetwork to begin with; `sizes` changes fields of a new one's HypernetConfig, `sampling` those of
     the model's Sampling. `progress` counts what is fetched and the steps, `note` is given a sentence now and then,
     `skipped` each video that cannot be decoded; `stop` ends the run after a step.
@@ -163,7 +165,9 @@ def train(
     limit_threads()
     where = choose_device(processes.device(device))
     kind = choose_dtype(dtype, where)
-    files = find_base(model, offline=offline, progress=progress)
+    named = chosen_model(model)
+    with named.told():
+        files = find_base(named.name, offline=offline, progress=progress)
     base = Base(files.folder, where, kind, packed=False)
     looked = replace(Sampling(resolution=files.resolution), **(sampling or {}))
     hyper, first = _hypernetwork(files, base.text_config, init, sizes or {}, recipe.seed, offline, progress)
