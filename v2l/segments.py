@@ -256,7 +256,8 @@ class _Run:
         create_folder(self.work)
         missing = [i for i, window in enumerate(parts) if not self._is_made(window)]
         frames = [len(clip.indices) for clip in clips]
-        with ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue:
+        with (ahead(_decoded([clips[i] for i in missing]), DECODED_AHEAD, _bytes) as queue,
+              self.engine.base.remembering()):
             for i in missing:
                 clip = QueuedClip(replace(clips[i], warnings=[]), queue)
                 what = (self.clip.info.path.name, f", segment {i + 1}/{len(parts)}")

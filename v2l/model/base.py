@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from v2l.config import CHUNK, INTERNALIZE
 from v2l.errors import DeviceWarning, ModelError
 from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.folder import read_json, tiling
+from v2l.model.look import Known, look_at
 from v2l.model.packed import cpu_has
 from v2l.model.prompt import END, context_prompt, normalize, tile_count
 from v2l.model.text import Cache, TextStack
@@ -96,18 +98,6 @@ def choose_dtype(name: str, device: torch.device, float16: bool = False) -> torc
     return torch.bfloat16 if fast else torch.float32
 
 
-def _batches(tiles: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Tiles in their order, TILES_AT_ONCE at a time."""
-    waiting: list[np.ndarray] = []
-    for several in tiles:
-        waiting.extend(several)
-        while len(waiting) >= TILES_AT_ONCE:
-            yield np.stack(waiting[:TILES_AT_ONCE])
-            del waiting[:TILES_AT_ONCE]
-    if waiting:
-        yield np.stack(waiting)
-
-
 class Base:
     """A SmolVLM2 folder. Nothing heavy is read before it is used.
 
@@ -121,6 +111,7 @@ class Base:
         self.text_config = TextConfig.from_json(self.config)
         self.vision_config = VisionConfig.from_json(self.config)
         self.tile, self.image_seq_len = tiling(folder, self.vision_config)
+        self._known: Known | None = None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -211,12 +202,19 @@ class Base:
 
     @torch.inference_mode()
     def see(self, tiles: Iterable[np.ndarray]) -> Tensor:
-        """Tiles [n, tile, tile, 3] uint8 of frame after frame -> image tokens [all tiles * image_seq_len, h]."""
-        tokens = []
-        for batch in _batches(tiles):
-            pixels = torch.from_numpy(normalize(batch)).to(self.device, self.dtype)
-            tokens.append(self.vision(pixels).flatten(0, 1))
-        return torch.cat(tokens)
+        """Tiles [n, tile, tile, 3] uint8 of frame after frame -> image tokens [all tiles * image_seq_len, h]; equal
+        tiles are looked at once."""
+        vision = lambda group: self.vision(torch.from_numpy(normalize(group)).to(self.device, self.dtype))
+        return look_at(tiles, TILES_AT_ONCE, vision, self._known)
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """A while in which `see` knows the tiles that its calls before have looked at: for segments of one video."""
+        before, self._known = self._known, Known()
+        try:
+            yield
+        finally:
+            self._known = before
 
     @torch.inference_mode()
     def embed(self, ids: Sequence[int], image_tokens: Tensor | None = None, stack: TextStack | None = None) -> Tensor:
