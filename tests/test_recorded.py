@@ -476,7 +476,16 @@ def test_ogg_films_that_ffmpeg_does_not_read_are_told(tmp_path: Path) -> None:
     clip = open_clip(path, ALL)
     assert [reading(frame.image) for frame in clip.frames()] == list(range(5))
     (note,) = clip.warnings
-    assert "FFmpeg reads only the first of those with sound" in note
+    assert "FFmpeg reads only the first where there is sound" in note
+
+
+@pytest.mark.parametrize("name", ["a.ivf", "a.wmv"])
+def test_films_of_which_ffmpeg_reads_only_the_first_are_told(endings: Path, tmp_path: Path, name: str) -> None:
+    content = ending(endings, *next(known for known in ENDING if known[0] == name))
+    (tmp_path / name).write_bytes(content * 2)
+    clip = open_clip(tmp_path / name, ALL)
+    (note,) = clip.warnings
+    assert clip.info.frames == 60 and "holds films put one behind the other" in note
 
 
 def test_packets_of_asf_that_are_missing_are_told_by_the_header(endings: Path, tmp_path: Path) -> None:

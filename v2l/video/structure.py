@@ -29,6 +29,8 @@ _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
 _FEW = 5
 """Packets of a broadcast in a row, by whose beginnings it is known."""
+_FIRST_ONLY, _BEGIN = ("asf", FLV, "ivf", "rm", "wtv"), 9
+"""Formats of which FFmpeg reads one film a file, and bytes by which their beginning is known."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 """GUIDs of the content encryption objects."""
 
@@ -47,9 +49,16 @@ def kept_part(path: Path, format: str, read_to: int) -> float:
 
 
 def holds_unread_films(path: Path, format: str) -> bool:
-    """Whether films were put behind the first one in a way that FFmpeg does not read, where it fails. OSError."""
+    """Whether films were put behind the first one in a way that FFmpeg does not read: they begin as the file does. Of
+    Ogg, it fails where there is sound, and reads them where there is none. OSError."""
     with path.open("rb") as file:
-        return format == "ogg" and endings.is_chained(file, os.fstat(file.fileno()).st_size)
+        size = os.fstat(file.fileno()).st_size
+        if format == "ogg":
+            return endings.is_chained(file, size)
+        if format not in _FIRST_ONLY:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(content[:_BEGIN], _BEGIN) > 0
 
 
 def is_read_through(path: Path, read_to: int) -> bool:

@@ -169,11 +169,11 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     part = kept_part(path, format, contents.read_to)
     if format == "mpegts" and becomes_encrypted(path, packets.read_to, packets.stream.id):
         return [f"{path} is encrypted in its later part, and v2l has no keys; what comes before is watched."]
+    if part == 1 and (format != "ogg" or contents.failed) and holds_unread_films(path, format):
+        return [f"{path} holds films put one behind the other, of which FFmpeg reads only the first"
+                f"{' where there is sound' if format == 'ogg' else ''}; give each as a file of its own."]
     if not cut and not failed and part == 1:
         return []
-    if contents.failed and part == 1 and holds_unread_films(path, format):
-        return [f"{path} holds films put one behind the other, and FFmpeg reads only the first of those with sound; "
-                "give each as a file of its own."]
     promised, seen = (1.0, part) if 0 < part < 1 else _promised(container, packets, contents.end)
     spared = 0.01 * promised + 2 * seen / max(1, packets.count) if format in (AVI, MATROSKA, FLV) else 0.0
     if not cut and promised and promised - seen <= spared:
