@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.broken import FAULTS
 from support.cli import documents, refused, run
+from support.hub import Hub
 
 from v2l.adapter import Adapter
 from v2l.bench.likelihood import Likelihood, ModelCheck, draw_checked, measure_likelihood, pooled, problems
@@ -17,6 +18,7 @@ from v2l.bench.likelihood_text import check_text
 from v2l.engine import Engine, Seen
 from v2l.model.generate import bind
 from v2l.model.prompt import END, question_prompt
+from v2l.tiny import BASE, WEIGHTS
 from v2l.train.config import CAPTION_PROMPTS
 from v2l.video.clip import open_clip
 
@@ -126,5 +128,17 @@ def test_models_check_fails_with_its_verdict_where_a_fault_is_in_all_adapters(mo
     assert "v2l/tiny does not work here: " in result.stdout and "scale x 16" in result.stdout and result.stderr == ""
 
 
+def test_models_check_of_a_model_from_the_hub_works_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("v2l.bench.likelihood.CHECKED_CLIPS", ("two-shapes", "one-shape"))
+    base = {file.name: file.read_bytes() for file in BASE.iterdir()}
+    with Hub({"someone/base": base}) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        run("models", "pull", "someone/base")
+    words = ("models", "check", "someone/base", "--offline", "--json", "--quiet", "--checkpoint")
+    [found] = documents(run(*words, WEIGHTS / "hypernetwork.safetensors"))
+    assert found["works"] and found["model"] == "someone/base" and len(found["clips"]) == 2
+
+
 def test_models_check_of_no_model_says_so() -> None:
     assert "There is no model" in refused("models", "check", "nowhere", status=2)
+    assert "is not in the Hugging Face cache" in refused("models", "check", "500m", "--offline")

@@ -162,12 +162,12 @@ def check_adapters(
     console = Console(quiet)
     engine = options.load_engine(console, name, checkpoint, device, dtype, offline)
     with console.working("Checking"), TemporaryDirectory() as folder:
+        engine.fetch_hypernetwork()
         from v2l.bench.likelihood import CHECKED_CLIPS, check_model, draw_checked
         from v2l.bench.likelihood_text import check_text
 
         console.note(f"{name} watches {len(CHECKED_CLIPS)} drawn clips once, writes captions of each with the clip in "
                      "its prompt, and these are scored without it. Watching the first tells how long that takes.")
-        engine.fetch_hypernetwork()
         check = check_model(engine, draw_checked(Path(folder)), engine.sampling(), progress=console.progress,
                             foretell=lambda seconds: console.note(f"About {duration_text(seconds)} more."))
     if json:
