@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -126,6 +127,18 @@ def test_models_check_fails_with_its_verdict_where_a_fault_is_in_all_adapters(mo
     monkeypatch.setattr("v2l.bench.likelihood.CHECKED_CLIPS", ("two-shapes", "one-shape"))
     result = run("models", "check", "tiny", "--quiet", status=1)
     assert "v2l/tiny does not work here: " in result.stdout and "scale x 16" in result.stdout and result.stderr == ""
+
+
+def test_bench_checks_a_video_and_another(reference: Path) -> None:
+    """`tiny` knows nothing of these videos, and says so."""
+    clips = reference / "videos"
+    result = run("bench", clips / "short.mp4", "--other", clips / "clip.mp4", "--frames", 2, "--repeat", 1, "--json")
+    [found] = documents(result)
+    check = found["likelihood"]
+    assert [clip["video"] for clip in check["clips"]] == check["foreign"] == ["short.mp4", "clip.mp4"]
+    assert found["video"] == "short.mp4" and check["works"] == (not check["problems"])
+    assert "Note: 2 of 2 show nothing that tiny knows" in result.stderr
+    assert "no such file" in refused("bench", clips / "short.mp4", "--other", "nope.mp4")
 
 
 def test_models_check_of_a_model_from_the_hub_works_offline(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,6 +93,8 @@ class ModelCheck:
     device: str
     dtype: str
     clips: list[Likelihood]
+    foreign: list[str] = field(default_factory=list)
+    """Videos that the model was made for nothing like; only `tiny` tells."""
 
     @property
     def whole(self) -> Likelihood:
@@ -108,7 +110,7 @@ class ModelCheck:
         whole, found = self.whole, problems(self.whole)
         document = {"model": self.model, "device": self.device, "dtype": self.dtype, "works": not found,
                     "verdict": verdict_text(self.model, whole), "problems": found, "share": whole.share,
-                    "best_change": whole.best_change, "all": asdict(whole),
+                    "best_change": whole.best_change, "foreign": self.foreign, "all": asdict(whole),
                     "clips": [asdict(clip) for clip in self.clips]}
         finite: dict[str, Any] = _finite(document)
         return finite
@@ -233,7 +235,8 @@ def check_model(engine: Engine, videos: Sequence[Path], sampling: Sampling, *, p
         progress(f"Scoring {name}", number, len(watched))
         other = watched[(number + 1) % len(watched)][2]
         clips.append(measure_likelihood(engine, seen, adapter, other, name))
-    return ModelCheck(engine.files.name, engine.device.type, str(engine.dtype).removeprefix("torch."), clips)
+    return ModelCheck(engine.files.name, engine.device.type, str(engine.dtype).removeprefix("torch."), clips,
+                      [name for name, _, adapter in watched if adapter.is_foreign])
 
 
 def draw_checked(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from v2l.adapter.record import foreign_text
 from v2l.bench.config import QUESTION, QUICK_FRAMES, REPEATS, RESOLUTIONS, SPEED_FRAMES, SWEEP_MINUTES
 from v2l.cli import options
 from v2l.cli.bench_quality import measure_quality
@@ -103,6 +104,8 @@ def compare_ways(
         video, chosen = video or _drawn_clip(Path(folder)), engine.sampling(**sampling, resolution=resolution)
         found = compare(engine, video, question=question or QUESTION, sampling=chosen, repeats=repeat)
         check = check_model(engine, [video, other or draw_other(Path(folder))], chosen, progress=console.progress)
+    if check.foreign:
+        console.warn(foreign_text(*check.foreign, of=len(check.clips)))
     if json:
         write_json({**found.to_json(), "likelihood": check.to_json()})
     else:
