@@ -21,7 +21,7 @@ def check_text(check: ModelCheck, width: int | None = None) -> str:
         return [name, *(f"{value:.2f}" for value in values)]
 
     change = check.whole.best_change
-    table = Grid(["a token", *names], [
+    table = Grid(["", *names], [
         row("no adapter", [column.base for column in columns]),
         row("bias alone", [column.bias for column in columns]),
         row("other video's", [column.other for column in columns]),
