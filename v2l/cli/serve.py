@@ -21,6 +21,8 @@ from v2l.wording import count_of
 
 if TYPE_CHECKING:
     from v2l.serve.library import Library
+    from v2l.serve.service import Service
+    from v2l.system.progress import Progress
 
 HOST, PORT = "127.0.0.1", 8484
 
@@ -32,6 +34,7 @@ def _port(value: int) -> int:
 
 
 def serve(
+    ctx: typer.Context,
     places: Annotated[list[str], argument("FOLDER_OR_ADAPTER...")],
     host: Annotated[str, option("ADDRESS", "Listen on this address; any but the loopback needs an API key.", HOST)]
     = HOST,
@@ -45,6 +48,8 @@ def serve(
     last_turn_only: Annotated[bool, typer.Option(
         "--last-turn-only", help="Answer the last question of a conversation, and leave out its earlier turns and "
                                  "system prompts, which are refused otherwise.")] = False,
+    mcp: Annotated[bool, typer.Option("--mcp", help="Serve tools of the Model Context Protocol over stdin and stdout, "
+                                                    "to a program that starts this one.")] = False,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
     quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
@@ -57,11 +62,23 @@ def serve(
     The server listens on this machine alone unless --host says otherwise. Ctrl-C and SIGTERM have it finish the
     answers that are under way, and then it ends with status 0; a second Ctrl-C ends it at once.
 
+    --mcp has assistants such as Claude Desktop and VS Code list, ask and search the videos; README.md in v2l/serve has
+    what to write into their settings.
+
     \b
       v2l serve talks/
+      v2l serve talks/ --mcp
       curl localhost:8484/v1/models
       V2L_API_KEY=... v2l serve talks/ --host 0.0.0.0
     """
+    if mcp:
+        unused = next((name for name in ("host", "port", "api_key", "last_turn_only") if options.is_given(ctx, name)),
+                      None)
+        if unused:
+            raise UsageError(f"--{unused.replace('_', '-')} is for HTTP, and --mcp serves over stdin and stdout; leave "
+                             "one of them out.")
+        _serve_tools(places, model, ingest, device, dtype, Console(quiet), offline)
+        return
     try:
         import starlette  # noqa: F401
         import uvicorn  # noqa: F401
@@ -70,9 +87,7 @@ def serve(
                          "pip install 'v2l[serve]'") from None
     from v2l.serve.server import is_loopback, listening_socket, url_of
 
-    for place in places:
-        if not os.path.exists(place):
-            raise UsageError(f"There is no {place}; name a folder of adapters, or an adapter.")
+    _check_places(places)
     key = key_of(api_key)
     with listening_socket(host, port) as listening:
         if key is None and not is_loopback(listening):
@@ -101,6 +116,49 @@ def serve(
         server.cut = server.cut or signal.SIGTERM
     if server.cut:
         raise KeyboardInterrupt if server.cut == signal.SIGINT else Terminated
+
+
+def _check_places(places: list[str]) -> None:
+    for place in places:
+        if not os.path.exists(place):
+            raise UsageError(f"There is no {place}; name a folder of adapters, or an adapter.")
+
+
+class _Telling(Console):
+    """A console whose progress goes to a client, too."""
+
+    def __init__(self, quiet: bool, tell: Progress) -> None:
+        super().__init__(quiet)
+        self._tell = tell
+
+    def progress(self, title: str, done: int, total: int | None) -> None:
+        self._tell(title, done, total)
+
+
+def _serve_tools(places: list[str], model: str | None, ingest: bool, device: str | None, dtype: options.Dtype,
+                 console: Console, offline: bool) -> None:
+    """Serves the tools of the Model Context Protocol. UsageError."""
+    from importlib.util import find_spec
+
+    if find_spec("mcp") is None:
+        raise UsageError("v2l serve --mcp needs mcp, which is not installed; install it with: pip install 'v2l[mcp]'")
+    _check_places(places)
+    from v2l.serve.library import Library
+    from v2l.serve.tools import serve_tools
+
+    library = Library([Path(place) for place in places])
+
+    def make(tell: Progress) -> Service:
+        base = model or _base(library)
+        engine = options.load_engine(_Telling(console.quiet, tell), base, None, device, dtype,
+                                     offline or (model is None and base is not None and base not in PRESETS))
+        engine.progress = None  # the client is told by whoever it asks next
+        from v2l.serve.batcher import Batcher
+        from v2l.serve.service import Service
+
+        return Service(engine, library, Batcher(engine), may_ingest=ingest)
+
+    serve_tools(library, make, ingest)
 
 
 def _base(library: Library) -> str | None:

@@ -35,7 +35,7 @@ async def find(service: Service, request: Request) -> Response:
     if id is not None:
         request.scope["v2l_model"] = id
     rows = RunningRows(service)
-    found = Worked(_found(service, rows, query, id, top or MOST_HITS, threshold), rows.cancel)
+    found = Worked(found_moments(service, rows, query, id, top or MOST_HITS, threshold), rows.cancel)
     try:
         await unless_hung_up(request.receive, found.first())
         return json_response(await found.__anext__())
@@ -43,8 +43,8 @@ async def find(service: Service, request: Request) -> Response:
         found.close()
 
 
-def _found(service: Service, rows: RunningRows, query: str, id: str | None, top: int, threshold: float | None
-           ) -> Iterator[dict[str, Any]]:
+def found_moments(service: Service, rows: RunningRows, query: str, id: str | None, top: int, threshold: float | None
+                  ) -> Iterator[dict[str, Any]]:
     """The answer: `hits`, the best first; the `threshold`; `note`, why nothing was found; `skipped`, of the
     adapters that cannot be asked each with its error. V2LError where that is the only one, Refusal, Cancelled."""
     entries = list(service.library.entries().values()) if id is None else [service.library.entry(id)]

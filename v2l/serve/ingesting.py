@@ -40,15 +40,20 @@ class Ingesting:
         name, segment = fields.text("path", required=True), fields.text("segment")
         stream = fields.flag("stream")
         fields.end()
-        spec = None if segment is None else parse_segments(segment)
-        video = await run_in_threadpool(self._service.library.video_below, str(name))
-        if not self._busy.acquire(blocking=False):
-            raise Refusal(409, "Another video is being watched; ask again when it is done.", code="busy",
-                          headers={"Retry-After": "10"})
-        steps = Worked(self._steps(video, spec), lambda: None)
+        steps = Worked(await run_in_threadpool(self.begin, str(name), segment), lambda: None)
         if stream:
             return EventStream(_events(steps), steps.close)
         return json_response(await unless_hung_up(request.receive, _last(steps)))
+
+    def begin(self, name: str, segment: str | None) -> Iterator[Step]:
+        """The steps of watching a video below the folders, cut into segments or not; iterate them. Refusal,
+        V2LError."""
+        spec = None if segment is None else parse_segments(segment)
+        video = self._service.library.video_below(name)
+        if not self._busy.acquire(blocking=False):
+            raise Refusal(409, "Another video is being watched; ask again when it is done.", code="busy",
+                          headers={"Retry-After": "10"})
+        return self._steps(video, spec)
 
     def _steps(self, video: Path, spec: SegmentSpec | None) -> Iterator[Step]:
         """Watches a video, in a thread of its own that goes on when nobody asks for the next step."""

@@ -1,0 +1,218 @@
+"""`v2l serve --mcp`: the library as tools of the Model Context Protocol, over stdin and stdout.
+
+Nothing heavy is imported and no weights are read before the first question: clients start such servers when they
+start themselves, and wait for each.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, redirect_stdout
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import anyio
+from anyio import from_thread, to_thread
+from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+from pydantic import Field
+
+import v2l
+from v2l.adapter.record import foreign_text, is_foreign
+from v2l.config import STRATEGIES, Decoding, Strategy
+from v2l.errors import UsageError, V2LError
+from v2l.serve.library import Library, ServedAdapter
+from v2l.serve.question import ServedQuestion
+from v2l.serve.refusal import Refusal, refusal_of
+from v2l.wording import TIME_FORMS, clock_seconds
+
+if TYPE_CHECKING:
+    from v2l.serve.service import Service
+    from v2l.system.progress import Progress
+
+_INSTRUCTIONS = """Videos that were watched once, each kept as a small adapter that answers questions about it.
+list_videos says what there is. ask_video puts one question at a time to one video; each is answered by itself, without
+earlier ones, so let a question say all it needs. Short questions about what is seen are answered best. find_moment
+says when something is seen."""
+_T = TypeVar("_T")
+_Video = Annotated[str, Field(description="The video's name, as list_videos gives it.")]
+_Question = Annotated[str, Field(description="One question, complete in itself: What happens first?")]
+_Start = Annotated[str | None, Field(description=f"Ask only what is seen from this time on: {TIME_FORMS}.")]
+_End = Annotated[str | None, Field(description="Ask only what is seen before this time.")]
+_Combine = Annotated[str, Field(description=f"How segments are combined: {', '.join(STRATEGIES)}.")]
+_Query = Annotated[str, Field(description="A thing, what it does, or a question of yes and no: a red ring moves.")]
+_OneVideo = Annotated[str | None, Field(description="Search only this video, by its name; else all are searched.")]
+_Top = Annotated[int, Field(description="At most so many moments.", ge=1, le=1000)]
+_Threshold = Annotated[float | None, Field(description="Only moments that score so much or more.")]
+_VideoFile = Annotated[str, Field(description="The file's path below the folder: talks/lecture.mp4.")]
+_Segment = Annotated[str | None, Field(description="Cut it into segments of this length, such as 60s; else one.")]
+
+
+def entry_facts(entry: ServedAdapter) -> dict[str, Any]:
+    """What is told of a video when all are listed; times in seconds."""
+    if entry.label is None:
+        return {"video": entry.id, "error": entry.error}
+    record = entry.label.record
+    seconds = sum(segment["end"] - segment["start"] for segment in record["segments"])
+    return {"video": entry.id, "sources": [source["name"] for source in record["sources"]],
+            "seconds": round(seconds, 3), "segments": len(record["segments"])}
+
+
+class LibraryTools:
+    """The tools. `make` gives the service when it is first needed; until then there is only the listing."""
+
+    def __init__(self, library: Library, make: Callable[[Progress], Service]) -> None:
+        self._library, self._make = library, make
+        self._service: Service | None = None
+        self._making = Lock()
+
+    def close(self) -> None:
+        """Ends what runs."""
+        if self._service:
+            self._service.batcher.close(0)
+
+    def service(self, tell: Progress) -> Service:
+        """The service, its weights loaded. V2LError."""
+        with self._making:
+            if self._service is None:
+                tell("Loading the model", 0, None)
+                self._service = self._make(tell)
+            self._service.load()
+            return self._service
+
+    def listed(self) -> list[dict[str, Any]]:
+        """What there is now."""
+        return [entry_facts(entry) for entry in self._library.entries().values()]
+
+    def info(self, video: str) -> dict[str, Any]:
+        """What a video's adapter records. Refusal, V2LError."""
+        entry = self._library.entry(video)
+        record = entry.record
+        keys = ("name", "duration", "fps", "width", "height")
+        segments = [{"file": record["sources"][segment["source"]]["name"], "start": segment["start"],
+                     "end": segment["end"], "frames_seen": len(segment["timestamps"])}
+                    for segment in record["segments"]]
+        note = {"note": foreign_text(entry.id)} if is_foreign(record) else {}
+        return {"video": entry.id, "sources": [{key: source[key] for key in keys} for source in record["sources"]],
+                "segments": segments, "base": record["base"]["id"], "bytes": entry.version[2], **note}
+
+    def answer(self, video: str, question: str, times: tuple[float | None, float | None], strategy: str, tell: Progress
+               ) -> dict[str, Any]:
+        """The answer, and what answers. Refusal, V2LError."""
+        if not question.strip():
+            raise UsageError("The question is empty; ask one.")
+        if strategy not in STRATEGIES:
+            raise UsageError(f"{strategy!r} is no strategy; name one of {', '.join(STRATEGIES)}.")
+        self._library.entry(video)  # a wrong name needs no weights
+        service = self.service(tell)
+        from v2l.serve.answering import Answering, Finished
+
+        tell("Asking", 0, None)
+        asked = ServedQuestion(video, question, Decoding(), Strategy(strategy), times)
+        for pieces, item in enumerate(Answering(service, asked), 1):
+            if isinstance(item, Finished):
+                return {"answer": item.text, "finish": item.finish, **item.facts}
+            tell("Answering", pieces, None)
+        raise AssertionError("an answer always ends with what it makes")
+
+    def find(self, query: str, video: str | None, top: int, threshold: float | None, tell: Progress) -> dict[str, Any]:
+        """Moments, the best first, as `v2l find` finds them. Refusal, V2LError."""
+        if not query.strip():
+            raise UsageError("The query is empty; say what to look for.")
+        if video is not None:
+            self._library.entry(video)
+        service = self.service(tell)
+        from v2l.serve.answering import RunningRows
+        from v2l.serve.find import found_moments
+
+        tell("Searching", 0, None)
+        return next(found_moments(service, RunningRows(service), query, video, top, threshold))
+
+    def watch(self, file: str, segment: str | None, tell: Progress) -> dict[str, Any]:
+        """Has a video below the folders watched. Refusal, V2LError."""
+        self._library.video_below(file)
+        service = self.service(tell)
+        from v2l.serve.ingesting import Ingesting
+
+        for step in Ingesting(service).begin(file, segment):
+            if step["type"] == "progress":
+                tell(step["what"], step["done"], step["total"])
+        return {"video": step["id"], **{key: value for key, value in step.items() if key not in ("type", "id")}}
+
+
+async def _worked(context: Context[Any, Any], work: Callable[[Progress], _T]) -> _T:
+    """What some work in a thread gives; its progress goes to the client. ToolError, in our words."""
+    last = -1.0
+
+    async def report(done: float, message: str) -> None:
+        nonlocal last
+        last = max(done, last + 1)  # what the protocol demands: it grows with each report
+        await context.report_progress(last, None, message)
+
+    def tell(what: str, done: int, total: int | None) -> None:
+        from_thread.run(report, done, f"{what}, {done} of {total}" if total else what)
+
+    try:
+        return await to_thread.run_sync(work, tell)
+    except (V2LError, Refusal) as error:
+        raise ToolError(refusal_of(error).message) from error
+
+
+def _seconds(text: str | None, name: str) -> float | None:
+    if text is None or not text.strip():
+        return None
+    if (seconds := clock_seconds(text.strip())) is None:
+        raise ToolError(f"{name} should be a time: {TIME_FORMS}.")
+    return seconds
+
+
+def tool_server(tools: LibraryTools, may_ingest: bool) -> MCPServer[None]:
+    """The server of the tools; ingest_video is one only where clients may have videos watched."""
+
+    @asynccontextmanager
+    async def lifespan(server: MCPServer[None]) -> AsyncIterator[None]:
+        # mcp leads file 1 to stderr while it serves; what Python's stdout would hold back until then goes there, too.
+        with redirect_stdout(sys.stderr):
+            yield
+
+    server = MCPServer[None]("v2l", instructions=_INSTRUCTIONS, version=v2l.__version__, log_level="WARNING",
+                             lifespan=lifespan)
+
+    async def list_videos(context: Context[Any, Any]) -> list[dict[str, Any]]:
+        """List the videos that can be asked, with their lengths in seconds."""
+        return await _worked(context, lambda tell: tools.listed())
+
+    async def video_info(context: Context[Any, Any], video: _Video) -> dict[str, Any]:
+        """Tell what is known of a video: its files, its segments and their times, the model it was watched with."""
+        return await _worked(context, lambda tell: tools.info(video))
+
+    async def ask_video(context: Context[Any, Any], video: _Video, question: _Question, start: _Start = None,
+                        end: _End = None, strategy: _Combine = Strategy.name) -> dict[str, Any]:
+        """Ask a question about what is seen in a video. The answer tells which segments it comes from, in seconds."""
+        times = _seconds(start, "start"), _seconds(end, "end")
+        return await _worked(context, lambda tell: tools.answer(video, question, times, strategy, tell))
+
+    async def find_moment(context: Context[Any, Any], query: _Query, video: _OneVideo = None, top: _Top = 10,
+                          threshold: _Threshold = None) -> dict[str, Any]:
+        """Find when something is seen, in one video or in all: moments with start and end in seconds, the best
+        first."""
+        return await _worked(context, lambda tell: tools.find(query, video, top, threshold, tell))
+
+    async def ingest_video(context: Context[Any, Any], path: _VideoFile, segment: _Segment = None) -> dict[str, Any]:
+        """Watch a video file below the folder, so that it can be asked. This takes seconds to minutes."""
+        return await _worked(context, lambda tell: tools.watch(path, segment, tell))
+
+    offered: list[Callable[..., Any]] = [list_videos, video_info, ask_video, find_moment]
+    for tool in (*offered, *([ingest_video] if may_ingest else [])):
+        server.add_tool(tool)
+    return server
+
+
+def serve_tools(library: Library, make: Callable[[Progress], Service], may_ingest: bool) -> None:
+    """Serves the tools over stdin and stdout, until stdin ends."""
+    tools = LibraryTools(library, make)
+    try:
+        anyio.run(tool_server(tools, may_ingest).run_stdio_async)
+    finally:
+        tools.close()
