@@ -17,6 +17,7 @@ from v2l.engine import Engine
 from v2l.tiny.clips import write_video
 from v2l.tiny.world import held_out_clips
 from v2l.video.clip import open_clip
+from v2l.wording import count_of
 
 GROUPS = (1, 2, 4)
 APART = 11
@@ -39,7 +40,7 @@ def main(clips: int, dtype: str) -> None:
         _, third = watched[(number + 2) % clips]
         return measure_likelihood(engine, seen, fault(own, third), other, f"{number}")
 
-    print(f"| found at fault, of {clips} | {' | '.join(f'{group} clips' for group in GROUPS)} |")
+    print(f"| found at fault, of {clips} | {' | '.join(count_of(group, 'clip') for group in GROUPS)} |")
     for name, fault in {"nothing": lambda own, _: own, **FAULTS}.items():
         found = [scored(number, fault) for number in range(clips)]
         counts = [sum(bool(problems(pooled([found[(first + APART * i) % clips] for i in range(group)])))
