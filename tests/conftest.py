@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,18 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """The whole suite runs in a process a core, up to eight (each takes 1 GB); tests that are named, in this one."""
     named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS
     return 0 if named else min(usable_cores(), 8)
+
+
+NOT_ON_WINDOWS = re.compile(r"\b(import (fcntl|resource|pty|pwd|termios)|mkfifo|SIGKILL|SIGHUP|pthread_kill|flock)\b|"
+                            r"support\.processes|['\"]/(dev|proc)/")
+"""What a test module needs that Windows has not."""
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """Test modules that Windows cannot run are left out there."""
+    if sys.platform != "win32" or not collection_path.match("test_*.py"):
+        return None
+    return bool(NOT_ON_WINDOWS.search(collection_path.read_text(encoding="utf-8"))) or None
 
 
 @pytest.fixture(autouse=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pydoc
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 import v2l
 import v2l.adapter
@@ -51,3 +53,20 @@ def test_help_tells_what_there_is() -> None:
     text = pydoc.plain(pydoc.render_doc(v2l))
     assert "class Engine" in text and "load(" in text and "save(" in text
     assert 'engine.ingest("lecture.mp4", segment="60s")' in text and "class V2LError" in text
+
+
+def test_the_workflow_runs_the_suite_where_the_readme_says_that_v2l_runs() -> None:
+    """It has run nowhere yet; what can be read of it is."""
+    root = Path(__file__).parents[1]
+    text = (root / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8")
+    jobs, matrix = yaml.safe_load(text)["jobs"], yaml.safe_load(text)["jobs"]["suite"]["strategy"]["matrix"]
+    oldest, newest = re.findall(r"Python 3\.(\d+) to 3\.(\d+)", (root / "README.md").read_text(encoding="utf-8"))[0]
+    assert matrix["python"] == [f"3.{minor}" for minor in range(int(oldest), int(newest) + 1)]
+    assert [system.partition("-")[0] for system in matrix["os"]] == ["ubuntu", "macos", "windows"]
+    steps = [step for job in jobs.values() for step in job["steps"]]
+    assert all(("run" in step) != ("uses" in step) for step in steps)
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@v\d+", step["uses"]) for step in steps if "uses" in step)
+    known = {"matrix.os", "matrix.python", "github.workflow", "github.ref"}
+    assert set(re.findall(r"\${{ (.*?) }}", text)) == known and text.count("${{") == text.count("}}")
+    for step in steps:
+        subprocess.run(["bash", "-n"], input=step.get("run", ""), text=True, check=True)

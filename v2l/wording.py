@@ -101,10 +101,17 @@ def shortened(text: str, room: int) -> str:
     return f"{text[:front]}…{text[len(text) - (room - 1 - front):]}"
 
 
+_PLAIN = re.compile(r"[\w@%+=:,./\\-]+", re.ASCII)
+"""What shells on Windows take without quotes."""
+
+
 def shell_word(name: str | os.PathLike[str]) -> str:
     """A name as a shell takes it: quoted where it must be, and no option though it begins with a dash."""
     text = os.fspath(name)
-    return shlex.quote(f"./{text}" if text.startswith("-") and text != "-" else text)
+    text = f"./{text}" if text.startswith("-") and text != "-" else text
+    if os.name == "nt":  # cmd takes double quotes alone, and PowerShell them too
+        return text if _PLAIN.fullmatch(text) else f'"{text}"'
+    return shlex.quote(text)
 
 
 def command(words: str, *names: str | os.PathLike[str]) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -41,8 +42,9 @@ from v2l.system.files import replacing
 from v2l.system.strict_json import Invalid, encode
 from v2l.wording import count_of, shortened, time_text
 
-MAP_FROM = 64 << 20
-"""Bytes of tensors from which a file is mapped rather than read."""
+MAP_FROM = 64 << 20 if os.name != "nt" else sys.maxsize
+"""Bytes of tensors from which a file is mapped rather than read: on Windows none is, because what is mapped, by a
+server say, can be neither replaced nor removed there."""
 
 _ALIGNMENT = 64  # of the first tensor in the file, so that a mapped file can be computed on in place
 

@@ -7,8 +7,8 @@ import os
 
 def paths(beginning: str, endings: tuple[str, ...]) -> list[str]:
     """Folders, and files with one of the endings, whose path begins so."""
-    folder, _, name = beginning.rpartition("/")
-    place = f"{folder}/" if folder or beginning.startswith("/") else ""
+    end = max(beginning.rfind(separator) for separator in {"/", os.sep}) + 1
+    place, name = beginning[:end], beginning[end:]
     try:
         with os.scandir(place or ".") as entries:
             found = [(entry.name, entry.is_dir()) for entry in entries]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -296,8 +295,8 @@ def _served(engine: Engine | None, adapter: Adapter, text_only: bool) -> str:
     if text_only:
         return "TEXT_MODEL"
     if base["revision"]:
-        return f"{shlex.quote(base['id'])} --revision {shlex.quote(base['revision'])}"
-    return shlex.quote(str(engine.files.folder)) if engine else "BASE"
+        return f"{shell_word(base['id'])} --revision {shell_word(base['revision'])}"
+    return shell_word(str(engine.files.folder)) if engine else "BASE"
 
 
 def _model_name(engine: Engine | None, adapter: Adapter) -> str:
@@ -307,7 +306,7 @@ def _model_name(engine: Engine | None, adapter: Adapter) -> str:
     base = adapter.record["base"]
     if preset := preset_of(str(base["id"])):
         return preset.name
-    return shlex.quote(str(engine.files.folder if engine and not base["revision"] else base["id"]))
+    return shell_word(str(engine.files.folder if engine and not base["revision"] else base["id"]))
 
 
 # The text model.

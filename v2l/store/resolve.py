@@ -223,7 +223,7 @@ def _drop_damaged(repo: Repo, folder: Path) -> None:
         try:
             if file.suffix == ".safetensors":
                 stored_tensors(file)
-            damaged = is_damaged(repo, folder, str(file.relative_to(folder)))
+            damaged = is_damaged(repo, folder, file.relative_to(folder).as_posix())
         except ModelError:
             damaged = True
         if damaged:

@@ -27,6 +27,10 @@ _TEMPORARY = re.compile(r"\.v2l-([0-9a-f]{8})?[0-9a-f]{16}\.tmp")
 """Names of files that are being written, and in them which machine does."""
 LEFT_OVER = 24 * 3600
 """Seconds since a temporary file was last written to, from which on nobody can be writing it any more."""
+PATIENCE = 2.0
+"""Seconds for which a file that other programs have open is waited for, where that keeps its name from being taken."""
+_IN_USE = (5, 32, 33, 1224)
+"""What Windows says then: access denied, sharing violation, lock violation, mapped."""
 
 
 @contextmanager
@@ -54,7 +58,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
                     os.replace(temporary, final)  # while the lock is held: see `_sweep`
                     renamed = True
             if not renamed:
-                os.replace(temporary, final)
+                _take_name(temporary, final)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -83,6 +87,19 @@ def replacing_folder(path: str | os.PathLike[str], mark: str) -> Iterator[Path]:
         _sync(final.parent)
     except (OSError, ValueError) as error:
         raise OutputError(f"Cannot write {path}: {_reason(error, Path(path))}.") from error
+
+
+def _take_name(temporary: Path, final: Path) -> None:
+    """Renames a file that is closed. Windows refuses while the one that has the name is open in another program, as in
+    a virus scanner for a moment: that is waited for. OSError."""
+    end = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.replace(temporary, final)
+        except PermissionError as error:
+            if getattr(error, "winerror", None) not in _IN_USE or time.monotonic() > end:
+                raise
+        time.sleep(PATIENCE / 20)
 
 
 def check_replaceable(path: Path, mark: str) -> None:
@@ -252,6 +269,11 @@ def _machine() -> str:
 def reach_disk(handle: int) -> None:
     """Waits until an open file's bytes are on the disk, where its file system can tell: some cannot, and are written
     to all the same. OSError where the disk refuses them."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:  # macOS, where fsync leaves them in the disk's own memory
+        with suppress(OSError):  # not every file system there knows it
+            fcntl.fcntl(handle, full)
+            return
     try:
         os.fsync(handle)
     except OSError as error:
@@ -276,6 +298,8 @@ def _reason(error: OSError | ValueError, path: Path) -> str:
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, getattr(errno, "EDQUOT", None)):
         return "no space is left there; free some, or choose another place"
+    if getattr(error, "winerror", None) in _IN_USE:
+        return "it may not be written, or another program has it open; close that, or choose another place"
     if code in (errno.EACCES, errno.EPERM):
         return "permission denied; choose another place"
     if code == errno.EROFS:

@@ -15,7 +15,8 @@ from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 143
 """Exit statuses, as the shell gives them to what SIGINT and SIGTERM end."""
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+# SIGBREAK is Windows's: Ctrl-Break, and a console window that is closed.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)]
 _SOON = 0.03
 """Seconds until a lost interrupt is raised again."""
 BOUNCE_S = 1.0
@@ -23,7 +24,7 @@ BOUNCE_S = 1.0
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP came. It does what Ctrl-C does, but ends a conversation too."""
+    """SIGTERM, SIGHUP or SIGBREAK came. It does what Ctrl-C does, but ends a conversation too."""
 
 
 def message_and_status(error: KeyboardInterrupt) -> tuple[str, int]:
@@ -41,7 +42,7 @@ def interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def listen() -> None:
-    """Has SIGTERM and SIGHUP unwind the stack as Ctrl-C does, none of them lost; those that this process was
+    """Has SIGTERM, SIGHUP and SIGBREAK unwind the stack as Ctrl-C does, none of them lost; those that this process was
     started to ignore (`nohup`, a shell's background) it still ignores. For the main thread."""
     for number in _heeded():
         signal.signal(number, _raise)
@@ -73,7 +74,7 @@ _waits = False
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
-    """Handler of all three signals."""
+    """Handler of all these signals."""
     global _waits
     if _importing(frame) and not _waits:
         _waits = True
