@@ -160,17 +160,18 @@ class Console:
         self.note(f"Note: {one_line(text)}")
 
     @contextmanager
-    def working(self, title: str, of: int | None = None) -> Iterator[None]:
+    def working(self, title: str, of: int | None = None, seeing: Callable[[], float] = lambda: 1.0
+                ) -> Iterator[None]:
         """Shows a bar until the block ends or `stop`: first the title, then what `progress` reports. Where the work is
-        on `of` items, each reported to `finished`, it shows how long the rest takes. Without a terminal, a line a
-        minute says the same."""
+        on `of` items, each reported to `finished`, it shows how long the rest takes (`seeing` as for `pace.Work`).
+        Without a terminal, a line a minute says the same."""
         # What reads a pipe, a pager above all, most likely draws on the very terminal that the bar would.
         if self.quiet or (is_terminal(sys.stderr) and _is_piped(sys.stdout)):
             yield
             return
         from v2l.cli.pace import Log, Work
 
-        work = Work(one_line(title), of)
+        work = Work(one_line(title), of, seeing=seeing)
         if is_terminal(sys.stderr) and os.environ.get("TERM") not in ("dumb", "unknown"):
             from v2l.cli.bar import Bar
 

@@ -75,7 +75,7 @@ def ingest(
     if not outputs.videos and not outputs.failures:
         run.console.warn("No videos were named.")
     jobs, clip = run.first_that_opens(Sampling(**sampling))
-    if jobs:
+    if clip:
         engine = options.load_engine(run.console, model, checkpoint, device, dtype, offline)
         with run.console.working("Loading"):
             engine.fetch_hypernetwork()  # a model that cannot be had ends everything, a video only itself
@@ -147,14 +147,20 @@ class _Run:
                 self.fail(error, job.video)
         return [], None
 
-    def make(self, engine: Engine, jobs: list[Job], clip: Clip | None, settings: Settings) -> None:
+    def make(self, engine: Engine, jobs: list[Job], clip: Clip, settings: Settings) -> None:
+        from v2l.cli.cost import Cost, Teller
         from v2l.many import Ingested, ingest_all
 
+        cost = Cost(engine, clip, settings.sampling, settings.segments is not None)
+        teller = Teller(self.console, cost, len(jobs))
+        engine.progress = teller.progress
         try:
-            with (self.console.working(jobs[0].video.name, of=len(jobs)),
+            with (self.console.working(jobs[0].video.name, of=len(jobs), seeing=lambda: cost.seeing),
                   closing(ingest_all(engine, jobs, settings, clip)) as results):
                 for result in results:
-                    self.console.finished(worked=isinstance(result, Ingested) and not result.skipped)
+                    worked = isinstance(result, Ingested) and not result.skipped
+                    self.console.finished(worked)
+                    teller.finished(worked)
                     self.console.aside()
                     if isinstance(result, Ingested):
                         self.report(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -9,6 +10,8 @@ from v2l.wording import clock_text, size_text
 
 EVERY = 60.0
 """Seconds from one line of a log to the next."""
+_LAYER = re.compile(r", layer (\d+)/(\d+)$")
+"""How the title says, when all frames were seen, which layer's features are under way."""
 _FIRST_ESTIMATE = 3.0
 """Seconds after which the frames of the first item are enough to estimate how long all items take."""
 
@@ -60,19 +63,28 @@ class Pace:
 
 
 class Work:
-    """The item under way, and all items. `total` is the number of items, if it is known."""
+    """The item under way, and all items. `total` is the number of items, if it is known; `seeing` tells the share
+    of an item's work that is done when its frames were seen, where layers are the rest; it is asked once there is
+    work."""
 
-    def __init__(self, title: str, total: int | None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, title: str, total: int | None, clock: Callable[[], float] = time.monotonic,
+                 seeing: Callable[[], float] = lambda: 1.0) -> None:
         self.pace = Pace(total or 1, clock)
         self._estimates = total is not None
         self.title, self.done = title, 0
         self.of: int | None = None
+        self._seeing = seeing
 
     def update(self, title: str, done: int, total: int | None) -> None:
         """The item of that title is under way, and so many of its frames or bytes are finished."""
         self.title, self.done, self.of = title, done, total
-        if total:
-            self.pace.advance(min(1.0, done / total))
+        if not total:
+            return
+        seeing, layer = self._seeing(), _LAYER.search(title)
+        if layer and seeing < 1:
+            self.pace.advance(seeing + (1 - seeing) * int(layer[1]) / int(layer[2]))
+        else:
+            self.pace.advance((1.0 if title.endswith(", writing") else seeing) * min(1.0, done / total))
 
     @property
     def several(self) -> bool:
