@@ -7,6 +7,7 @@ import gc
 import io
 import json
 import runpy
+import shutil
 import threading
 import weakref
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from support.cli import documents, run
 
 from v2l import Engine, V2LError, compose, load, save
 from v2l.config import Sampling
-from v2l.errors import UsageError
+from v2l.errors import OutputError, UsageError
 from v2l.video.clip import open_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -169,7 +170,10 @@ IMAGES = np.zeros((3, 8, 8, 3), np.uint8)
     (lambda e: e.ask(3, "What?"), "An adapter is one that"),
     (lambda e: e.ask("missing.v2lora", "What?"), "Cannot read the adapter"),
     (lambda e: e.ask("x.v2lora", ""), "A question is empty"),
-    (lambda e: e.ask("x.v2lora", b"What?"), "A question is text, not int"),
+    (lambda e: e.ask("x.v2lora", b"What?"), "A question is text, not bytes"),
+    (lambda e: e.ask("x.v2lora", 5), "A question is text, not int"),
+    (lambda e: e.ask("What?", e.ingest(FILM, frames=1)), "The adapter comes first"),
+    (lambda e: Engine("tinny"), "no model tinny"),
     (lambda e: e.ask("x.v2lora", "What?", strategy="guess"), "no strategy 'guess'"),
     (lambda e: e.ask("x.v2lora", "What?", max_new_tokens=0), "must be 1 or more"),
     (lambda e: e.ask("x.v2lora", "What?", temperature=-1), "must be 0 or more"),
@@ -272,3 +276,15 @@ def test_the_script_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
         "A yellow star grows, then a blue triangle moves left, then an orange circle moves right.", "moves down",
         "long.mp4 yes 1"]
     assert "examples/script.py" in (EXAMPLES.parent / "pyproject.toml").read_text()
+
+
+def test_saving_replaces_no_video(engine: Engine, tmp_path: Path) -> None:
+    adapter, video = engine.ingest(FILM, frames=1), tmp_path / "film.mp4"
+    shutil.copy(FILM, video)
+    with pytest.raises(OutputError, match=r"is there and is no adapter; save under another.*film\.v2lora"):
+        save(adapter, video)
+    assert video.read_bytes() == FILM.read_bytes()
+    (empty := tmp_path / "empty").touch()
+    for file in (tmp_path / "film.v2lora", empty, empty):  # an adapter of any name may be replaced
+        save(adapter, file)
+        assert load(file).sources == adapter.sources

@@ -57,7 +57,7 @@ def test_a_foreign_video_is_told_once_a_run_wherever_it_is_met(here: Path) -> No
 
 def test_the_door_for_python_tells_it_once_an_engine(here: Path) -> None:
     with Engine("tiny", device="cpu") as engine:
-        with pytest.warns(UserWarning, match=r"a\.mp4 shows nothing that tiny knows"):
+        with pytest.warns(UserWarning, match=r'a\.mp4 shows nothing that tiny knows.*Engine\("500m"\)'):
             adapter = engine.ingest("a.mp4", frames=1)
         assert adapter.is_foreign and not engine.ingest("shapes.mp4").is_foreign
         with warnings.catch_warnings():

@@ -131,7 +131,7 @@ class Engine(engine.Engine):
         """Warns, once an engine, of a video that its model was made for nothing like."""
         if adapter.is_foreign and not self._told_foreign:
             self._told_foreign = True
-            warnings.warn(foreign_text(name), stacklevel=3)
+            warnings.warn(foreign_text(name, then='Engine("500m").ingest(VIDEO)'), stacklevel=3)
 
     @contextmanager
     def _telling(self, progress: Progress | None) -> Iterator[None]:
@@ -221,8 +221,7 @@ class Engine(engine.Engine):
         """Every question to every adapter by itself, in batches: the answers to the first adapter's questions, in
         their order, then the next one's. Adapters are read as they are needed, so there may be any number."""
         several = cast("Iterable[Asked]", [adapters] if _is_one(adapters) else adapters)
-        asked = [questions] if isinstance(questions, str) else list(questions)
-        _check_questions(asked)
+        asked = _questions(questions)
         decoding, chosen = _decoding(decoding, {}), _strategy(strategy)
         self._load_text()
         for question in asked:
@@ -315,6 +314,16 @@ def _decoding(decoding: Decoding | None, changes: dict[str, Any]) -> Decoding:
     if decoding.temperature < 0:
         raise UsageError(f"temperature must be 0 or more, not {decoding.temperature}.")
     return decoding
+
+
+def _questions(questions: str | Iterable[str]) -> list[str]:
+    """All that is asked. UsageError for what is no text."""
+    if isinstance(questions, Adapter):
+        raise UsageError("The adapter comes first, and then the question.")
+    if isinstance(questions, (str, bytes)) or not isinstance(questions, Iterable):
+        questions = [questions]
+    _check_questions(listed := list(questions))
+    return listed
 
 
 def _check_questions(questions: Sequence[Any]) -> None:

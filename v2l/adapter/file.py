@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from v2l.adapter.dtypes import DTYPES, Array, all_finite, from_float32, to_float32
+from v2l.adapter.find import holds_adapter, is_adapter_name
 from v2l.adapter.label import (
     FORMAT,
     MAX_HEADER,
@@ -37,7 +38,8 @@ from v2l.adapter.label import (
     reading,
 )
 from v2l.adapter.record import Record, is_foreign, needed_version
-from v2l.errors import AdapterError, UsageError
+from v2l.config import ADAPTER_SUFFIX
+from v2l.errors import AdapterError, OutputError, UsageError
 from v2l.system.files import replacing
 from v2l.system.strict_json import Invalid, encode
 from v2l.wording import count_of, shortened, time_text
@@ -173,18 +175,26 @@ def single(
 
 
 def save(adapter: Adapter, path: str | os.PathLike[str]) -> None:
-    """Writes the file, whole or not at all; the same adapter gives the same bytes. OutputError, AdapterError;
-    UsageError for what is no adapter."""
+    """Writes the file, whole or not at all; the same adapter gives the same bytes. OutputError, also where a file that
+    holds something else has the name, such as the video; AdapterError; UsageError for what is no adapter."""
     if not isinstance(adapter, Adapter):
         raise UsageError(f"What is saved is an adapter, not {type(adapter).__name__}.")
     for key, array in adapter.tensors().items():
         if not all_finite(array, adapter.dtype):
             raise damaged(adapter.name, Invalid(f"{key} holds values that are not finite"))
+    if not is_adapter_name(os.fspath(path)) and _holds_else(path):
+        raise OutputError(f"{path} is there and is no adapter; save under another name, such as "
+                          f"{os.path.splitext(path)[0]}{ADAPTER_SUFFIX}.")
     header = _header(adapter, _digest(adapter))
     with replacing(path) as file:
         file.write(header)
         for array in adapter.tensors().values():
             file.write(np.ascontiguousarray(array).data)
+
+
+def _holds_else(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is there that is neither an adapter nor empty."""
+    return os.path.isfile(path) and os.path.getsize(path) > 0 and not holds_adapter(path)
 
 
 def _digest(adapter: Adapter) -> str:

@@ -237,13 +237,14 @@ def is_foreign(record: Record) -> bool:
     return any(one["compute"].get("foreign") is True for one in singles(record))
 
 
-def foreign_text(*names: str, of: int = 1) -> str:
-    """What is said where `tiny` has watched what is none of its world: one of these names, or some `of` that many."""
+def foreign_text(*names: str, of: int = 1, then: str = "v2l ingest VIDEO --model 500m --force") -> str:
+    """What is said where `tiny` has watched what is none of its world: one of these names, or some `of` that many.
+    `then` is what to write once there is a model for it."""
     few = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
     who = f"{names[0]} shows" if len(names) == 1 else f"{len(names)} of {of} show"
     which, answers = ("", "it answers") if len(names) == 1 else (f" ({few})", "they answer")
     return (f"{who} nothing that {DEFAULT_MODEL} knows, which is coloured shapes and slides{which}: what {answers} is "
-            "made up. For real videos: v2l models pull 500m, and then v2l ingest VIDEO --model 500m --force.")
+            f"made up. For real videos: v2l models pull 500m, and then {then}.")
 
 
 def as_one_text(segments: int) -> str:

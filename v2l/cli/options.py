@@ -194,7 +194,12 @@ class Command(TyperCommand):
 
         if not ctx.resilient_parsing:  # of a call that is still being typed
             refuse_empty(self.params, args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            if getattr(error, "ctx", ctx) is None:  # as click's parser leaves it where an option lacks its value
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         return ["[OPTIONS]", *(str(p.metavar) for p in self.params if p.param_type_name == "argument")]

@@ -23,7 +23,7 @@ def usage_error(error: Any) -> UsageError:
     if kind == "MissingParameter" and param is not None:
         return UsageError(f"{path} needs {_called(param)}; {see}.")
     if kind == "BadOptionUsage":
-        return UsageError(f"{error.option_name} takes {'no' if 'not take' in message else 'a'} value; {see}.")
+        return UsageError(f"{error.option_name} takes {_values(error.option_name, message, ctx)}; {see}.")
     if kind == "BadParameter" and param is not None:
         return UsageError(f"{_called(param, short=True)}: {_plain(message)}.")
     if unknown := re.fullmatch(r"No such command '(.*?)'.*", message, re.DOTALL):
@@ -41,6 +41,15 @@ def _called(param: Any, short: bool = False) -> str:
         return str(param.metavar)
     name = str(max(param.opts, key=len) if short else param.opts[0])
     return name if short or not param.metavar else f"{name} {param.metavar}"
+
+
+def _values(option: str, message: str, ctx: Any) -> str:
+    """What an option takes after it, for a call that gives too little, or something where it takes nothing."""
+    if "not take" in message:
+        return "no value"
+    params = ctx.command.get_params(ctx) if ctx is not None else ()
+    metavar = next((str(param.metavar or "") for param in params if option in param.opts), "")
+    return metavar if " " in metavar else "a value"
 
 
 def _meant(option: str, ctx: Any) -> str:

@@ -71,8 +71,11 @@ def default_model() -> DefaultModel:
 
 
 def chosen_model(model: str | None) -> DefaultModel:
-    """The model that was named, or the default one where none was. UsageError as `default_model` has it."""
-    return default_model() if model is None else DefaultModel(model_name(model), "")
+    """The model that was named, or the default one where none was. UsageError for a name that can be none."""
+    if model is None:
+        return default_model()
+    check_name(name := model_name(model))
+    return DefaultModel(name, "")
 
 
 def _line(file: Path) -> str:
