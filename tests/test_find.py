@@ -206,6 +206,23 @@ def test_compressed_segments_are_one(engine: Engine, adapter: Adapter, tmp_path:
     assert (found["start"], found["end"], len(found["segments"])) == (24.0, 48.0, 2)
 
 
+def test_segments_that_are_too_many_to_be_asked_as_one_are_said_to_be_that(
+    engine: Engine, adapter: Adapter, here: Path, tmp_path: Path
+) -> None:
+    for name, count in (("many", 6), ("two", 2)):
+        save(compress(slice_segments(adapter, list(range(count))), 12), tmp_path / f"{name}.v2lora")
+    many = ": 6 segments are asked as one; of more than 4 that garbles answers; each is asked by itself"
+    for words in (("ask", tmp_path / "many.v2lora", "Is there a dog?"), ("find", tmp_path / "many.v2lora", "dog"),
+                  ("ask", "long.v2lora", "What happened?", "--join"),
+                  ("ask", tmp_path / "many.v2lora", "short.v2lora", "?")):
+        noted = run(*words, *TINY).stderr
+        assert noted.count(many) == 1 and "does not know" not in noted and "one segment" not in noted
+    for question in ("What happened?", "Is there a dog?"):
+        assert many not in run("ask", "long.v2lora", question, *TINY).stderr
+    noted = run("ask", tmp_path / "two.v2lora", "When does a red ring appear?", *TINY).stderr
+    assert "The 2 segments are asked as one" in noted and "two.v2lora was made with --max-rank." in noted
+
+
 @pytest.mark.parametrize(("words", "told"), [
     (("long.v2lora",), "nothing to look for"), (("long.v2lora", "a", "red", "ring"), "3 queries"),
     (("a red ring",), "no adapter to look for 'a red ring' in"), (("long.v2lora", "-"), "nothing to look for"),

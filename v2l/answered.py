@@ -73,6 +73,8 @@ class Answered:
     """What the segments said, where the answer is made of that."""
     answer: Answer | None
     """None where it is yet to be made."""
+    as_one: int = 1
+    """Segments that are asked together, as one adapter."""
 
     @classmethod
     def of(cls, parts: Parts, prepared: Prepared) -> Answered:
@@ -82,9 +84,11 @@ class Answered:
             for i, answer in zip(prepared.by, prepared.said, strict=True))
         all_told = prepared.answer or len(prepared.by) == len(parts)
         times = (bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route"
+        counts = [len(parts.parts[i].spans) for i in prepared.by]
+        as_one = sum(counts) if prepared.strategy in ("join", "route") else max(counts, default=1)
         return cls(prepared.question, prepared.elapsed, origin(parts, prepared),
                    "" if all_told else " and ".join(map(parts.label, prepared.by)), len(parts) == 1 and times, said,
-                   prepared.answer)
+                   prepared.answer, as_one)
 
     def document(self) -> dict[str, Any]:
         """The JSON object from which `read` makes it again."""

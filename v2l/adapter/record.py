@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-from v2l.config import DEFAULT_MODEL
+from v2l.config import DEFAULT_MODEL, Strategy
 from v2l.system.strict_json import Invalid, check_depth, encode, is_finite, is_positive, is_unicode
 
 VERSIONS = "1", "2"
@@ -249,7 +249,14 @@ def foreign_text(*names: str, of: int = 1, then: str = "v2l ingest VIDEO --model
 
 def as_one_text(segments: int) -> str:
     """What is to be said of segments that were compressed together, the middle of a sentence."""
-    return f"{segments} segments are asked as one, for \"What happened?\" too: one answer, and no times"
+    many = f", garbled as they are more than {Strategy.join_up_to}" if segments > Strategy.join_up_to else ""
+    return f"{segments} segments are asked as one, for \"What happened?\" too: one answer{many}, and no times"
+
+
+def many_as_one_text(name: str, segments: int) -> str:
+    """What is to be said where so many segments are asked as one that the answer is garbled."""
+    return (f"{name}: {segments} segments are asked as one; of more than {Strategy.join_up_to} that garbles answers; "
+            "each is asked by itself without --join or --strategy join, of what was composed without --max-rank.")
 
 
 def combine(pieces: Sequence[Piece]) -> Record:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from v2l.adapter.record import Record, foreign_text, is_foreign
+from v2l.adapter.record import Record, as_one_text, foreign_text, is_foreign, many_as_one_text
 from v2l.answered import Answered, document, stretch
 from v2l.cli.adapters import Choice, read_adapter
 from v2l.cli.ask_notes import EachNotes
@@ -86,11 +86,15 @@ class Printer:
         for name in names if self.shape.json else ():
             write_json({"adapter": name, "error": sentence(error, f"{name}: ")})
 
-    def one_segment(self, name: str) -> None:
-        """Says, once a call, that a question of times was put to all there is."""
-        if not self._told_of_one:
-            self.console.warn(f"{name} has one segment, which is asked; v2l ingest --segment gives finer times.")
-        self._told_of_one = True
+    def _few_times(self, told: Answered, name: str) -> None:
+        """Says, once a call, that more segments are asked as one than can be told apart, or that a question of times
+        was put to all there is."""
+        count, many = told.as_one, told.as_one > Strategy.join_up_to
+        if not self._told_of_one and (many or told.needs_segments):
+            self.console.warn(many_as_one_text(name, count) if many else
+                              f"{name} has one segment, which is asked; v2l ingest --segment gives finer times."
+                              if count == 1 else f"The {as_one_text(count)}; {name} was made with --max-rank.")
+            self._told_of_one = True
 
     def question(self, question: str) -> None:
         """Repeats one of several questions on stderr."""
@@ -150,8 +154,7 @@ class Printer:
         self.question(told.question)
         if told.from_:
             self.console.warn(f"Answered from {told.from_}.")
-        if told.needs_segments:
-            self.one_segment(name)
+        self._few_times(told, name)
 
     def one_of_many(self, told: Answered, answer: Answer, name: str, facts: dict[str, Any]) -> None:
         """Prints the answer of one of many adapters; `facts` are its JSON keys but for those of its origin."""
@@ -160,8 +163,7 @@ class Printer:
             return
         if told.from_ and not self.shape.json:
             self.console.warn(f"{name} answers from {told.from_}.")
-        if told.needs_segments:
-            self.one_segment(name)
+        self._few_times(told, name)
         self.line(name, answer, told.question, told.elapsed, facts | told.origin, lines=bool(told.said))
 
     def _print(self, answer: Answer, question: str, delay: float, facts: dict[str, Any], lines: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from v2l.adapter.record import foreign_text, is_foreign
+from v2l.adapter.record import foreign_text, is_foreign, many_as_one_text
 from v2l.answered import stretch
 from v2l.cli import options
 from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
@@ -18,7 +18,7 @@ from v2l.cli.ask import base_of, check_any_preset
 from v2l.cli.console import Console, Failures, columns, one_line, sentence, write, write_json
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in, read_fitting
 from v2l.cli.options import argument, option
-from v2l.config import PRESETS, SURE, SURE_OF_GENERAL
+from v2l.config import PRESETS, SURE, SURE_OF_GENERAL, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
@@ -142,6 +142,7 @@ class _Search:
         self._foreign: list[str] = []
         self._unanswered = self._told_times = False
         self._one_segment = ""
+        self._many: tuple[str, int] | None = None
 
     def moments(self, query: str, threshold: float | None) -> list[_Found]:
         """Moments of all adapters, the best first. What fails is counted and stops no other."""
@@ -195,6 +196,7 @@ class _Search:
             return
         if not scores.answerable:
             self._unanswered = True
+            self._note_many(name, parts)
             return
         best = max(scores.by_part)
         if self._best is None or best > self._best[0]:
@@ -209,9 +211,16 @@ class _Search:
                         **({"foreign": True} if is_foreign(adapter.record) else {})}
             yield _Found(name, moment, parts.several_videos, document)
 
+    def _note_many(self, name: str, parts: Parts) -> None:
+        """Notes an adapter of which so many segments are asked as one that it tells nothing."""
+        if (count := max(len(part.spans) for part in parts.parts)) > Strategy.join_up_to:
+            self._many = name, count
+
     def note(self, query: str, found: bool) -> None:
         """Says what is odd about what was found, or that nothing was."""
-        if self._unanswered:
+        if self._unanswered and self._many:
+            self._console.warn(many_as_one_text(*self._many))
+        elif self._unanswered:
             self._console.warn(f"{self._engine.files.name} does not know what {query!r} is; say it in other words, or "
                                "read what happens: v2l ask --timeline.")
         elif not found and self._best:

@@ -18,8 +18,7 @@ from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, Shard, plan_outputs
 from v2l.config import ADAPTER_SUFFIX, DEFAULT_MODEL, Sampling
 from v2l.errors import OutputError, UsageError
-from v2l.system.files import beside
-from v2l.wording import TIME_FORMS, command, count_of, shell_word, size_text, time_text
+from v2l.wording import TIME_FORMS, count_of, size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -207,11 +206,9 @@ class _Run:
         video = sum(source["size"] for source in result.record["sources"])
         if result.segments == 1 or result.size < max(LARGE, video) or self.told_larger:
             return
-        self.told_larger, output = True, result.job.output
-        smaller = beside(output.with_name(output.stem), "{}-small" + output.suffix)
-        self.console.warn(f"{output} takes {size_text(result.size)}, and its video {size_text(video)}; longer segments "
-                          f"take less, and so does what this writes, at some loss: "
-                          f"{command('compose --max-rank 64', output)} -o {shell_word(smaller)}")
+        self.told_larger = True
+        self.console.warn(f"{result.job.output} takes {size_text(result.size)}, and its video {size_text(video)}; "
+                          "longer segments take less.")
 
     def end(self) -> None:
         """Sums up, where there were several. Raises typer.Exit if something failed."""
