@@ -231,7 +231,7 @@ def test_wrong_usage_is_told_in_words(here: Path) -> None:
         (("info", "--bogus"), "v2l info has no option --bogus; v2l info --help tells more."),
         (("ingest", "--frames"), "--frames takes a value; v2l ingest --help tells more."),
         (("export", "a.v2lora", "--to", "peft"), "--to takes FORMAT PATH; v2l export --help tells more."),
-        (("info", "--json=yes"), "--json takes no value; the --help of its command tells more."),
+        (("info", "--json=yes"), "--json takes no value; v2l info --help tells more."),
         (("ingest", "a.mp4", "--start", "x"), "--start: 'x' is not a time; write it as 90, 5s, 1:30, 2m or 1h5m."),
         (("ingest", "a.mp4", "--dtype", "float61"), "--dtype: 'float61' is not auto, float32, bfloat16 or float16 "
                                                     "(did you mean float16?)."),
