@@ -219,6 +219,29 @@ def test_moments_are_found_in_one_video_and_in_all(page: Open) -> None:
     assert opened.locator(".hit").count() == 0
 
 
+def test_what_is_looked_for_last_is_what_is_shown(page: Open) -> None:
+    opened, held = page(), []
+    opened.route("**/api/find", lambda route: route.continue_() if held else held.append(route))
+    for query in ("a red ring", "a zebra"):
+        opened.fill("#everywhere", query)
+        opened.press("#everywhere", "Enter")
+    opened.wait_for_selector("text=/does not know what|Nothing scores/")
+    with opened.expect_response("**/api/find"):
+        held[0].continue_()
+    opened.wait_for_timeout(50)
+    assert "zebra" in opened.inner_text("#everywhere-hits") and opened.locator("#everywhere-hits .moment").count() == 0
+
+
+def test_a_video_that_the_model_knows_nothing_of_is_marked_in_the_library(page: Open) -> None:
+    opened = page()
+    opened.route("**/api/library*", lambda route: route.fulfill(
+        response=(found := route.fetch()), body=found.text().replace('"foreign": false', '"foreign":true')
+        .replace('"foreign":false', '"foreign":true')))
+    opened.reload()
+    opened.wait_for_selector("#videos li .warning")
+    assert "made up: the model knows nothing of this video" in opened.inner_text("#videos li:nth-child(6)")
+
+
 def test_the_library_is_as_it_is_now(page: Open, folder: Path, engine: Engine) -> None:
     whole = engine.ingest(folder / "talks/lecture.mp4", segment="12s")
     growing = folder / "talks/growing.v2lora"

@@ -156,3 +156,39 @@ def test_a_file_that_cannot_be_mapped_is_a_matter_of_memory(tmp_path: Path, monk
 def test_the_smallest_temperature_is_none(temperature: float) -> None:
     draws = torch.Generator().manual_seed(0)
     assert choose_token(torch.tensor([1.0, 3.0, 2.0]), Decoding(temperature=temperature), draws) == (1, True)
+
+
+# What libraries log.
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_libraries_log_is_not_printed_among_results(tmp_path: Path, debug: bool) -> None:
+    """FFmpeg's lines about a damaged video, which PyAV hands to Python's logging, and what loggers without a handler
+    say, which Python's last resort would print; with V2L_DEBUG they are seen."""
+    content = bytearray(EXAMPLE.read_bytes())
+    content[len(content) // 3:len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
+    (tmp_path / "damaged.mp4").write_bytes(content)
+    code = f"""
+import av, logging, sys
+from pathlib import Path
+from v2l.cli import app
+from v2l.errors import VideoError
+from v2l.store import resolve
+from v2l.video.clip import Sampling, open_clip
+def log():
+    for name in ("huggingface_hub", "transformers.models", "anything"):
+        logging.getLogger(name).warning("noise")
+    av.logging.set_level(av.logging.VERBOSE)  # as another library might
+    try:
+        list(open_clip(Path({str(tmp_path / 'damaged.mp4')!r}), Sampling()).frames())
+    except VideoError:
+        return True
+available = resolve.available
+resolve.available = lambda: available() if log() else []
+sys.argv = ["v2l", "models", "--json"]
+app.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], env=environment(PYTHONPATH=ROOT, V2L_DEBUG=str(int(debug))),
+                          capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 3
+    assert len(done.stderr.splitlines()) > 3 and "noise" in done.stderr if debug else done.stderr == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import warnings
@@ -61,6 +62,7 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     if not debugging():
         warnings.simplefilter("ignore")
+        logging.disable()  # what libraries log, FFmpeg's lines through PyAV too: v2l says itself what is to be known
     if os.environ.get(COMPLETE):  # a shell asks what TAB may offer
         from typer._completion_classes import completion_init
 

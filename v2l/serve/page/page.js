@@ -147,17 +147,21 @@ function tell(message) {
 
 // -- finding moments ----------------------------------------------------------------------------------------------
 
-/** Puts what is found in a box, as a list; `shown(hits)` is called with them. */
+const turns = new Map();  // form -> how often it was looked for
+
+/** Puts what is found in a box, as a list; `shown(hits)` is called with them. Of several queries in
+ *  a form, the last is shown. */
 async function find(form, box, query, id, shown = () => {}) {
   const text = query.value.trim();
+  const turn = (turns.get(form) ?? 0) + 1;
+  turns.set(form, turn);
   if (!text) { query.focus(); shown([]); box.replaceChildren(); return; }
-  const button = form.querySelector("button");
-  button.disabled = true;
+  const outdated = () => turns.get(form) !== turn || (id && open?.id !== id);
   shown([]);
   box.replaceChildren(element("p", { class: "soft" }, "Looking …"));
   try {
     const { hits, note, skipped } = await json("/api/find", { body: { query: text, top: TOP, ...(id ? { id } : {}) } });
-    if (id && open?.id !== id) return;
+    if (outdated()) return;
     shown(hits);
     const most = Math.max(...hits.map((hit) => Math.abs(hit.score)), 1e-9);
     box.replaceChildren(hits.length
@@ -166,10 +170,9 @@ async function find(form, box, query, id, shown = () => {}) {
     if (skipped.length) box.append(element("p", { class: "soft" },
       `${count(skipped.length, "adapter")} could not be searched: ${skipped[0].error}`));
   } catch (error) {
+    if (outdated()) return;
     shown([]);
     box.replaceChildren(element("p", { class: "warning" }, error.message));
-  } finally {
-    button.disabled = false;
   }
 }
 

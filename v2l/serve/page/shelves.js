@@ -77,7 +77,8 @@ function made(video, text) {
   const strip = element("span", { class: "strip", "aria-hidden": "true" });
   strip.video = video;
   const missing = video.sources.every((source) => !source.video);
-  const what = element("span", { class: "what" }, named(video.id), element("span", { class: "soft" }, facts(video)));
+  const what = element("span", { class: "what" }, named(video.id), element("span", { class: "soft" }, facts(video)),
+    video.foreign ? element("span", { class: "warning" }, "made up: the model knows nothing of this video") : null);
   const item = element("li", {}, element("a", { class: "row", href: hashOf(video.id) }, what,
     missing ? element("span", { class: "strip none" }, "The video is not here; its adapter answers without it.") : strip));
   return { item, text, words, strip: missing ? null : strip };
