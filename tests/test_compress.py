@@ -199,7 +199,7 @@ def test_joins_like_any_other_and_the_bias_counts_once(tmp_path: Path) -> None:
 def test_no_overlap_is_seen_where_a_compressed_piece_spans_a_gap() -> None:
     a = compress(joined(segment(0), segment(3)), 5)
     assert join([a, segment(2)])[1] == []
-    assert "0-1 s" in join([a, replace(segment(7), record=make(7, start=0.5, end=0.9).record)])[1][0]
+    assert "0:00 to 0:01 of" in join([a, replace(segment(7), record=make(7, start=0.5, end=0.9).record)])[1][0]
 
 
 def test_what_was_compressed_leaves_whole(tmp_path: Path) -> None:
