@@ -375,6 +375,45 @@ def test_a_recorder_that_was_stopped_leaves_what_it_has(tmp_path: Path) -> None:
     assert [number(frame.image) for frame in clip.frames()] == list(range(clip.info.frames))
 
 
+class Pipe:
+    """What is written, and cannot be gone back to."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, content: bytes) -> int:
+        self.content += content
+        return len(content)
+
+
+def test_an_avi_that_was_written_to_a_pipe_is_whole(tmp_path: Path) -> None:
+    """Its header says 2^30 pictures, and that its lists are of 2^32 - 1 bytes."""
+    pipe, path = Pipe(), tmp_path / "pipe.avi"
+    with av.open(pipe, "w", format="avi") as output, av.open(str(write(tmp_path / "a.avi", "mpeg4"))) as source:
+        stream = output.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                output.mux(packet)
+    assert pipe.content[4:8] == b"\xff" * 4 and b"idx1" not in pipe.content
+    path.write_bytes(pipe.content)
+    clip = open_clip(path, ALL)
+    assert (clip.info.frames, clip.info.duration, clip.warnings) == (60, pytest.approx(2.4), [])
+    path.write_bytes(pipe.content[: len(pipe.content) * 2 // 3])
+    clip = open_clip(path, ALL)
+    assert 20 < clip.info.frames < 60 and "breaks off before its end" in clip.warnings[0]
+
+
+def test_a_flash_video_that_is_cut_between_two_pictures_is_told_by_its_header(tmp_path: Path) -> None:
+    content = write(tmp_path / "whole.flv").read_bytes()
+    ends = [13]
+    while ends[-1] < len(content):
+        ends.append(ends[-1] + int.from_bytes(content[ends[-1] + 1 : ends[-1] + 4], "big") + 15)
+    (tmp_path / "cut.flv").write_bytes(content[: ends[len(ends) * 3 // 10]])
+    with pytest.raises(VideoError, match=r"truncated: 17 of about [56]\d frames"):
+        open_clip(tmp_path / "cut.flv", ALL)
+
+
 def test_what_breaks_off_where_nothing_is_lost_is_whole(tmp_path: Path) -> None:
     """The index at the end of a Matroska file, and of an AVI, is no picture."""
     for name, codec, index in (("a.mkv", "libx264", b"\x1c\x53\xbb\x6b"), ("a.avi", "mpeg4", b"idx1")):

@@ -25,10 +25,14 @@ _HOLDERS = {_SEGMENT, _CLUSTER, 0xA3, 0xA0}
 """Elements of Matroska that hold pictures; the last two are blocks."""
 _SIZE = (1 << 31) - 1
 """What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
+_HEAD_OF_FLV, _SIZE_IN_FLV = 1 << 16, b"\0\x08filesize\0"
+"""Bytes in which an FLV's description stands, and what stands before its size in that, a number of 64 bits."""
 _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
 _FEW = 5
 """Packets of a broadcast in a row, by whose beginnings it is known."""
+_UNTOLD = (1 << 32) - 1
+"""What stands in place of an AVI's lengths where its writer could not go back to them, such as one into a pipe."""
 _FIRST_ONLY, _BEGIN = ("asf", FLV, "ivf", "rm", "wtv"), 9
 """Formats of which FFmpeg reads one film a file, and bytes by which their beginning is known."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
@@ -212,15 +216,20 @@ def _avi_breaks_off(file: BinaryIO, size: int) -> bool:
             file.seek(at)
             kind, length, name = unpack("<4sI4s", file.read(12))
             if kind == b"LIST" and name == b"movi" and at + 8 + length > size:
-                return True
+                return length != _UNTOLD
             at += 8 + length + length % 2
         start = end + end % 2
     return False
 
 
 def _flv_breaks_off(file: BinaryIO, size: int) -> bool:
-    """Behind each tag stands how long it was."""
+    """Behind each tag stands how long it was, and in the first one, by most writers, how long the file is: it may have
+    been cut between two tags."""
     if size < 24:
+        return True
+    file.seek(0)
+    said = file.read(_HEAD_OF_FLV).partition(_SIZE_IN_FLV)[2][:8]
+    if len(said) == 8 and unpack(">d", said)[0] > size:
         return True
     file.seek(size - 4)
     (length,) = unpack(">I", file.read(4))

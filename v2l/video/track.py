@@ -29,12 +29,14 @@ from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf")
 """Formats that read other files than the one given."""
-_RECORDED = (MATROSKA, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
+_RECORDED = (MATROSKA, AVI, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
 """Formats whose writers may be stopped at any moment, without having promised a length."""
 _MARKED = ("apng", "mpjpeg", "smjpeg")
 """Formats at whose end stands a mark that FFmpeg takes for a picture."""
 _RAW = ("dirac", "h264", "hevc", "vvc")
 """Formats of nothing but pictures that may say themselves how many there are a second; FFmpeg says 25 for all."""
+_NOT_COUNTED = 1 << 30
+"""Frames in the header of an AVI whose writer could not go back to it, such as one into a pipe, and up."""
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
 _LATER = 0.5
@@ -194,12 +196,17 @@ def _promised(container: Any, packets: StreamPackets, file_end: float) -> tuple[
     start = min(packets.pts, default=0)
     seen = float((max(packets.pts, default=0) + packets.last_duration - start) * stream.time_base)
     if format == AVI and stream.average_rate:  # its length is guessed from the file's size, the count is the header's
-        return float(stream.frames / stream.average_rate), seen
+        return float(_frames_said(stream) / stream.average_rate), seen
     if format in (MATROSKA, FLV):  # one length for all tracks
         return (container.duration or 0) / 1e6, file_end - min(0.0, (container.start_time or 0) / 1e6)
     if format == "mxf" and stream.average_rate:
         return (container.duration or 0) / 1e6, float(packets.count / stream.average_rate)
     return ((container.duration or 0) / 1e6 if format == "rm" else 0.0), seen
+
+
+def _frames_said(stream: Any) -> int:
+    """How many pictures the header of an AVI promises; 0 where it promises nothing."""
+    return stream.frames if stream.frames < _NOT_COUNTED else 0
 
 
 def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: list[str], path: Path) -> Track:
@@ -293,7 +300,7 @@ def _last_duration(container: Any, stream: Any, pts: array[int], known: int) -> 
         return known
     last = known or (pts[-1] - pts[0]) / (len(pts) - 1)
     end = None
-    if container.format.name == AVI and stream.duration:
+    if container.format.name == AVI and _frames_said(stream) and stream.duration:
         end = (stream.start_time or 0) + stream.duration
     elif container.format.name == MATROSKA and len(container.streams) == 1 and not container.start_time:
         end = round((container.duration or 0) / 1e6 / stream.time_base)
