@@ -229,8 +229,9 @@ def sentence(error: Exception, subject: str = "") -> str:
     if is_memory(error):
         return f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
     if package := _not_loaded(error):
+        prefix = "HF" if package == "huggingface_hub" else package.upper()
         return (f"{subject}{package} cannot be loaded ({type(error).__name__}: {shorten(str(error), _REASON)}); "
-                f"check how it is installed, and the variables that it reads ({package.upper()}_...).")
+                f"check how it is installed, and the variables that it reads ({prefix}_...).")
     return (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
             "set V2L_DEBUG=1 to see where it happened.")
 

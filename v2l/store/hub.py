@@ -18,9 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from urllib.parse import quote
 
 from v2l.config import PRESETS
 from v2l.errors import ModelError
+from v2l.store.connection import ask_json, check_settings, connection, endpoint, no_hub, within_limit
 from v2l.system.cache import hash_of, needs_home, remember
 from v2l.system.files import LEFT_OVER, reach_disk, replacing
 from v2l.system.progress import Progress
@@ -68,10 +70,6 @@ def hub_cache() -> Path:
         return Path(os.path.expandvars(named)).expanduser()
 
 
-def endpoint() -> str:
-    return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
-
-
 def is_offline() -> bool:
     """Whether the environment forbids the network."""
     value = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
@@ -93,27 +91,39 @@ def snapshot(repo: Repo) -> Path | None:
 def resolve(repo: Repo) -> tuple[Repo, list[str]]:
     """Asks the Hub: the repository pinned to the commit its revision is at, and the names of its files."""
     with _explained(repo, str(repo)):
-        from huggingface_hub import HfApi, constants
+        pinned, sizes = _about(repo)
+        if not sizes:
+            from huggingface_hub import HfApi
 
-        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision,
-                                                     timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        commit = str(info.sha)
-        names = [file.rfilename for file in info.siblings or ()]
-        if not names:
-            names = HfApi(endpoint=endpoint()).list_repo_files(repo.id, revision=commit)
-    return Repo(repo.id, commit), names
+            api = HfApi(endpoint=endpoint())
+            return pinned, within_limit(lambda: api.list_repo_files(repo.id, revision=pinned.revision), str(repo))
+    return pinned, list(sizes)
 
 
 def file_sizes(repo: Repo) -> tuple[Repo, dict[str, int]]:
     """`resolve` with the bytes of files, by their names, as far as the Hub tells them."""
     hub_cache()  # where there is no place for files, nothing is asked
     with _explained(repo, str(repo)):
-        from huggingface_hub import HfApi, constants
+        pinned, sizes = _about(repo, "?blobs=true")
+        return pinned, {name: size for name, size in sizes.items() if size is not None}
 
-        info = HfApi(endpoint=endpoint()).model_info(repo.id, revision=repo.revision, files_metadata=True,
-                                                     timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
-        sizes = {file.rfilename: file.size for file in info.siblings or () if file.size is not None}
-        return Repo(repo.id, str(info.sha)), sizes
+
+def _about(repo: Repo, query: str = "") -> tuple[Repo, dict[str, int | None]]:
+    """The repository pinned to its commit, and its files with their bytes where the Hub tells them."""
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
+
+    validate_repo_id(repo.id)
+    told = ask_json(f"/api/models/{repo.id}/revision/{quote(repo.revision, safe='')}{query}", str(repo))
+    commit, files = (told.get("sha"), told.get("siblings") or ()) if isinstance(told, dict) else (None, ())
+    if not (isinstance(commit, str) and _COMMIT.fullmatch(commit)):
+        raise no_hub(f"no commit of {repo}")
+    try:
+        sizes = {file["rfilename"]: file.get("size") for file in files}
+    except (TypeError, KeyError, AttributeError):
+        raise no_hub(f"files of {repo} without names") from None
+    if not all(isinstance(name, str) and (size is None or type(size) is int) for name, size in sizes.items()):
+        raise no_hub(f"files of {repo} with strange names or sizes")
+    return Repo(repo.id, commit), sizes
 
 
 def set_revision(repo: Repo, pinned: Repo) -> None:
@@ -153,7 +163,7 @@ def _fetch_blob(repo: Repo, name: str, progress: Progress | None) -> None:
     if _COMMIT.fullmatch(repo.revision) and (repo.folder / "snapshots" / repo.revision / name).exists():
         return
     url = hf_hub_url(repo.id, name, revision=repo.revision, endpoint=endpoint())
-    facts = get_hf_file_metadata(url)
+    facts = within_limit(lambda: get_hf_file_metadata(url), f"{repo}:{name}")
     if facts.etag is None or facts.size is None or not re.fullmatch(r"[\w-]+", facts.etag):
         return  # no Hub of the usual kind; what the client makes of it is as good as anything
     blob = repo.folder / "blobs" / facts.etag
@@ -208,6 +218,8 @@ def _stream(url: str, f: IO[bytes], size: int, report: Callable[[int], None]) ->
                 for block in response.iter_bytes():
                     f.write(block)
                     report(f.tell())
+                    if f.tell() > size:  # an answer that may have no end; what came is found to be too long
+                        return
             return
         except _transport_error() as error:
             if isinstance(error, OSError):  # a status, not a lost connection
@@ -245,13 +257,14 @@ class _NoBar:
 def _explained(repo: Repo, what: str) -> Iterator[None]:
     """Errors of the client as one sentence each; its log stays quiet meanwhile, since these sentences say it all. No
     request waits for ever: the client sets no limit to some."""
+    check_settings()
     from huggingface_hub import constants, errors
 
     log = logging.getLogger("huggingface_hub")
     level = log.level
     log.setLevel(logging.CRITICAL)
     web = f"{endpoint()}/{repo.id}"
-    session = _session()
+    session = connection()
     limits = session.timeout
     session.timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT  # seconds without a byte
     try:
@@ -303,18 +316,6 @@ def _explained(repo: Repo, what: str) -> Iterator[None]:
     finally:
         log.setLevel(level)
         session.timeout = limits
-
-
-def _session() -> Any:
-    """The client's connections. ModelError where they cannot be made as the environment has it."""
-    from huggingface_hub import get_session
-
-    try:
-        return get_session()
-    except (ImportError, OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or str(error).rstrip(".")
-        raise ModelError(f"No connection can be made with these settings ({reason}); check SSL_CERT_FILE, and the "
-                         "proxy that HTTPS_PROXY, HTTP_PROXY or ALL_PROXY names.") from None
 
 
 def offline_error(what: str) -> ModelError:
