@@ -374,7 +374,8 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 def test_folders_of_killed_runs_go_and_those_of_others_stay(tmp_path: Path) -> None:
     with scratch_folder(tmp_path) as alive:
-        dead = alive.with_name(alive.name[:-6] + "00.tmp")
+        other = "00" if not alive.name.endswith("00.tmp") else "11"  # names are random
+        dead = alive.with_name(f"{alive.name[:-6]}{other}.tmp")
         dead.mkdir()
         (dead / "half").touch()
         (tmp_path / "sub").mkdir()
