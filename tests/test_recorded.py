@@ -414,6 +414,21 @@ def test_a_flash_video_that_is_cut_between_two_pictures_is_told_by_its_header(tm
         open_clip(tmp_path / "cut.flv", ALL)
 
 
+def test_a_raw_stream_that_is_cut_says_at_which_end(tmp_path: Path) -> None:
+    whole, path = write(tmp_path / "whole.hevc", "libx265", options={
+        "preset": "ultrafast", "x265-params": "keyint=12:min-keyint=12:bframes=3:log-level=none"}), tmp_path / "a.hevc"
+    content = whole.read_bytes()
+    with av.open(str(whole)) as container:
+        places = [packet.pos for packet in container.demux(video=0) if packet.size]
+    begun, broken = "begins in the middle of a film, whose key frame is missing; 7", "breaks off within a picture"
+    for part, frames, words in ((content[places[5] :], 48, begun), (content[: places[30] + 12], 30, broken),
+                                (content[: places[6] + 11], 6, broken), (content, 60, "")):
+        path.write_bytes(part)
+        clip = open_clip(path, ALL)
+        assert clip.info.frames == frames and bool(clip.warnings) == bool(words)
+        assert all(words in note for note in clip.warnings)
+
+
 def test_what_breaks_off_where_nothing_is_lost_is_whole(tmp_path: Path) -> None:
     """The index at the end of a Matroska file, and of an AVI, is no picture."""
     for name, codec, index in (("a.mkv", "libx264", b"\x1c\x53\xbb\x6b"), ("a.avi", "mpeg4", b"idx1")):

@@ -34,6 +34,8 @@ class Pictures:
     pts: list[int | None] | None = None
     """The ticks that all pictures carry, in the order they are shown; None where each packet is one."""
     interlaced: bool = False
+    late: bool = False
+    """Whether some of the first packets became no picture, other than the last one."""
 
     def ordered(self) -> array[int] | None:
         """`pts`, where these are the times of the pictures."""
@@ -110,6 +112,7 @@ def _decode_first(packets: StreamPackets, found: Pictures) -> tuple[list[Any], l
             found.interlaced = found.interlaced or frame.interlaced_frame
             shown.append(frame.pts)
             most = max(_FEWEST, _PIXELS // (frame.width * frame.height))
+    found.late = len(shown) < len(wanted) - (fed >= packets.count)  # the last one may be broken off
     return wanted, shown, fault
 
 

@@ -216,6 +216,9 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     if shown.missing:
         cut = count_of(shown.missing, "picture")
         notes.append(f"{path} begins in the middle of a film, whose key frame is missing; {cut} cannot be shown.")
+    if shown.lost:
+        notes.append(f"{path} breaks off within a picture, or is damaged; {count_of(shown.lost, 'picture')} cannot be "
+                     "shown.")
     tick, start = float(stream.time_base), _start(container, stream, pts)
     last = _last_duration(container, stream, pts, shown.last)
     paired = pictures.interlaced and 2 * count <= packets.count + 1  # then pictures a second, by what is coded itself
@@ -265,6 +268,8 @@ class _Shown:
     """Whether packets are pictures, so that the file's index is one of pictures."""
     missing: int = 0
     """Packets before the first picture that can be shown."""
+    lost: int = 0
+    """Packets behind it that become no picture."""
 
 
 def _shown(packets: StreamPackets, pictures: Pictures, format: str) -> _Shown:
@@ -276,14 +281,16 @@ def _shown(packets: StreamPackets, pictures: Pictures, format: str) -> _Shown:
     if pictures.pts is None or (timed and ordered == pts):
         return _Shown(pts, packets.count, packets.last_duration, timed, begin, indexed=timed)
     count = len(pictures.pts)
-    missing = bisect_left(pts, ordered[0]) + packets.early if ordered and times else 0
+    missing, lost = bisect_left(pts, ordered[0]) + packets.early if ordered and times else 0, 0
     if packets.unstamped and not pictures.interlaced:
-        missing = max(0, packets.count - count)
+        lost = max(0, packets.count - count)
+        if pictures.late:
+            missing, lost = lost, 0
     counted = array("q", sorted({p for p in pictures.pts if p is not None}))
     if len(counted) != count:
         counted = array("q")
-    last = packets.last_duration if count + missing >= packets.count else 0  # else of a field
-    return _Shown(counted, count, last, times and bool(ordered), begin, False, missing)
+    last = packets.last_duration if count + missing + lost >= packets.count else 0  # else of a field
+    return _Shown(counted, count, last, times and bool(ordered), begin, False, missing, lost)
 
 
 def _start(container: Any, stream: Any, pts: array[int]) -> float:
