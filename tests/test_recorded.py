@@ -533,7 +533,7 @@ def test_ogg_films_that_ffmpeg_does_not_read_are_told(tmp_path: Path) -> None:
     assert "FFmpeg reads only the first where there is sound" in note
 
 
-@pytest.mark.parametrize("name", ["a.ivf", "a.wmv"])
+@pytest.mark.parametrize("name", ["a.ivf", "a.wmv", "a.y4m"])
 def test_films_of_which_ffmpeg_reads_only_the_first_are_told(endings: Path, tmp_path: Path, name: str) -> None:
     content = ending(endings, *next(known for known in ENDING if known[0] == name))
     (tmp_path / name).write_bytes(content * 2)

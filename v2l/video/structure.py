@@ -33,7 +33,7 @@ _FEW = 5
 """Packets of a broadcast in a row, by whose beginnings it is known."""
 _UNTOLD = (1 << 32) - 1
 """What stands in place of an AVI's lengths where its writer could not go back to them, such as one into a pipe."""
-_FIRST_ONLY, _BEGIN = ("asf", FLV, "ivf", "rm", "wtv"), 9
+_FIRST_ONLY, _BEGIN = ("asf", FLV, "ivf", "rm", "wtv", "yuv4mpegpipe"), 9
 """Formats of which FFmpeg reads one film a file, and bytes by which their beginning is known."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 """GUIDs of the content encryption objects."""
