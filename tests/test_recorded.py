@@ -333,10 +333,12 @@ def test_fragments_that_are_missing_are_told_by_the_index_before_them(tmp_path: 
             assert open_clip(path, ALL).info.frames == frames
 
 
-def test_a_flash_film_that_is_cut_is_told_by_its_header(tmp_path: Path) -> None:
+def test_a_flash_film_tells_its_length(tmp_path: Path) -> None:
     path = write(tmp_path / "a.swf", "flv", options={"b": "1M"})
     content = path.read_bytes()
     assert (open_clip(path, ALL).info.frames, open_clip(path, ALL).warnings) == (60, [])
+    path.write_bytes(content * 2)
+    assert "holds films put one behind the other, which FFmpeg mixes up" in open_clip(path, ALL).warnings[0]
     path.write_bytes(content[: len(content) * 3 // 5])
     with pytest.raises(VideoError, match="truncated"):
         open_clip(path, ALL)

@@ -35,6 +35,8 @@ _UNTOLD = (1 << 32) - 1
 """What stands in place of an AVI's lengths where its writer could not go back to them, such as one into a pipe."""
 _FIRST_ONLY, _BEGIN = ("asf", FLV, "ivf", "rm", "wtv", "yuv4mpegpipe"), 9
 """Formats of which FFmpeg reads one film a file, and bytes by which their beginning is known."""
+_FLASH = (b"FWS", b"CWS", b"ZWS")
+"""How Flash films begin; FFmpeg takes the head of one behind another for parts of it."""
 _ENCRYPTED_ASF = (bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), bytes.fromhex("14e68a292226174cb935dae07ee9289c"))
 """GUIDs of the content encryption objects."""
 
@@ -59,6 +61,9 @@ def holds_unread_films(path: Path, format: str) -> bool:
         size = os.fstat(file.fileno()).st_size
         if format == "ogg":
             return endings.is_chained(file, size)
+        if format == "swf":  # which tells its own length
+            file.seek(int.from_bytes(file.read(8)[4:], "little"))
+            return file.read(3) in _FLASH
         if format not in _FIRST_ONLY:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -172,7 +172,8 @@ def _check_whole(container: Any, packets: StreamPackets, contents: Contents, pat
     if format == "mpegts" and becomes_encrypted(path, packets.read_to, packets.stream.id):
         return [f"{path} is encrypted in its later part, and v2l has no keys; what comes before is watched."]
     if part == 1 and (format != "ogg" or contents.failed) and holds_unread_films(path, format):
-        return [f"{path} holds films put one behind the other, of which FFmpeg reads only the first"
+        read = "which FFmpeg mixes up" if format == "swf" else "of which FFmpeg reads only the first"
+        return [f"{path} holds films put one behind the other, {read}"
                 f"{' where there is sound' if format == 'ogg' else ''}; give each as a file of its own."]
     if not cut and not failed and part == 1:
         return []
