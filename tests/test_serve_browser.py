@@ -5,23 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.serving import LOCAL, Server, serving
-from support.videos import write
+from support.library import fill_library
+from support.serving import Server, served
 
-from v2l import save
+from v2l import load, save
 from v2l.adapter.join import join, slice_segments
 from v2l.door import Engine
-from v2l.serve.batcher import Batcher
 from v2l.serve.guard import Rules
-from v2l.serve.library import Library
-from v2l.serve.service import Service
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEY = "k;e y=\"1\""
 
@@ -33,28 +28,12 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def folder(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library: a lecture in segments, a clip with an odd name, a film no browser plays, one that is lost, two videos
-    in one adapter, and a damaged file."""
+    """The library, with two videos in one adapter, too."""
     folder = tmp_path_factory.mktemp("library")
-    (folder / "talks").mkdir()
-    lecture = Path(shutil.copy(EXAMPLES / "long.mp4", folder / "talks/lecture.mp4"))
-    save(long := engine.ingest(lecture, segment="12s"), folder / "talks/lecture.v2lora")
-    clip = Path(shutil.copy(EXAMPLES / "two-shapes.mp4", folder / "50% off #1?.mp4"))
-    save(short := engine.ingest(clip), clip.with_suffix(".v2lora"))
-    save(join([short, long])[0], folder / "talks/both.v2lora")
-    old = write(folder / "old.avi", "mpeg4", frames=60)
-    save(engine.ingest(old), folder / "old.v2lora")
-    lost = Path(shutil.copy(EXAMPLES / "one-shape.mp4", folder / "lost.mp4"))
-    save(engine.ingest(lost), folder / "lost.v2lora")
-    lost.unlink()
-    (folder / "broken.v2lora").write_bytes((folder / "lost.v2lora").read_bytes()[:-50])
+    fill_library(engine, folder)
+    both = [load(folder / name) for name in ("50% off #1?.v2lora", "talks/lecture.v2lora")]
+    save(join(both)[0], folder / "talks/both.v2lora")
     return folder
-
-
-@contextmanager
-def served(engine: Engine, place: Path, rules: Rules = LOCAL) -> Iterator[Server]:
-    with serving(Service(engine, Library([place]), Batcher(engine)), rules) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,11 @@
-"""The page of `v2l serve`, in a real browser; and what it is served: pictures, videos and their ranges."""
+"""What the page of `v2l serve` is served: the library, pictures, videos and their ranges."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -15,20 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from support.serving import LOCAL, Server, serving
-from support.videos import write
+from support.library import fill_library
+from support.serving import Server, served
 
-from v2l import save
 from v2l.config import Sampling
 from v2l.door import Engine
-from v2l.serve.batcher import Batcher
-from v2l.serve.guard import Rules
-from v2l.serve.library import Library
 from v2l.serve.media import EDGE, strip_of, video_type
-from v2l.serve.service import Service
 from v2l.video.clip import open_clip
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -38,26 +31,9 @@ def engine() -> Engine:
 
 @pytest.fixture(scope="module")
 def folder(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library: a lecture in segments, a clip, a film no browser plays, one that is lost, and a damaged file."""
     folder = tmp_path_factory.mktemp("library")
-    (folder / "talks").mkdir()
-    lecture = Path(shutil.copy(EXAMPLES / "long.mp4", folder / "talks/lecture.mp4"))
-    save(engine.ingest(lecture, segment="12s"), folder / "talks/lecture.v2lora")
-    clip = Path(shutil.copy(EXAMPLES / "two-shapes.mp4", folder / "50% off #1?.mp4"))
-    save(engine.ingest(clip), clip.with_suffix(".v2lora"))
-    old = write(folder / "old.avi", "mpeg4", frames=60)
-    save(engine.ingest(old), folder / "old.v2lora")
-    lost = Path(shutil.copy(EXAMPLES / "one-shape.mp4", folder / "lost.mp4"))
-    save(engine.ingest(lost), folder / "lost.v2lora")
-    lost.unlink()
-    (folder / "broken.v2lora").write_bytes((folder / "lost.v2lora").read_bytes()[:-50])
+    fill_library(engine, folder)
     return folder
-
-
-@contextmanager
-def served(engine: Engine, place: Path, rules: Rules = LOCAL) -> Iterator[Server]:
-    with serving(Service(engine, Library([place]), Batcher(engine)), rules) as server:
-        yield server
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +144,7 @@ def test_the_page_has_no_other_files_and_runs_nothing_but_its_own(server: Server
         assert get(server, f"/page/{name.decode()}")[0] == 200
     for name in ("README.md", "..%2fmedia.py", "../media.py", "index.html.bak", ""):
         assert get(server, f"/page/{name}")[0] == 404
-    source = EXAMPLES.parent / "v2l/serve/page"
+    source = ROOT / "v2l/serve/page"
     for file in source.glob("*.js"):
         imported = re.findall(r'from "\./([\w.]+)"', file.read_text())
         assert all(get(server, f"/page/{name}")[0] == 200 for name in imported)

@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 from starlette.types import ASGIApp
 
 from v2l.config import Decoding
+from v2l.door import Engine
 from v2l.model.answer import Answer
 from v2l.model.text import LayerAdapter
 from v2l.serve.app import create_app
+from v2l.serve.batcher import Batcher
 from v2l.serve.guard import Rules, allowed_hosts
+from v2l.serve.library import Library
 from v2l.serve.server import Listening, ServerProtocol, listening_socket
 from v2l.serve.service import Service
 
@@ -70,6 +74,13 @@ def listening(app: ASGIApp, note: Callable[[str], None] = lambda line: None,
 def serving(service: Service, rules: Rules = LOCAL, **settings: Any) -> Iterator[Server]:
     """A service, served for as long as the block lasts."""
     with listening(create_app(service, rules), service.note, **settings) as server:
+        yield server
+
+
+@contextmanager
+def served(engine: Engine, place: Path, rules: Rules = LOCAL) -> Iterator[Server]:
+    """The adapters of a place, served for as long as the block lasts."""
+    with serving(Service(engine, Library([place]), Batcher(engine)), rules) as server:
         yield server
 
 
