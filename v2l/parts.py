@@ -45,8 +45,10 @@ class Part:
     """Rows of A and B."""
     spans: list[tuple[float, float]]
     """Start and end of its segments in seconds."""
+    video: int
+    """Number of the video its first segment is of, among the adapter's sources."""
     source: str
-    """Name of the video its first segment is of."""
+    """Name of that video."""
 
     @property
     def start(self) -> float:
@@ -67,8 +69,8 @@ class Parts:
         for (start, end), group in groupby(adapter.segments, key=lambda segment: tuple(segment["rank"])):
             segments = list(group)
             spans = [(segment["start"], segment["end"]) for segment in segments]
-            source = adapter.sources[segments[0]["source"]]["name"]
-            self.parts.append(Part(slice(start, end), spans, source))
+            video = segments[0]["source"]
+            self.parts.append(Part(slice(start, end), spans, video, adapter.sources[video]["name"]))
         self.several_videos = len({part.source for part in self.parts}) > 1
 
     def __len__(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import groupby
 from typing import Any
 
 from starlette.requests import Request
@@ -76,9 +75,8 @@ def found_moments(service: Service, rows: RunningRows, query: str, id: str | Non
             skipped.append({"id": entry.id, "error": f"With {entry.id} the model's numbers are not finite."})
             continue
         best = max(best, *scores.by_part)
-        of = [next(group)["source"] for _, group in groupby(entry.record["segments"], lambda one: tuple(one["rank"]))]
-        hits += [{"id": entry.id, "source": of[moment.first], "file": moment.source, "start": round(moment.start, 3),
-                  "end": round(moment.end, 3), "score": round(moment.score, 3)}
+        hits += [{"id": entry.id, "source": made.parts[moment.first].video, "file": moment.source,
+                  "start": round(moment.start, 3), "end": round(moment.end, 3), "score": round(moment.score, 3)}
                  for moment in (moments(made, scores.by_part, least) if known else ())]
     hits.sort(key=lambda hit: -hit["score"])
     note = None
