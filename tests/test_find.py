@@ -18,8 +18,8 @@ from v2l.engine import Engine
 from v2l.model.claims import sought
 from v2l.model.generate import next_logits
 from v2l.model.prompt import question_prompt
-from v2l.parts import Parts, moments, score_parts
-from v2l.strategies import prepare
+from v2l.strategies.parts import Parts, moments, score_parts
+from v2l.strategies.strategy import prepare
 from v2l.tiny.clips import scene, solo
 from v2l.tiny.world import sample_times
 

@@ -32,8 +32,8 @@ from v2l.model.questions import (
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.parts import Parts
-from v2l.strategies import ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
+from v2l.strategies.parts import Parts
+from v2l.strategies.strategy import ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
 from v2l.tiny.clips import scene, solo
 from v2l.tiny.world import MOTIONS, sample_times
 
@@ -240,8 +240,8 @@ def test_each_of_a_base_with_language_reads_all_answers(
     engine: Engine, parts: Parts, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """Its own answers, in the order of time, in the prompt of the bare base; in rounds where they are many."""
-    monkeypatch.setattr("v2l.parts.GENERAL_VOCABULARY", 100)
-    monkeypatch.setattr("v2l.strategies.COMBINED_AT_ONCE", at_once)
+    monkeypatch.setattr("v2l.strategies.parts.GENERAL_VOCABULARY", 100)
+    monkeypatch.setattr("v2l.strategies.strategy.COMBINED_AT_ONCE", at_once)
     question = "What color is the star?"
     (one,) = prepare(engine, parts, [question], Strategy("each"), DECODING)
     answers = [engine.ask(parts.joined([i]), question, DECODING).finish().text for i in range(SEGMENTS)]

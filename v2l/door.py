@@ -21,14 +21,14 @@ from v2l import engine
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.join import join
 from v2l.adapter.record import foreign_text
-from v2l.answered import origin, with_origin
 from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
 from v2l.errors import UsageError
 from v2l.model.answer import Answer
 from v2l.model.generate import Reply
 from v2l.model.text import LayerAdapter
-from v2l.parts import Parts
-from v2l.strategies import Prepared, ask_prepared, prepare
+from v2l.strategies.answered import origin, with_origin
+from v2l.strategies.parts import Parts
+from v2l.strategies.strategy import Prepared, ask_prepared, prepare
 from v2l.system.progress import Progress
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import SegmentSpec, frame_at, parse_segments, regular, windows

@@ -21,8 +21,8 @@ from support.watched import watched
 from v2l.adapter.join import join
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
-from v2l.parts import Parts
-from v2l.strategies import ask_prepared, prepare
+from v2l.strategies.parts import Parts
+from v2l.strategies.strategy import ask_prepared, prepare
 from v2l.tiny.world import sample_times
 from v2l.wording import time_text
 

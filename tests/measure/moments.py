@@ -33,7 +33,7 @@ from v2l.adapter.join import join
 from v2l.config import SURE, Decoding
 from v2l.engine import Engine
 from v2l.model.claims import Claim
-from v2l.parts import Parts, score_parts, surer
+from v2l.strategies.parts import Parts, score_parts, surer
 from v2l.tiny.questions import article, phrase
 from v2l.tiny.wordings import WORDINGS
 from v2l.tiny.world import (

@@ -26,8 +26,8 @@ from v2l.adapter import Adapter
 from v2l.adapter.join import join
 from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.engine import Engine
-from v2l.parts import Parts
-from v2l.strategies import Prepared, ask_prepared, prepare
+from v2l.strategies.parts import Parts
+from v2l.strategies.strategy import Prepared, ask_prepared, prepare
 
 CLIPS = {1: 12, 2: 24, 3: 24, 4: 24, 6: 16, 8: 16, 16: 8}
 QUICK = {1: 2, 4: 3, 8: 2}

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import Record, as_one_text, foreign_text, is_foreign, many_as_one_text
-from v2l.answered import Answered, document, stretch
 from v2l.cli.adapters import Choice, read_adapter
 from v2l.cli.ask_notes import EachNotes
 from v2l.cli.console import (
@@ -31,6 +30,7 @@ from v2l.cli.inputs import read_fitting
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.strategies.answered import Answered, document, stretch
 from v2l.wording import shortened
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from v2l.engine import Engine, Seen
     from v2l.model.answer import Answer
     from v2l.model.generate import Reply
-    from v2l.parts import Parts
-    from v2l.strategies import Prepared
+    from v2l.strategies.parts import Parts
+    from v2l.strategies.strategy import Prepared
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ class AskAdapter(AskEngine):
 
     def __init__(self, adapter: Adapter, names: list[str], strategy: Strategy, engine: Engine, decoding: Decoding,
                  printer: Printer) -> None:
-        from v2l.parts import Parts
+        from v2l.strategies.parts import Parts
 
         super().__init__(engine, decoding, printer)
         self._parts, self._strategy = Parts(engine, adapter), strategy
@@ -270,7 +270,7 @@ class AskAdapter(AskEngine):
             self._facts |= printer.foreign(adapter.name)
 
     def _ask(self, questions: list[str]) -> None:
-        from v2l.strategies import ask_prepared, prepare
+        from v2l.strategies.strategy import ask_prepared, prepare
 
         with self.printer.console.working("Thinking"):
             prepared = prepare(self.engine, self._parts, questions, self._strategy, self.decoding)
@@ -308,7 +308,7 @@ class AskEach(AskEngine):
         self._notes = EachNotes(printer.console, printer.foreign, choice, len(names))
 
     def _ask(self, questions: list[str]) -> None:
-        from v2l.strategies import ask_prepared
+        from v2l.strategies.strategy import ask_prepared
 
         waiting: deque[tuple[Parts, dict[str, Any]]] = deque()
         self._notes.begin()
@@ -330,8 +330,8 @@ class AskEach(AskEngine):
     def _prepare(self, questions: list[str], waiting: deque[tuple[Parts, dict[str, Any]]]) -> Iterator[Prepared]:
         """Reads every adapter, prepares its questions. Appends the JSON fields of the answers to `waiting`, in
         the same order."""
-        from v2l.parts import Parts
-        from v2l.strategies import prepare
+        from v2l.strategies.parts import Parts
+        from v2l.strategies.strategy import prepare
 
         for name, adapter in read_fitting(self._names, self._read, self.engine, self.printer.failed):
             try:

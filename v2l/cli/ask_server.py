@@ -11,7 +11,6 @@ from typing import Any
 
 from v2l.adapter.label import fingerprint_of, load_label
 from v2l.adapter.record import is_foreign
-from v2l.answered import Answered
 from v2l.cli.adapters import Choice, check_exists, load_joined, note_changed, read_adapter
 from v2l.cli.ask_notes import EachNotes
 from v2l.cli.ask_print import Asker, Printer
@@ -22,6 +21,7 @@ from v2l.cli.server_address import ServerAddress
 from v2l.config import Decoding, Strategy
 from v2l.errors import V2LError
 from v2l.model.answer import Answer
+from v2l.strategies.answered import Answered
 
 AT_ONCE = 1000
 """Adapters that one request names; a request has 1 MB, and each name some 100 bytes."""

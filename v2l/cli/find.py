@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.adapter.record import foreign_text, is_foreign, many_as_one_text
-from v2l.answered import stretch
 from v2l.cli import options
 from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
 from v2l.cli.ask import base_of, check_any_preset
@@ -22,12 +21,13 @@ from v2l.config import PRESETS, SURE, SURE_OF_GENERAL, Strategy
 from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
+from v2l.strategies.answered import stretch
 from v2l.wording import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.engine import Engine
-    from v2l.parts import Moment, Parts, Scores
+    from v2l.strategies.parts import Moment, Parts, Scores
 
 
 def _number(text: str | float) -> float:
@@ -146,7 +146,7 @@ class _Search:
 
     def moments(self, query: str, threshold: float | None) -> list[_Found]:
         """Moments of all adapters, the best first. What fails is counted and stops no other."""
-        from v2l.parts import score_parts, sure_from
+        from v2l.strategies.parts import score_parts, sure_from
 
         self._threshold = sure_from(self._engine) if threshold is None else threshold
         waiting: list[tuple[str, Adapter]] = []
@@ -160,7 +160,7 @@ class _Search:
 
     def _read(self, waiting: list[tuple[str, Adapter]]) -> Iterator[Parts]:
         """Every adapter that can be asked, appended to `waiting` in the same order."""
-        from v2l.parts import Parts
+        from v2l.strategies.parts import Parts
 
         for name, adapter in read_fitting(self._names, self._chosen, self._engine, self._failed):
             try:
@@ -186,7 +186,7 @@ class _Search:
             write_json({"adapter": name, "error": sentence(error, f"{name}: ")})
 
     def _of_one(self, name: str, adapter: Adapter, parts: Parts, scores: Scores, query: str) -> Iterator[_Found]:
-        from v2l.parts import moments
+        from v2l.strategies.parts import moments
 
         if is_foreign(adapter.record):
             self._foreign.append(name)

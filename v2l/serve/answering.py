@@ -10,7 +10,6 @@ from typing import Any
 
 from v2l.adapter import Adapter
 from v2l.adapter.record import is_foreign
-from v2l.answered import origin
 from v2l.config import Decoding
 from v2l.errors import AdapterError
 from v2l.model.answer import Answer
@@ -22,7 +21,8 @@ from v2l.serve.batcher import Ticket
 from v2l.serve.question import ServedQuestion
 from v2l.serve.refusal import TooBusy
 from v2l.serve.service import Service
-from v2l.strategies import prepare
+from v2l.strategies.answered import origin
+from v2l.strategies.strategy import prepare
 
 BYTES_OF_ROWS = 256 << 20
 """Bytes of adapters that the rows of one question hold at a time; a question to many segments is many rows."""

@@ -12,10 +12,8 @@ from starlette.requests import Request
 
 from v2l.adapter import Adapter, load
 from v2l.adapter.join import join, within
-from v2l.answered import Answered
 from v2l.config import ADAPTER_SUFFIX, STRATEGIES, Decoding, Strategy
 from v2l.errors import AdapterError, ModelError, V2LError
-from v2l.parts import Parts
 from v2l.serve.answering import RunningRows
 from v2l.serve.events import EventStream, Worked
 from v2l.serve.fields import Fields
@@ -24,7 +22,9 @@ from v2l.serve.library import ServedAdapter
 from v2l.serve.openai import MOST_TOKENS
 from v2l.serve.refusal import Refusal, refusal_of
 from v2l.serve.service import Service
-from v2l.strategies import ask_prepared, prepare
+from v2l.strategies.answered import Answered
+from v2l.strategies.parts import Parts
+from v2l.strategies.strategy import ask_prepared, prepare
 
 _Line = dict[str, Any]
 """One line of the response, an object with a `type`: see `QuestionsAsked`."""

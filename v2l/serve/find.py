@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from v2l.errors import AdapterError
-from v2l.parts import Parts, moments, score_parts, sure_from
 from v2l.serve.answering import RunningRows
 from v2l.serve.events import Worked, unless_hung_up
 from v2l.serve.fields import Fields
@@ -18,6 +17,7 @@ from v2l.serve.guard import body_of
 from v2l.serve.library import ServedAdapter
 from v2l.serve.refusal import Refusal, json_response
 from v2l.serve.service import Service
+from v2l.strategies.parts import Parts, moments, score_parts, sure_from
 
 MOST_HITS = 1000
 """Moments that are told of at a time."""

@@ -31,7 +31,7 @@ from v2l.wording import shortened
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.parts import Parts
+    from v2l.strategies.parts import Parts
 
 HELD = 4 << 30
 """Bytes of adapters that stay loaded: 280 of one segment of 500M (14.4 MB each), or 18 of an hour in segments."""
@@ -248,7 +248,7 @@ class Library:
         adapter = load(path)
         if times != (None, None):
             adapter = within(adapter, *times)
-        from v2l.parts import Parts  # with torch, which a wrong name in the call needs not wait for
+        from v2l.strategies.parts import Parts  # with torch, which a wrong name in the call needs not wait for
 
         return Parts(engine, adapter), _bound_bytes(adapter)
 

@@ -33,7 +33,7 @@ from v2l.model.questions import (
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.parts import Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
+from v2l.strategies.parts import Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
 from v2l.wording import count_of, time_text
 
 RARITY = 0.05
@@ -68,7 +68,7 @@ class Prepared:
     said: tuple[Answer, ...] = ()
     """What each of `by` said, if the answer is made of that."""
     scores: tuple[float, ...] = ()
-    """How surely each of `by` shows what is asked for, if the answer is made of that (`v2l.parts`)."""
+    """How surely each of `by` shows what is asked for, if the answer is made of that (`v2l.strategies.parts`)."""
 
 
 def prepare(

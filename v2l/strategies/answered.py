@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from v2l.model.answer import Answer
 
 if TYPE_CHECKING:  # nothing heavy is needed to tell it
-    from v2l.parts import Parts
-    from v2l.strategies import Prepared
+    from v2l.strategies.parts import Parts
+    from v2l.strategies.strategy import Prepared
 
 
 def document(question: str, answer: Answer, delay: float = 0.0, **facts: Any) -> dict[str, Any]:
