@@ -103,35 +103,91 @@ def test_a_block_has_its_threads(torch_threads: None) -> None:
 
 
 class Machine:
-    """A machine whose clock and counts a test moves; it keeps what the threads were told."""
+    """A machine whose clocks a test moves; it keeps what the threads were told."""
 
     def __init__(self) -> None:
-        self.time, self.lost, self.crowded = 0.0, 0, False
+        self.time, self.crowded = 0.0, False
+        self.waited: dict[str, float] = {}
         self.spinning: list[bool] = []
-        self.contention = Contention(lambda: self.time, lambda: self.lost, lambda: self.crowded, self.spinning.append)
+        self.contention = Contention(lambda: self.time, lambda: dict(self.waited), lambda: self.crowded,
+                                     self.spinning.append)
 
-    def after(self, seconds: float, lost: int) -> list[bool]:
+    def after(self, seconds: float, **waited: float) -> list[bool]:
+        """What the threads were told by then, if so many of those seconds they had no core."""
         self.time += seconds
-        self.lost += lost
+        for thread, more in waited.items():
+            self.waited[thread] = self.waited.get(thread, 0.0) + more
         self.contention.look()
         return self.spinning
 
 
-def test_threads_stop_spinning_while_cores_are_lost_and_only_then() -> None:
+def test_threads_stop_spinning_while_one_waits_for_a_core_and_only_then() -> None:
     machine = Machine()
-    assert machine.after(0.25, 2) == [] and machine.after(0.0625, 100) == []  # a moment is no measure
-    assert machine.after(0.125, 20) == [False] and machine.contention.found
-    assert machine.after(0.125, 300) == [False]
-    assert machine.after(0.25, 1) == [False, True] and not machine.contention.found
+    assert machine.after(0.25, main=0.01) == [] and machine.after(0.0625, main=0.06) == []  # a moment is no measure
+    assert machine.after(0.125, worker=0.06) == [False] and machine.contention.found
+    assert machine.after(0.125, worker=0.06) == [False] and machine.after(0.125, main=0.02) == [False]
+    assert machine.after(0.25, main=0.01, worker=0.01) == [False, True] and not machine.contention.found
+
+
+def test_moments_of_many_threads_are_no_other_work() -> None:
+    """Each of them loses its core now and then, to the system's own threads."""
+    machine = Machine()
+    assert machine.after(0.25, **{f"worker {number}": 0.02 for number in range(64)}) == []
+
+
+def test_threads_come_and_go() -> None:
+    machine = Machine()
+    assert machine.after(0.25, decoder=0.04) == []
+    del machine.waited["decoder"]
+    assert machine.after(0.25, worker=0.1) == [False]
 
 
 def test_after_a_pause_the_system_is_asked() -> None:
     machine = Machine()
     machine.crowded = True
-    assert machine.after(0.5, 0) == []
-    assert machine.after(5.0, 0) == [False]
+    assert machine.after(0.5) == []
+    assert machine.after(5.0) == [False]
     machine.crowded = False
-    assert machine.after(5.0, 3) == [False, True]
+    assert machine.after(5.0, main=0.01) == [False, True]
+
+
+def test_looking_is_rare_where_it_takes_long() -> None:
+    """A file is read for each thread, and there may be hundreds."""
+    machine, looks = Machine(), []
+
+    def waited() -> dict[str, float]:
+        looks.append(machine.time)
+        machine.time += 0.0078125
+        return {}
+
+    contention = Contention(lambda: machine.time, waited, lambda: False, machine.spinning.append)
+    for _ in range(64):
+        machine.time += 0.0625
+        contention.look()
+    assert 0.0078125 * (len(looks) - 2) <= 0.01 * machine.time
+
+
+def a_system(folder: Path, running: int, own: dict[str, str]) -> Path:
+    """A /proc: so many threads run now, and the states of this process's own."""
+    (folder / "loadavg").write_text(f"0.50 0.40 0.30 {running}/300 4242\n")
+    for thread, state in own.items():
+        (folder / "self" / "task" / thread).mkdir(parents=True)
+        (folder / "self" / "task" / thread / "stat").write_text(f"{thread} (a name) R) {state} 1 1 0")
+        (folder / "self" / "task" / thread / "schedstat").write_text(f"7000 {thread}500000000 12\n")
+    return folder
+
+
+@pytest.mark.parametrize(("running", "crowded"), [(3, False), (4, True)])
+def test_own_threads_that_run_are_no_other_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, running: int,
+                                                crowded: bool) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    with threads(2):
+        assert module.crowded(a_system(tmp_path, running, {"1": "R", "2": "R", "3": "S"})) is crowded
+
+
+def test_what_the_system_tells_of_waiting(tmp_path: Path) -> None:
+    assert module.waited(a_system(tmp_path, 1, {"1": "R", "12": "S"})) == {"1": 1.5, "12": 12.5}
+    assert module.waited(NOWHERE) == {} and module.crowded(NOWHERE) is False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="torch has another OpenMP")
@@ -161,16 +217,16 @@ for _ in range(2):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the counts are Linux's")
 def test_other_work_is_noticed() -> None:
-    """A process that computes beside as many busy loops as there are cores finds them, however long that takes."""
+    """A process that computes beside as many busy loops as there are cores finds them."""
     code = """
 import os, subprocess, sys, time, torch
 from v2l.system import threads
 # They end by themselves, too: left behind, they would take the cores of all tests after this one.
-loop = "import time; end = time.monotonic() + 40\\nwhile time.monotonic() < end: pass"
+loop = "import time; end = time.monotonic() + 9\\nwhile time.monotonic() < end: pass"
 busy = [subprocess.Popen([sys.executable, "-c", loop], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         for _ in range(os.cpu_count())]
 try:
-    x, end = torch.randn(500, 500), time.monotonic() + 30
+    x, end = torch.randn(500, 500), time.monotonic() + 8
     while not threads.contention.found and time.monotonic() < end:
         x @ x
         threads.yield_to_others()

@@ -24,9 +24,9 @@ class Sampling:
     resolution: int = 384
     """Longest edge of a frame in pixels."""
     start: float | None = None
-    """Seconds; look only at what comes from here on."""
+    """Where to begin in seconds; None is the video's beginning."""
     end: float | None = None
-    """Seconds; look only at what comes before."""
+    """Where to end in seconds, this moment left out; None is the video's end."""
     stream: int | None = None
     """Which stream of the file; None for the one that is the film."""
 
@@ -52,11 +52,11 @@ DECODED_AHEAD = 64 << 20
 """Bytes of frames, and of tiles, made before they are looked at."""
 
 SHORTEST_SEGMENT = 1.0
-"""Seconds a segment of a fixed length has at least: less would give a frame or none at the default rate."""
+"""Shortest length to cut a video into, in seconds: less would give a frame or none at the default rate."""
 MOST_SEGMENTS = 1 << 16
-"""More, of a frame each, record more than one file can hold."""
+"""Most segments of a video: more, of a frame each, record more than one file can hold."""
 REMNANT = 0.25
-"""What is left at the end of a video becomes a segment of its own from this part of a segment's length on; a shorter
+"""Share of a segment's length from which what is left at the end of a video is a segment of its own; a shorter
 rest would weigh as much in the joined adapter as a whole segment, and joins the one before it."""
 
 
@@ -68,9 +68,9 @@ class Scenes:
     """How many times larger than the steps around it a step between two frames must be: from 2.5 on, no motion was
     taken for a cut in the films it was measured on, and up to 3 no cut was missed (tests/measure/scene_cuts.py)."""
     shortest: float = 10.0
-    """Seconds; about what an adapter's 12 frames cover at the default rate, so that no rank is spent on less."""
+    """Shortest scene in seconds: about what 12 frames cover at the default rate, so that no rank is spent on less."""
     longest: float = 60.0
-    """Seconds; about as long as the clips that the released hypernetworks were trained on."""
+    """Longest scene in seconds: about as long as the clips that the released hypernetworks were trained on."""
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ other work runs there, the others spin for as long as that work is left to run: 
 idle cores, took 875 ms beside one busy process. Spinning less from the start costs an idle machine up to half of its
 speed, and other numbers of threads give other bytes, since libraries cut products up by them (1, 2 and 4 threads, AMX:
 12 of 15 shapes in float32 with MKL, 7 of 15 in bfloat16 with oneDNN; MKL_CBWR=AVX512,STRICT mends the former and makes
-products of one row, so answers, 2.5 times slower). So the number of threads stays as it is, and while other work is
-there, as the system's counts of lost cores say, libgomp is brought to wait without spinning. It does so by itself as
-long as it has more threads than there are cores, and idle ones are enough for that.
+products of one row, so answers, 2.5 times slower). So the number of threads stays as it is, and while one of them waits
+for a core, as the system's clocks say, libgomp is brought to wait without spinning. It does so by itself as long as it
+has more threads than there are cores, and idle ones are enough for that.
 """
 
 from __future__ import annotations
@@ -15,22 +15,21 @@ from __future__ import annotations
 import ctypes
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-try:
-    import resource
-except ImportError:  # Windows
-    resource = None  # type: ignore[assignment]
-
 _WINDOW = 0.1
 """Seconds over which moments are counted."""
-_RATE = 40.0
-"""Times a second that threads lose their core, from which on other work wants it: beside busy loops they were 85 and
-more, and thousands where nothing spins."""
+_WANTED, _LEFT = 0.2, 0.1
+"""Shares of the time that some thread waits for a core: above the one, other work wants cores; below the other, it no
+longer does. On two idle cores the thread that waited most did for 0.00 to 0.15 of a moment; beside busy loops for 0.2
+to 0.5 where threads spin, and for 0.3 to 0.6 (a clip of `tiny`: 0.08 to 0.18) where they do not. How often threads lose
+a core tells nothing: 20 to 300 times a second on idle cores, 40 to 250 beside a busy loop."""
+_COST = 0.01
+"""Share of the time that looking may take: it reads a file for each thread, 20 microseconds."""
 _PAUSE = 1.0
 """Seconds after which what was counted is of another time, so that the system is asked what runs now."""
 
@@ -95,32 +94,34 @@ def threads(count: int) -> Iterator[None]:
 
 def yield_to_others() -> None:
     """Looks whether other work wants the cores, and has torch's threads spin or not; to be called in the course of any
-    long computation, several times a second. Costs less than a microsecond but for ten times a second."""
+    long computation, several times a second. Costs less than a microsecond but for ten times a second at most."""
     contention.look()
 
 
 class Contention:
     """Whether other work wants the cores on which this process computes."""
 
-    def __init__(self, clock: Callable[[], float], lost: Callable[[], int], crowded: Callable[[], bool],
-                 set_spinning: Callable[[bool], None]) -> None:
-        """`lost` counts how often threads of this process lost their core to others; `crowded` says whether there are
-        more threads to run now than cores, those included that are about to compute."""
-        self._clock, self._lost, self._crowded, self.set_spinning = clock, lost, crowded, set_spinning
-        self._since, self._before = clock(), lost()
+    def __init__(self, clock: Callable[[], float], waited: Callable[[], Mapping[str, float]],
+                 crowded: Callable[[], bool], set_spinning: Callable[[bool], None]) -> None:
+        """`waited` tells for how many seconds each thread of this process was ready to run and had no core; `crowded`
+        whether there are more threads to run now than cores, those included that are about to compute."""
+        self._clock, self._waited, self._crowded, self.set_spinning = clock, waited, crowded, set_spinning
+        self._since, self._before, self._window = clock(), waited(), _WINDOW
         self.found = False
         """Whether there is other work, as far as was seen."""
         self._lock = Lock()
 
     def look(self) -> None:
         """Looks again, if the last time was a while ago."""
-        if self._clock() - self._since < _WINDOW or not self._lock.acquire(blocking=False):
+        if self._clock() - self._since < self._window or not self._lock.acquire(blocking=False):
             return
         try:
-            now, lost = self._clock(), self._lost()
-            elapsed, count = now - self._since, lost - self._before
-            self._since, self._before = now, lost
-            found = count > _RATE * elapsed or (elapsed > _PAUSE and self._crowded())
+            now, waits = self._clock(), self._waited()
+            elapsed = now - self._since
+            longest = max((seconds - self._before.get(thread, 0.0) for thread, seconds in waits.items()), default=0.0)
+            found = longest > (_LEFT if self.found else _WANTED) * elapsed or (elapsed > _PAUSE and self._crowded())
+            self._since, self._before = now, waits
+            self._window = max(_WINDOW, (self._clock() - now) / _COST)
             if found != self.found:
                 self.found = found
                 self.set_spinning(not found)
@@ -128,18 +129,31 @@ class Contention:
             self._lock.release()
 
 
-def _lost() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw if resource else 0
+def waited(system: Path = Path("/proc")) -> dict[str, float]:
+    """Seconds for which each thread of this process waited for a core; none where the system does not count them."""
+    return {thread: int(line.split()[1]) / 1e9 for thread, line in _own_threads(system, "schedstat")}
 
 
-def _crowded() -> bool:
+def crowded(system: Path = Path("/proc")) -> bool:
+    """Whether more threads want to run than there are cores, once torch computes. Those of this process that run are
+    torch's, or wait for it: libgomp's spin for 20 ms after a computation."""
     import torch
 
     try:
-        running = int(Path("/proc/loadavg").read_text().split()[3].partition("/")[0])
+        running = int((system / "loadavg").read_text().split()[3].partition("/")[0])
     except (OSError, ValueError, IndexError):
         return False
-    return running - 1 + torch.get_num_threads() > (os.cpu_count() or 1)  # this thread is one of those that run
+    own = sum(line.rpartition(")")[2].split()[0] == "R" for _, line in _own_threads(system, "stat"))
+    return running - own + torch.get_num_threads() > (os.cpu_count() or 1)
+
+
+def _own_threads(system: Path, name: str) -> Iterator[tuple[str, str]]:
+    """The id of each thread of this process, and what a file of the system's says of it."""
+    with suppress(OSError):
+        tasks = os.path.join(system, "self", "task")
+        for thread in os.listdir(tasks):
+            with suppress(OSError), open(os.path.join(tasks, thread, name), encoding="utf-8") as file:  # it may end
+                yield thread, file.read()
 
 
 class _Spinning:
@@ -185,4 +199,4 @@ def _libgomp() -> ctypes.CDLL | None:
     return None
 
 
-contention = Contention(time.monotonic, _lost, _crowded, _Spinning())
+contention = Contention(time.monotonic, waited, crowded, _Spinning())
