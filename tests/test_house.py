@@ -19,6 +19,7 @@ FLOORS = (
     ("engine",),
     ("segments", "strategies"),
     ("many", "door"),
+    ("live",),
     ("report", "score"),
     ("train",),
     ("tiny",),

@@ -66,7 +66,7 @@ class Decoder:
             if self._reader.lost > self._spared:
                 self._refuse(self.track.frames - self._reader.lost)
             shown = wanted.pop(0)
-            yield shown, _fitted(image, self.track)
+            yield shown, fitted(image, self.track.width, self.track.height)
         if wanted:
             yield from self._last(shown)
 
@@ -91,7 +91,7 @@ class Decoder:
         if self._spare is None or self.track.frames - self._end > self._spared:
             self._refuse(self._end)
         elif self._end - 1 > shown:
-            yield self._end - 1, _fitted(self._spare, self.track)
+            yield self._end - 1, fitted(self._spare, self.track.width, self.track.height)
 
     def close(self) -> None:
         if self._reader is not None:
@@ -106,13 +106,13 @@ def thumbnails(track: Track, first: int, stop: int, size: tuple[int, int]) -> It
         yield from reader.thumbnails(first, stop, size)
 
 
-def _fitted(image: np.ndarray, track: Track) -> np.ndarray:
-    """The image at the track's size; some recordings change theirs on the way."""
-    if image.shape[:2] == (track.height, track.width):
+def fitted(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """The image at its track's size; some recordings change theirs on the way."""
+    if image.shape[:2] == (height, width):
         return image
     import cv2
 
-    return np.asarray(cv2.resize(image, (track.width, track.height), interpolation=cv2.INTER_AREA))
+    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA))
 
 
 class FrameReader:
@@ -209,19 +209,28 @@ class FrameReader:
     def _image(self) -> np.ndarray:
         import av
 
-        frame, track = _plain(self.frame), self.track
-        width, height = track.stored if (frame.width, frame.height) == track.coded else (None, None)
-        try:  # by way of BGR, as OpenCV does: the same to the bit
-            image = self.convert.reformat(frame, width, height, "bgr24", interpolation="BICUBIC").to_ndarray()
+        frame, track = self.frame, self.track
+        stored = track.stored if (frame.width, frame.height) == track.coded else None
+        try:
+            return rgb_image(frame, self.convert, stored, track.orientation)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"{track.name} cannot be decoded; convert it, to H.264 for example.") from error
-        return _turned(image[..., ::-1], track.orientation)
 
     def last(self) -> np.ndarray | None:
         return None if self.frame is None else self._image()
 
     def close(self) -> None:
         self.source.close()
+
+
+def rgb_image(frame: Any, convert: Any, stored: tuple[int, int] | None, orientation: tuple[bool, bool, bool]
+              ) -> np.ndarray:
+    """A decoded picture as it is shown, RGB uint8 [height, width, 3]: brought to `stored`, its width and height with
+    square pixels, and turned. `convert` is PyAV's VideoReformatter. Errors: PyAV's, ValueError."""
+    width, height = stored or (None, None)
+    # By way of BGR, as OpenCV does: the same to the bit.
+    image = convert.reformat(_plain(frame), width, height, "bgr24", interpolation="BICUBIC").to_ndarray()
+    return _turned(image[..., ::-1], orientation)
 
 
 def _plain(frame: Any) -> Any:

@@ -243,8 +243,8 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     keys: tuple[int, ...] = ()
     if shown.indexed and not packets.clock.jumps and format in (MP4, MATROSKA):  # their index leads to key frames
         keys = tuple(bisect_left(pts, p) for p in sorted(packets.key_pts))
-    orientation = _orientation(first)
-    width, height = _square(first.width, first.height, stream.sample_aspect_ratio)
+    orientation = orientation_of(first)
+    width, height = square_size(first.width, first.height, stream.sample_aspect_ratio)
     if orientation[0]:
         width, height = height, width
     return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, shown.begin, keys,
@@ -336,7 +336,7 @@ def _notes_on_time(packets: StreamPackets, times: array[float], end: float, path
     return notes
 
 
-def _orientation(picture: Any) -> tuple[bool, bool, bool]:
+def orientation_of(picture: Any) -> tuple[bool, bool, bool]:
     """(x and y exchanged, then mirrored left to right, then upside down), as a picture's display matrix says; that of
     another angle is taken for the nearest of the eight."""
     try:
@@ -348,7 +348,7 @@ def _orientation(picture: Any) -> tuple[bool, bool, bool]:
     return False, a < 0, d < 0
 
 
-def _square(width: int, height: int, ratio: Any) -> tuple[int, int]:
+def square_size(width: int, height: int, ratio: Any) -> tuple[int, int]:
     """The size of a picture with square pixels in place of those that are `ratio` times as wide as high."""
     if not ratio or abs(ratio - 1) <= _SQUARE or not 1 / 8 <= ratio <= 8 or width * ratio * height > LARGEST_PICTURE:
         return width, height

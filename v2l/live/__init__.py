@@ -1,0 +1,1 @@
+"""Live sources: what goes on as it is watched."""
