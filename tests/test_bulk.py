@@ -24,7 +24,6 @@ from support.cli import MAKE, REFERENCE, command, documents, environment, refuse
 from support.videos import write
 from torch import Tensor
 
-from v2l import many as bulk
 from v2l.adapter import load
 from v2l.cli.bar import Bar
 from v2l.cli.console import Console
@@ -33,7 +32,9 @@ from v2l.cli.pace import EVERY, Log, Pace, Work
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import OutputError, UsageError, VideoError
-from v2l.many import Failed, Ingested, Job, Settings, ingest_all
+from v2l.many import ingest as bulk
+from v2l.many.ingest import Failed, Ingested, Settings, ingest_all
+from v2l.many.jobs import Job
 from v2l.segments import lock_of
 from v2l.system.files import replacing
 from v2l.video.clip import Clip, Frame, open_clip
@@ -152,7 +153,7 @@ def test_a_video_that_breaks_on_the_way(
     engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch, error: Exception, after: int
 ) -> None:
     jobs[1].output.write_bytes(b"before")
-    monkeypatch.setattr("v2l.many.DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
+    monkeypatch.setattr(bulk, "DECODED_AHEAD", 1)  # the thread always waits for room, as it does with real videos
     broken(monkeypatch, "1.mp4", error, after)
     results = list(ingest_all(engine, jobs, settings(engine)))
     assert [type(result) for result in results] == [Ingested, Failed, Ingested, Ingested]

@@ -22,7 +22,8 @@ from v2l.wording import TIME_FORMS, count_of, size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.many import Ingested, Job, Settings
+    from v2l.many.ingest import Ingested, Settings
+    from v2l.many.jobs import Job
     from v2l.video.clip import Clip
     from v2l.video.cuts import SegmentSpec
 
@@ -78,7 +79,7 @@ def ingest(
         engine = options.load_engine(run.console, model, checkpoint, device, dtype, offline)
         with run.console.working("Loading"):
             engine.fetch_hypernetwork()  # a model that cannot be had ends everything, a video only itself
-        from v2l.many import Settings
+        from v2l.many.ingest import Settings
 
         run.make(engine, jobs, clip, Settings(engine.sampling(**sampling, resolution=resolution), adapter_dtype.value,
                                                force, _asked(ctx), spec, keep_segments))
@@ -148,7 +149,7 @@ class _Run:
 
     def make(self, engine: Engine, jobs: list[Job], clip: Clip, settings: Settings) -> None:
         from v2l.cli.cost import Cost, Teller
-        from v2l.many import Ingested, ingest_all
+        from v2l.many.ingest import Ingested, ingest_all
 
         cost = Cost(engine, clip, settings.sampling, settings.segments is not None)
         teller = Teller(self.console, cost, len(jobs))

@@ -18,7 +18,7 @@ from v2l.system.files import beside, has_room_for, replacing
 from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
-    from v2l.many import Job
+    from v2l.many.jobs import Job
 
 
 # Shards.
@@ -122,7 +122,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
     Videos of which two would become one file, or that a file would replace, are among the failures.
     """
-    from v2l.many import Job, adapter_for, videos_by_stem
+    from v2l.many.jobs import Job, adapter_for, videos_by_stem
 
     if output is not None and os.path.isdir(output):
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")

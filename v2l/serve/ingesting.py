@@ -12,7 +12,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from v2l.many import Ingested, Job, Settings, adapter_for, ingest_all, videos_by_stem
+from v2l.many.ingest import Ingested, Settings, ingest_all
+from v2l.many.jobs import Job, adapter_for, videos_by_stem
 from v2l.serve.events import EventStream, Worked, event, unless_hung_up
 from v2l.serve.fields import Fields
 from v2l.serve.guard import body_of

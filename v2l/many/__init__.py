@@ -1,0 +1,1 @@
+"""Many videos to an adapter file each: which file each becomes, watching them, and what became of them."""
