@@ -11,22 +11,10 @@ from typing import Annotated
 import typer
 
 from v2l import __version__
-from v2l.cli import options
-from v2l.cli.adapters import compose_, info
-from v2l.cli.ask import ask
-from v2l.cli.bench import bench
-from v2l.cli.complete import COMPLETE, print_script, show_help
-from v2l.cli.console import Boundary, debugging, write
-from v2l.cli.export import export_
-from v2l.cli.find import find_
-from v2l.cli.ingest import ingest
-from v2l.cli.ls import ls
-from v2l.cli.models import models
-from v2l.cli.serve import serve
-from v2l.cli.slice import slice_
-from v2l.cli.train import train
+from v2l.cli.commands import COMPLETE, AllCommands
+from v2l.cli.console import debugging, write
 
-app = typer.Typer(cls=Boundary, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
+app = typer.Typer(cls=AllCommands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})
 
 
@@ -68,12 +56,3 @@ def main() -> None:
 
         completion_init()
     app(prog_name="v2l", terminal_width=min(shutil.get_terminal_size().columns, 80) - 2)
-
-
-for command in (ingest, ask, find_, ls, info, compose_, slice_, export_, serve):
-    app.command(command.__name__.rstrip("_"), cls=options.Command)(command)
-app.command("help", cls=options.Command)(show_help)
-app.command("completion", cls=options.Command)(print_script)
-app.add_typer(models, name="models")
-app.add_typer(bench, name="bench")
-app.add_typer(train, name="train")

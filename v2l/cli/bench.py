@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from v2l.adapter.record import foreign_text
 from v2l.bench.config import QUESTION, QUICK_FRAMES, REPEATS, RESOLUTIONS, SPEED_FRAMES, SWEEP_MINUTES
@@ -21,7 +20,7 @@ from v2l.config import Sampling
 from v2l.errors import OutputError, UsageError
 
 
-class _Bench(TyperGroup):
+class _Bench(options.Group):
     """`v2l bench VIDEO` is `v2l bench compare VIDEO`; the names of other benches come first."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:

@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
+from v2l.cli.commands import COMPLETE
 from v2l.cli.console import write
 from v2l.cli.options import argument
 from v2l.errors import UsageError
 from v2l.wording import nearest
 
-COMPLETE = "_V2L_COMPLETE"
-"""Environment variable in which a shell says that it asks what TAB may offer."""
 SHELLS = ("bash", "zsh", "fish", "powershell")
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import typer
 from typer.core import TyperGroup
 
+from v2l.cli.values import PlainValues
 from v2l.cli.wrap import wrap_lines
 from v2l.errors import OutputError, UsageError, V2LError, is_memory
 from v2l.system.interrupts import interrupt_behind, message_and_status
@@ -261,7 +262,7 @@ class Failures:
             raise typer.Exit(1)
 
 
-class Boundary(TyperGroup):
+class Boundary(PlainValues, TyperGroup):
     """The group of all commands, where every error becomes one sentence and an exit status."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:

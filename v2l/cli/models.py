@@ -15,7 +15,7 @@ from v2l.cli.options import argument
 from v2l.config import PRESETS
 from v2l.wording import command, duration_text, size_text
 
-models = typer.Typer(rich_markup_mode=None)
+models = typer.Typer(cls=options.Group, rich_markup_mode=None)
 
 
 @models.callback(invoke_without_command=True)

@@ -10,16 +10,17 @@ from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from v2l.cli.complete_paths import adapter_paths, manifest_paths, video_paths
-from v2l.cli.outputs import Shard, parse_shard
+from v2l.cli.values import PlainValues
 from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
 from v2l.errors import DeviceWarning, UsageError
 from v2l.wording import TIME_FORMS, clock_seconds, nearest, not_among
 
 if TYPE_CHECKING:
     from v2l.cli.console import Console
+    from v2l.cli.outputs import Shard
     from v2l.engine import Engine
 
 
@@ -132,6 +133,13 @@ def device(value: str | None) -> str | None:
     return value
 
 
+def _shard(text: str) -> Shard:
+    """The shard that a text names. UsageError."""
+    from v2l.cli.outputs import parse_shard
+
+    return parse_shard(text)
+
+
 def _named(value: str | None) -> str | None:
     """The model that was named; where none was, the default one can be one."""
     from v2l.store.default import default_model
@@ -185,7 +193,11 @@ def completing(names: Iterable[str]) -> Callable[[str], list[str]]:
     return matching
 
 
-class Command(TyperCommand):
+class Group(PlainValues, TyperGroup):
+    """A group of commands."""
+
+
+class Command(PlainValues, TyperCommand):
     """A command that takes no empty value, and whose usage line is made of its metavars as they are: VIDEO..., not
     {VIDEO...}..."""
 
@@ -235,9 +247,9 @@ Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace outputs, even those of other videos.")]
-OnlyShard = Annotated[Shard | None, option(
+OnlyShard = Annotated[Any, option(
     "I/N", "Do only part I of N, to share the work between N machines; auto takes I and N from a SLURM job array.",
-    "everything", parser=parse_shard)]
+    "everything", parser=_shard)]
 OUTPUT = option("FILE", "Write the adapter to FILE.", "", "-o", "--output")
 
 

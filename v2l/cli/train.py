@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _RELEASED = ".pt"
 """Ending of released checkpoints."""
 
-train = typer.Typer(rich_markup_mode=None)
+train = typer.Typer(cls=options.Group, rich_markup_mode=None)
 
 
 @train.callback()
