@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta, timezone
 from difflib import get_close_matches
 
 _CLOCK = re.compile(r"(?:(?:(\d+):(?=[0-5]?\d:))?(\d+):(?=[0-5]?\d(?:\.|$)))?(\d+(?:\.\d+)?)", re.ASCII)
@@ -15,6 +16,13 @@ _UNITS = re.compile(r"(?=\d)(?:(\d+(?:\.\d+)?)\s*h\s*)?(?:(\d+(?:\.\d+)?)\s*m\s*
 
 TIME_FORMS = "90, 5s, 1:30, 2m or 1h5m"
 """How times are written, for help and errors: whatever `clock_seconds` reads."""
+
+_WALL = re.compile(r"(\d{4})-(\d\d)-(\d\d)(?:[T ](\d\d?):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)? ?"
+                   r"(?:(Z)|([+-])(\d\d):?(\d\d))?)?", re.ASCII | re.IGNORECASE)
+_YEARS = 1970, 2900
+"""Between these every system knows what is local time; Windows knows no other years."""
+WALL_FORM = "2026-11-28T14:00"
+"""How moments of the wall clock are written, for help and errors: one of what `wall_time` reads."""
 
 
 def clock_seconds(text: str) -> float | None:
@@ -26,6 +34,40 @@ def clock_seconds(text: str) -> float | None:
     hours, minutes, seconds = (float(part) for part in match.groups(default="0"))
     total = hours * 3600 + minutes * 60 + seconds
     return total if total < math.inf else None
+
+
+def wall_time(text: str) -> datetime | None:
+    """A moment of the wall clock as people write it, in UTC: `2026-11-28`, `2026-11-28T14:00`, `2026-11-28
+    14:00:05.5+01:00`, `2026-11-28T13:00Z`; local time where no zone is given. None where it is nothing of the kind."""
+    match = _WALL.fullmatch(text.strip())
+    if not match or not _YEARS[0] < int(match[1]) < _YEARS[1]:
+        return None
+    *numbers, fraction, utc, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second = (int(number or 0) for number in numbers)
+    try:
+        naive = datetime(year, month, day, hour, minute, second, int((fraction or "").ljust(6, "0")))
+        if utc or sign:
+            ahead = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+            return naive.replace(tzinfo=timezone(ahead)).astimezone(timezone.utc)
+        return naive.astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError):  # the 30th of February, or a zone a day away
+        return None
+
+
+def wall_text(when: datetime) -> str:
+    """A moment as a clock here shows it, in local time: 2026-11-28 14:00:05."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def wall_span_text(start: datetime, end: datetime) -> str:
+    """2026-11-28 14:00:00 to 14:01:00, with the second date where it is another."""
+    (day, _), (last, clock) = wall_text(start).split(), wall_text(end).split()
+    return f"{wall_text(start)} to {clock if day == last else wall_text(end)}"
+
+
+def wall_json(when: datetime) -> str:
+    """A moment in UTC to the millisecond, for JSON and for records: 2026-11-28T13:00:05.250Z."""
+    return when.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def time_text(seconds: float) -> str:

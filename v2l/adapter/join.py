@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ import numpy as np
 from v2l.adapter.dtypes import Array, from_float32, to_float32
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.record import Piece, Record, combine, pieces
+from v2l.adapter.wall import When, check_kinds, seconds_of, stretch_text, wall_at, wall_start
 from v2l.errors import AdapterError, UsageError
 from v2l.system.strict_json import encode
-from v2l.wording import time_text
+from v2l.wording import time_text, wall_text
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class _Segment:
         return float(self.record["segments"][0]["end"])
 
     def __str__(self) -> str:
-        return f"{time_text(self.start)} to {time_text(self.end)} of {self.source['name']}"
+        return f"{stretch_text(wall_start(self.source), self.start, self.end)} of {self.source['name']}"
 
     @property
     def key(self) -> tuple[str, float, float]:
@@ -76,11 +78,11 @@ class _Part:
 def join(adapters: Sequence[Adapter]) -> tuple[Adapter, list[str]]:
     """Adapters of one base and hypernetwork -> one that holds the segments of all, and notes for the user.
 
-    Videos come in the order they are first met, the segments of each by start, then end; what times cannot tell apart
-    stays in the order given. Segments that were compressed together come where the first of them belongs. Files of
-    different dtypes become float32, which is exact, where one of them is. AdapterError, naming both files, where they
-    do not fit together or hold the same segment (the same frames of the same video sampled alike, which would count
-    double). UsageError if there are none.
+    Videos come in the order they are first met, then those that were watched live by when they started; the segments of
+    each by start, then end. What times cannot tell apart stays in the order given. Segments that were compressed
+    together come where the first of them belongs. Files of different dtypes become float32, which is exact, where one
+    of them is. AdapterError, naming both files, where they do not fit together or hold the same segment (the same
+    frames of the same video sampled alike, which would count double). UsageError if there are none.
     """
     if not adapters:
         raise UsageError("There is nothing to compose: name at least one adapter.")
@@ -154,7 +156,7 @@ def _mixed(adapter: Adapter) -> AdapterError:
                         "cannot be taken apart; use the files it was composed of.")
 
 
-def within(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> Adapter:
+def within(adapter: Adapter, start: When | None, end: When | None, video: str | None = None) -> Adapter:
     """The adapter of the segments that `overlapping` finds, whole, in the order they have in it.
 
     UsageError, saying what there is, where none fits; AdapterError where segments were compressed with others.
@@ -162,27 +164,52 @@ def within(adapter: Adapter, start: float | None, end: float | None, video: str 
     return slice_segments(adapter, overlapping(adapter, start, end, video))
 
 
-def overlapping(adapter: Adapter, start: float | None, end: float | None, video: str | None = None) -> list[int]:
-    """The indices of the segments that overlap [start, end) seconds of their video; there is at least one.
+def overlapping(adapter: Adapter, start: When | None, end: When | None, video: str | None = None) -> list[int]:
+    """The indices of the segments that overlap [start, end); there is at least one.
 
-    None leaves a side open; `video` keeps the segments of one video, called by its name in `sources` or its sha256.
+    Seconds are those of each video by itself, moments those of the wall clock, which what was watched live has. None
+    leaves a side open; `video` keeps the segments of one video, called by its name in `sources` or its sha256.
     UsageError, saying what there is, where none fits.
     """
-    first, last = -math.inf if start is None else start, math.inf if end is None else end
-    if not first < last:
-        raise UsageError(f"A range from {first:.6g} s to {last:.6g} s is empty; let it end after it starts.")
+    check_kinds(start, end)
+    by_wall = isinstance(start, datetime) or isinstance(end, datetime)
+    first: Any = -math.inf if start is None else start
+    last: Any = math.inf if end is None else end
+    if not (by_wall and None in (start, end)) and not first < last:
+        shown = (wall_text(at) if by_wall else f"{at:.6g} s" for at in (first, last))
+        raise UsageError(f"A range from {' to '.join(shown)} is empty; let it end after it starts.")
     wanted = {i for i, source in enumerate(adapter.sources) if video in (None, source["name"], source["sha256"])}
     if not wanted:
         names = _listed(list(dict.fromkeys(source["name"] for source in adapter.sources)))
         raise UsageError(f"{adapter.name} holds nothing of {video}; name one of {names}.")
-    known = [(i, s["start"], s["end"]) for i, s in enumerate(adapter.segments) if s["source"] in wanted]
-    # A segment of no length, one frame, is where it starts.
-    chosen = [i for i, begin, stop in known if begin < last and (stop > first or begin == stop == first)]
+    if by_wall:
+        wanted = {i for i in wanted if "started" in adapter.sources[i]}
+    known = [(i, s) for i, s in enumerate(adapter.segments) if s["source"] in wanted]
+    if not known:
+        raise UsageError(f"{adapter.name} does not record when it was filmed, so nothing of it has a date; times of "
+                         "the video, such as 1:30, choose segments of it.")
+    chosen = [i for i, segment in known if _overlaps(segment, adapter.sources[segment["source"]], start, end)]
     if not chosen:
         raise UsageError(f"{adapter.name} has no segment there; what it holds lies between "
-                         f"{time_text(min(begin for _, begin, _ in known))} and "
-                         f"{time_text(max(stop for _, _, stop in known))}.")
+                         f"{_extent(adapter, [segment for _, segment in known], by_wall)}.")
     return chosen
+
+
+def _overlaps(segment: Record, source: Record, start: When | None, end: When | None) -> bool:
+    first = -math.inf if start is None else seconds_of(start, source)
+    last = math.inf if end is None else seconds_of(end, source)
+    begin, stop = segment["start"], segment["end"]
+    # A segment of no length, one frame, is where it starts.
+    return bool(begin < last and (stop > first or begin == stop == first))
+
+
+def _extent(adapter: Adapter, segments: Sequence[Record], by_wall: bool) -> str:
+    """The earliest start and the latest end, as `--from` and `--to` take them."""
+    if not by_wall:
+        return f"{time_text(min(s['start'] for s in segments))} and {time_text(max(s['end'] for s in segments))}"
+    moments = [wall_at(adapter.sources[s["source"]], s[key]) for s in segments for key in ("start", "end")]
+    known = list(filter(None, moments))
+    return f"{wall_text(min(known))} and {wall_text(max(known))}"
 
 
 def _parts(adapter: Adapter) -> Iterator[tuple[set[int], _Part]]:
@@ -269,12 +296,15 @@ def _other_bias(first: Adapter, other: Adapter) -> AdapterError:
 
 
 def _in_time_order(parts: Sequence[_Part]) -> list[_Part]:
-    """Sorting by video as first met is what keeps `join` associative: a sorted part does not change who comes first."""
-    videos: dict[str, int] = {}
+    """Sorting by video as first met is what keeps `join` associative: a sorted part does not change who comes first. So
+    does sorting what was watched live by when it started, and placing it behind all others."""
+    videos: dict[str, tuple[float, int]] = {}
     for part in parts:
-        videos.setdefault(part.segments[0].video, len(videos))
+        first = part.segments[0]
+        began = wall_start(first.source)
+        videos.setdefault(first.video, (began.timestamp() if began else -math.inf, len(videos)))
 
-    def place(part: _Part) -> tuple[int, float, float]:
+    def place(part: _Part) -> tuple[tuple[float, int], float, float]:
         video, start, end = part.segments[0].key
         return videos[video], start, end
 

@@ -14,6 +14,8 @@ and an entry of that list, in the order of the axis, says of the slice
   compressed before, at most how far from the original sum; `error`: the same over all layers together
 - `sha256`: of what was compressed, A and then B as they were stored
 
+A source that was watched live says more: see `v2l.adapter.wall`.
+
 Fields nobody here knows are kept. `metadata` stands for the safetensors file's other metadata keys.
 """
 
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from v2l.adapter.wall import check_live, check_times
 from v2l.config import DEFAULT_MODEL, Strategy
 from v2l.system.strict_json import Invalid, check_depth, encode, is_finite, is_positive, is_unicode
 
@@ -137,11 +140,13 @@ def check(record: Any, layers: int, total_rank: int, bias_rank: int) -> None:
         _match(source, _SOURCE, f"source {i} of its record")
         if not _not_negative(source.get("start", 0)):
             raise Invalid(f"'start' in source {i} of its record is not what it should be")
+        check_live(source, f"source {i} of its record")
     for i, segment in enumerate(segments):
         where = f"segment {i} of its record"
         _match(segment, _SEGMENT, where)
         if segment["source"] >= len(sources) or segment["start"] > segment["end"]:
             raise Invalid(f"{where} has an impossible source or span")
+        check_times(sources[segment["source"]], segment, where)
         if "own" in segment:
             _check_own(record, segment["own"], where)
     blocks = _check_blocks(record["compressed"], layers) if "compressed" in record else []

@@ -7,34 +7,44 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+from v2l.adapter.wall import check_kinds, stretch_text, wall_start
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
 from v2l.cli.inputs import adapters_of
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_output
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError
-from v2l.wording import command, shell_word, time_text
+from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.adapter.record import Record
+    from v2l.adapter.wall import When
 
 
 @dataclass(frozen=True)
 class Choice:
     """Which segments of adapters are meant; by default all."""
 
-    start: float | None = None
-    """--from in seconds."""
-    end: float | None = None
-    """--to in seconds."""
+    start: When | None = None
+    """--from."""
+    end: When | None = None
+    """--to."""
     video: str | None = None
 
     def __bool__(self) -> bool:
         return self != Choice()
+
+    def check(self) -> None:
+        """UsageError where the times make no sense together."""
+        check_kinds(self.start, self.end)
+        earliest = 0.0 if self.start is None and not isinstance(self.end, datetime) else self.start
+        if self.end is not None and earliest is not None and self.end <= earliest:  # type: ignore[operator]
+            raise UsageError("--to must come after --from.")
 
     def of(self, adapter: Adapter) -> list[int]:
         """Indices of the segments of an adapter. UsageError where it has none."""
@@ -44,7 +54,8 @@ class Choice:
 
     def is_ambiguous(self, adapter: Adapter) -> bool:
         """Whether what is meant of an adapter is of several videos, each with its own times."""
-        return bool(self) and len({adapter.segments[i]["source"] for i in self.of(adapter)}) > 1
+        by_video = not isinstance(self.start, datetime) and not isinstance(self.end, datetime)
+        return bool(self) and by_video and len({adapter.segments[i]["source"] for i in self.of(adapter)}) > 1
 
 
 ALL = Choice()
@@ -258,8 +269,8 @@ def note_ambiguous(adapter: Adapter, choice: Choice, console: Console) -> None:
 
 def _segments_text(adapter: Adapter) -> str:
     """Which segments an adapter holds, the first three by name."""
-    segments = [f"{time_text(segment['start'])} to {time_text(segment['end'])} of "
-                f"{adapter.sources[segment['source']]['name']}" for segment in adapter.segments]
+    segments = [f"{stretch_text(wall_start(source), segment['start'], segment['end'])} of {source['name']}"
+                for segment in adapter.segments for source in [adapter.sources[segment["source"]]]]
     more = f" and {len(segments) - 3} more" if len(segments) > 3 else ""
     return f"{'the segment' if len(segments) == 1 else 'the segments'} {', '.join(segments[:3])}{more}"
 

@@ -79,7 +79,8 @@ def ask(
     --timeline prints a line, or with --json an object, for each segment. --format srt and vtt are subtitles (vtt is
     chapters for a web page, too), chapters is what ffmpeg reads.
 
-    --from and --to are times of each video by itself; --video chooses one of a file that holds several.
+    --from and --to are times of each video by itself; --video chooses one of a file that holds several. Of what `v2l
+    watch` saw they may have a date, 2026-11-28T14:00, and are local time unless they end in a zone (Z, +01:00).
 
     --frames, --fps, --resolution, --start, --end and --stream need --direct.
 
@@ -90,6 +91,7 @@ def ask(
       v2l ask lecture.v2lora "What happens first?"
       v2l ask part1.v2lora part2.v2lora --join "What changes?"
       v2l ask day.v2lora --from 12:00 --to 13:30 "Who speaks?"
+      v2l ask cam.v2lora --from 2026-11-28T14:00 "Is anyone there?"
       v2l ask library/*.v2lora "Is there a red square?"
       v2l ask lecture.v2lora --timeline --format srt "What happens?" > lecture.srt
       find . -name "*.v2lora" | v2l ask --adapters - "Is there a dog?"
@@ -188,8 +190,7 @@ def _check_call(names: list[str], questions: list[str], direct: Path | None, sam
         name = next(iter(for_adapters))
         hint = "; --start and --end choose a part of the video" if name in ("from", "to") else ""
         raise UsageError(f"--{name} is for adapters, and --direct asks the video{hint}.")
-    if for_adapters.get("to") is not None and for_adapters["to"] <= for_adapters.get("from", 0.0):
-        raise UsageError("--to must come after --from.")
+    Choice(for_adapters.get("from"), for_adapters.get("to")).check()
     if not questions and not is_terminal(sys.stdin):
         raise UsageError("There is no question; name one, or - to read questions from stdin.")
     if "join" in for_adapters and "each" in for_adapters:

@@ -59,7 +59,7 @@ class Shape:
         """UsageError where what an adapter holds cannot be printed so."""
         if self.format and len(sources) > 1:
             raise UsageError(f"{name} holds {len(sources)} videos, whose times a player would mix up; choose one with "
-                             "--video NAME.")
+                             "--video NAME, or what was watched live with --from and --to.")
 
 
 class Printer:
@@ -146,7 +146,7 @@ class Printer:
         facts = facts | {"strategy": told.origin["strategy"]}
         for one in told.said:
             text = harmless(" ".join(one.answer.text.split())) + _ellipsis(one.answer)
-            times = stretch(one.source, one.start, one.end)
+            times = stretch(one.source, one.start, one.end) | one.wall
             self._print(one.answer, told.question, 0.0, facts | times, [f"{before}{one.label}: {text}"])
 
     def notes(self, told: Answered, name: str) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from v2l.adapter.record import foreign_text, is_foreign, many_as_one_text
+from v2l.adapter.wall import at_text
 from v2l.cli import options
 from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
 from v2l.cli.ask import base_of, check_any_preset
@@ -22,7 +23,6 @@ from v2l.errors import AdapterError, UsageError, V2LError
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
 from v2l.strategies.answered import stretch
-from v2l.wording import time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -112,8 +112,7 @@ def _checked(names: Sequence[str], queries: Sequence[str], choice: Choice, forma
     if not names:
         raise UsageError(f"There is no adapter to look for {queries[0]!r} in; name a .v2lora file, or a folder of "
                          "them.")
-    if choice.end is not None and choice.end <= (choice.start or 0.0):
-        raise UsageError("--to must come after --from.")
+    choice.check()
     if format and json:
         raise UsageError(f"--format {format} writes one file for players; leave --json out.")
     return queries[0]
@@ -206,7 +205,8 @@ class _Search:
                 self._one_segment = name
             segments = [{"start": round(start, 3), "end": round(end, 3), "score": round(scores.by_part[i], 3)}
                         for i in range(moment.first, moment.last + 1) for start, end in parts.parts[i].spans]
-            document = {"query": query, "adapter": name, **stretch(moment.source, moment.start, moment.end),
+            document = {"query": query, "adapter": name,
+                        **stretch(moment.source, moment.start, moment.end, moment.started),
                         "score": round(moment.score, 3), "segments": segments, "model": self._engine.files.name,
                         **({"foreign": True} if is_foreign(adapter.record) else {})}
             yield _Found(name, moment, parts.several_videos, document)
@@ -244,12 +244,13 @@ def _print(found: Sequence[_Found], query: str, format: str | None, json: bool) 
         return
     moments = [one.moment for one in found]
     if format:
-        if len({moment.source for moment in moments}) > 1:
+        if len({(moment.source, moment.started) for moment in moments}) > 1:
             raise UsageError(f"{found[0].name} holds several videos, whose times a player would mix up; take one out "
-                             "with --video NAME.")
+                             "with --video NAME, or what was watched live with --from and --to.")
         write(subtitles([Cue(moment.start, moment.end, query) for moment in moments], format), end="")
         return
     videos = any(one.several_videos for one in found)
-    rows = [(one_line(one.name), time_text(one.moment.start), time_text(one.moment.end), f"{one.moment.score:.1f}",
+    rows = [(one_line(one.name), at_text(one.moment.started, one.moment.start),
+             at_text(one.moment.started, one.moment.end), f"{one.moment.score:.1f}",
              *([one_line(one.moment.source)] if videos else [])) for one in found]
     write(Grid(rows=rows, left=(0, 4)).text(columns()))

@@ -16,9 +16,10 @@ from v2l.cli.complete_paths import adapter_paths, manifest_paths, video_paths
 from v2l.cli.values import PlainValues
 from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
 from v2l.errors import DeviceWarning, UsageError
-from v2l.wording import TIME_FORMS, clock_seconds, nearest, not_among
+from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among, wall_time
 
 if TYPE_CHECKING:
+    from v2l.adapter.wall import When
     from v2l.cli.console import Console
     from v2l.cli.outputs import Shard
     from v2l.engine import Engine
@@ -38,12 +39,17 @@ _ALIASES = {"fp32": Dtype.float32, "f32": Dtype.float32, "float": Dtype.float32,
 """What people call number formats besides."""
 
 
-def parse_time(text: str) -> float:
-    """Seconds of a time, as `clock_seconds` reads it. Raises typer.BadParameter."""
+def parse_time(text: str, or_else: str = "") -> float:
+    """Seconds of a time, as `clock_seconds` reads it. Raises typer.BadParameter, which also says how `or_else`."""
     seconds = clock_seconds(text)
     if seconds is None:
-        raise typer.BadParameter(f"{text!r} is not a time; write it as {TIME_FORMS}.")
+        raise typer.BadParameter(f"{text!r} is not a time; write it as {TIME_FORMS}{or_else}.")
     return seconds
+
+
+def parse_bound(text: str) -> When:
+    """Seconds of a time of the video, or a moment of the wall clock. Raises typer.BadParameter."""
+    return wall_time(text) or parse_time(text, f", or with a date, as {WALL_FORM}")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -234,9 +240,10 @@ Start = Annotated[float | None, option("TIME", f"Use the video from TIME on: {TI
 End = Annotated[float | None, option("TIME", "Use the video up to TIME.", parser=parse_time)]
 Stream = Annotated[int | None, option("N", "Use video stream N of the file, counted as ffprobe counts.", "the film",
                                       callback=not_negative)]
-From = Annotated[float | None, option("TIME", f"Only segments that end after TIME: {TIME_FORMS}.", "",
-                                      "--from", parser=parse_time)]
-To = Annotated[float | None, option("TIME", "Only segments that start before TIME.", parser=parse_time)]
+From = Annotated[Any, option("TIME", f"Only segments that end after TIME: {TIME_FORMS}; of a live source also "
+                                     f"{WALL_FORM}.", "", "--from", parser=parse_bound)]
+"""A `When` or None, which typer has no word for."""
+To = Annotated[Any, option("TIME", "Only segments that start before TIME.", parser=parse_bound)]
 OfVideo = Annotated[str | None, option("NAME", "Only segments of the video NAME.")]
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device, autocompletion=completing(DEVICES))]

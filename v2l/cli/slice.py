@@ -63,11 +63,11 @@ def slice_(
         raise UsageError("--segment and --from, --to or --video exclude each other.")
     if not each and not segment and from_ is None and to is None and video is None:
         raise UsageError("Nothing is chosen; say what to take with --from, --to, --video or --segment.")
+    wanted = Choice(from_, to, video)
+    wanted.check()
     console, failures = Console(quiet), Failures()
     names = list(adapters_of(adapters, console, failures))
     outputs = [(names[0], output)] if output and _is_one(names, output) else _outputs(names, output_dir, failures)
-
-    wanted = Choice(from_, to, video)
 
     def selected(adapter: Adapter) -> list[int]:
         count = len(adapter.segments)

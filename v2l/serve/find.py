@@ -17,6 +17,7 @@ from v2l.serve.guard import body_of
 from v2l.serve.library import ServedAdapter
 from v2l.serve.refusal import Refusal, json_response
 from v2l.serve.service import Service
+from v2l.strategies.answered import stretch
 from v2l.strategies.parts import Parts, moments, score_parts, sure_from
 
 MOST_HITS = 1000
@@ -75,8 +76,8 @@ def found_moments(service: Service, rows: RunningRows, query: str, id: str | Non
             skipped.append({"id": entry.id, "error": f"With {entry.id} the model's numbers are not finite."})
             continue
         best = max(best, *scores.by_part)
-        hits += [{"id": entry.id, "source": made.parts[moment.first].video, "file": moment.source,
-                  "start": round(moment.start, 3), "end": round(moment.end, 3), "score": round(moment.score, 3)}
+        hits += [{"id": entry.id, "source": made.parts[moment.first].video,
+                  **stretch(moment.source, moment.start, moment.end, moment.started), "score": round(moment.score, 3)}
                  for moment in (moments(made, scores.by_part, least) if known else ())]
     hits.sort(key=lambda hit: -hit["score"])
     note = None

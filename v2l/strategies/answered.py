@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from v2l.adapter.wall import wall_keys
 from v2l.model.answer import Answer
 
 if TYPE_CHECKING:  # nothing heavy is needed to tell it
@@ -26,16 +28,17 @@ def origin(parts: Parts, prepared: Prepared) -> dict[str, Any]:
     seconds, its own words where the answer is made of them, and how sure it is where that decides (`score`); if not all
     answer, their times once more under `segments`."""
     said, scores = ([*some, *[None] * (len(prepared.by) - len(some))] for some in (prepared.said, prepared.scores))
-    by = [stretch(parts.parts[i].source, *span) | ({"answer": words.text} if words else {})
+    by = [stretch(parts.parts[i].source, *span, parts.parts[i].started) | ({"answer": words.text} if words else {})
           | ({"score": round(score, 3)} if score is not None else {})
           for i, words, score in zip(prepared.by, said, scores, strict=True) for span in parts.parts[i].spans]
     times = {"segments": [[one["start"], one["end"]] for one in by]} if len(prepared.by) < len(parts) else {}
     return {"strategy": prepared.strategy, **times, "answered_by": by}
 
 
-def stretch(file: str, start: float, end: float) -> dict[str, Any]:
-    """JSON keys of a stretch of a video, in seconds to the millisecond, as text tells it."""
-    return {"file": file, "start": round(start, 3), "end": round(end, 3)}
+def stretch(file: str, start: float, end: float, began: datetime | None = None) -> dict[str, Any]:
+    """JSON keys of a stretch of a video, in seconds to the millisecond, as text tells it; by the wall clock, too, where
+    the video was watched live and `began` then."""
+    return {"file": file, "start": round(start, 3), "end": round(end, 3), **wall_keys(began, start, end)}
 
 
 def with_origin(answer: Answer, found: Mapping[str, Any]) -> Answer:
@@ -54,6 +57,8 @@ class SegmentSays:
     source: str
     """Name of its video."""
     answer: Answer
+    wall: dict[str, str] = field(default_factory=dict)
+    """JSON keys of its times by the wall clock, where its video was watched live."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +84,10 @@ class Answered:
     @classmethod
     def of(cls, parts: Parts, prepared: Prepared) -> Answered:
         """What is told of a question that was prepared."""
-        said = () if not prepared.said else tuple(
-            SegmentSays(parts.label(i), parts.parts[i].start, parts.parts[i].end, parts.parts[i].source, answer)
-            for i, answer in zip(prepared.by, prepared.said, strict=True))
+        said = tuple(
+            SegmentSays(parts.label(i), part.start, part.end, part.source, answer,
+                        wall_keys(part.started, part.start, part.end))
+            for i, answer in zip(prepared.by, prepared.said, strict=False) for part in [parts.parts[i]])
         all_told = prepared.answer or len(prepared.by) == len(parts)
         times = (bool(prepared.said) and prepared.strategy == "when") or prepared.strategy == "route"
         counts = [len(parts.parts[i].spans) for i in prepared.by]

@@ -12,12 +12,14 @@ import math
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby, islice
 from typing import Protocol
 
 import torch
 
 from v2l.adapter import Adapter
+from v2l.adapter.wall import at_text, stretch_text, wall_start
 from v2l.config import SURE, SURE_OF_GENERAL
 from v2l.engine import Engine
 from v2l.model.base import Base
@@ -25,7 +27,6 @@ from v2l.model.claims import Claim, sought
 from v2l.model.likelihood import ScoredRow
 from v2l.model.prompt import question_prompt
 from v2l.model.text import LayerAdapter
-from v2l.wording import time_text
 
 GENERAL_VOCABULARY = 10_000
 """Tokens of a base from which it is taken to follow instructions in plain language. The embedded one has 707 and knows
@@ -49,6 +50,13 @@ class Part:
     """Number of the video its first segment is of, among the adapter's sources."""
     source: str
     """Name of that video."""
+    started: datetime | None = None
+    """When that video's time 0 was, if it was watched live."""
+
+    @property
+    def of(self) -> tuple[str, datetime | None]:
+        """What parts of one video have in common: a camera that was watched twice has its times twice."""
+        return self.source, self.started
 
     @property
     def start(self) -> float:
@@ -70,7 +78,8 @@ class Parts:
             segments = list(group)
             spans = [(segment["start"], segment["end"]) for segment in segments]
             video = segments[0]["source"]
-            self.parts.append(Part(slice(start, end), spans, video, adapter.sources[video]["name"]))
+            source = adapter.sources[video]
+            self.parts.append(Part(slice(start, end), spans, video, source["name"], wall_start(source)))
         self.several_videos = len({part.source for part in self.parts}) > 1
 
     def __len__(self) -> int:
@@ -90,10 +99,10 @@ class Parts:
     def label(self, first: int, last: int | None = None) -> str:
         """Label of a part, or of some parts in a row: when it is, in words for people and for the base."""
         begin, close = self.parts[first], self.parts[first if last is None else last]
-        start, end, of = time_text(begin.start), time_text(close.end), f" of {close.source}"
-        if not self.several_videos:
-            return f"{start} to {end}"
-        return f"{start} to {end}{of}" if begin.source == close.source else f"{start} of {begin.source} to {end}{of}"
+        of = lambda part: f" of {part.source}" if self.several_videos else ""
+        if begin.of == close.of:
+            return stretch_text(begin.started, begin.start, close.end) + of(begin)
+        return f"{at_text(begin.started, begin.start)}{of(begin)} to {at_text(close.started, close.end)}{of(close)}"
 
     def stretches(self, chosen: Iterable[int]) -> list[tuple[int, int]]:
         """The first and the last of each run of parts, in a row, of which one begins where the other ends."""
@@ -101,7 +110,7 @@ class Parts:
         for i in sorted(chosen):
             last = runs[-1][1] if runs else None
             before = None if last is None or last + 1 != i else self.parts[last]
-            if before and before.source == self.parts[i].source and abs(self.parts[i].start - before.end) < 0.5:
+            if before and before.of == self.parts[i].of and abs(self.parts[i].start - before.end) < 0.5:
                 runs[-1] = runs[-1][0], i
             else:
                 runs.append((i, i))
@@ -155,6 +164,8 @@ class Moment:
     """Start and end in seconds."""
     source: str
     """Name of the video."""
+    started: datetime | None
+    """When the video's time 0 was, if it was watched live."""
     score: float
     """The highest of its parts."""
 
@@ -246,5 +257,6 @@ def moments(parts: Parts, scores: Sequence[float], threshold: float) -> list[Mom
     found = []
     for first, last in parts.stretches(i for i, score in enumerate(scores) if score >= threshold):
         begin, close = parts.parts[first], parts.parts[last]
-        found.append(Moment(first, last, begin.start, close.end, begin.source, max(scores[first : last + 1])))
+        found.append(Moment(first, last, begin.start, close.end, begin.source, begin.started,
+                            max(scores[first : last + 1])))
     return found

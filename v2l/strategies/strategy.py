@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Protocol
 
+from v2l.adapter.wall import at_text
 from v2l.config import Decoding, Strategy
 from v2l.model.answer import Answer
 from v2l.model.questions import (
@@ -34,7 +35,7 @@ from v2l.model.questions import (
 )
 from v2l.model.text import LayerAdapter
 from v2l.strategies.parts import Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
-from v2l.wording import count_of, time_text
+from v2l.wording import count_of
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
@@ -261,7 +262,7 @@ def _own_time(parts: Parts, question: str, name: str) -> Prepared:
     at = 0 if name == BEGINS else len(parts) - 1
     part = parts.parts[at]
     of = f" of {part.source}" if parts.several_videos else ""
-    text = time_text(part.start if name == BEGINS else part.end) + of
+    text = at_text(part.started, part.start if name == BEGINS else part.end) + of
     answer = Answer(text, [], 0, 0, 0.0, 0.0, 0.0, True, "stop")
     return Prepared(question, WHEN, [at], None, question, 0.0, answer)
 

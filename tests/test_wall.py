@@ -1,0 +1,123 @@
+"""The wall clock of what was watched live: what records tell of it, and what is chosen and shown by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.adapters import make, source
+
+from v2l import load, save
+from v2l.adapter import Adapter
+from v2l.adapter.join import join, overlapping, slice_segments, within
+from v2l.errors import AdapterError, UsageError
+from v2l.wording import wall_json, wall_span_text, wall_text, wall_time
+
+
+@pytest.fixture(autouse=True)
+def in_berlin(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A place that is not where records count from, and that changes its clocks."""
+    import time
+
+    if not hasattr(time, "tzset"):
+        pytest.skip("the zone of a process cannot be changed here")
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def utc(*when: int) -> datetime:
+    return datetime(*when, tzinfo=timezone.utc)  # type: ignore[arg-type,misc]
+
+
+def live(number: int = 0, start: float = 0.0, began: str = "2026-11-28T13:00:00.000Z", **told: Any) -> Adapter:
+    """A minute of a camera that began to be watched at 14:00 local time."""
+    cam = source("cam", sha256=f"{sum(map(ord, began)):064x}", started=began, **told)
+    return make(number, source=cam, start=start, end=start + 60)
+
+
+@pytest.mark.parametrize("text, when", [
+    ("2026-11-28T14:00", utc(2026, 11, 28, 13)), ("2026-11-28 14:00:05.5", utc(2026, 11, 28, 13, 0, 5, 500_000)),
+    ("2026-07-01t9:30z", utc(2026, 7, 1, 9, 30)), ("2026-07-01", utc(2026, 6, 30, 22)),
+    ("2026-11-28T14:00-05:30", utc(2026, 11, 28, 19, 30)), ("2026-11-28T14:00 +0100", utc(2026, 11, 28, 13)),
+    ("2026-02-30T14:00", None), ("2026-11-28T25:00", None), ("2026-11-28T14", None), ("1:30", None), ("", None),
+    ("0001-01-01T00:00+14:00", None), ("9999-12-31", None), ("2026-11-28T14:00+99:00", None),
+    ("\u0662026-11-28", None)])
+def test_a_moment_is_read_as_people_write_it_in_local_time(text: str, when: datetime | None) -> None:
+    assert wall_time(text) == when
+
+
+def test_a_moment_is_shown_as_the_clock_here_shows_it() -> None:
+    at = utc(2026, 11, 28, 22, 59, 59)
+    assert wall_text(at) == "2026-11-28 23:59:59"
+    assert wall_span_text(at - timedelta(hours=1), at) == "2026-11-28 22:59:59 to 23:59:59"
+    assert wall_span_text(at, at + timedelta(minutes=1)) == "2026-11-28 23:59:59 to 2026-11-29 00:00:59"
+    assert wall_json(at + timedelta(microseconds=250_400)) == "2026-11-28T22:59:59.250Z"
+    assert wall_time(wall_json(at)) == at
+
+
+@pytest.mark.parametrize("told", [
+    {"started": "2026-11-28T13:00:00"}, {"started": "2026-11-28 13:00:00Z"}, {"started": "2026-02-30T13:00:00Z"},
+    {"started": "9999-12-31T23:59:59Z"}, {"started": 1764334800}, {"started": None}, {"started": ["2026"]},
+    {"started": "2026-11-28T13:00:00+99:00"}, {"started": "2026-11-28T13:00:00Z\n"}, {"gaps": {}}, {"gaps": [[1, 2]]},
+    {"gaps": [[2, 1, "no connection"]]}, {"gaps": [[1, 2, ""]]}, {"gaps": [[1, True, "x"]]}, {"dropped": 3},
+    {"dropped": {"segments": 3}}, {"dropped": {"rule": "half of the frames", "frames": -1}}])
+def test_what_no_clock_tells_is_refused(told: dict[str, Any]) -> None:
+    with pytest.raises(AdapterError, match=f"'{next(iter(told))}' in source 0 of its record is not what it should be"):
+        make(source=source(**told))
+
+
+def test_a_segment_where_no_calendar_reaches_is_refused() -> None:
+    with pytest.raises(AdapterError, match="from when its source started"):
+        live(start=1e12)
+
+
+def test_what_a_live_source_tells_is_kept_and_the_format_stays(tmp_path: Path) -> None:
+    told = {"gaps": [[3, 9.5, "no connection"]], "dropped": {"rule": "half of the frames", "frames": 6}}
+    save(live(**told), tmp_path / "cam.v2lora")
+    assert {key: load(tmp_path / "cam.v2lora").sources[0][key] for key in told} == told
+    assert b'"version":"1"' in (tmp_path / "cam.v2lora").read_bytes()
+
+
+def hour() -> Adapter:
+    """14:00 to 14:03 and, begun again, 14:10 to 14:11, of one camera; and a film."""
+    parts = [live(1), live(2, 60), live(3, 120), live(4, began="2026-11-28T14:10:00+01:00"), make(5)]
+    return join(parts)[0]
+
+
+@pytest.mark.parametrize("start, end, chosen", [
+    ("2026-11-28T14:00", None, [1, 2, 3, 4]), ("2026-11-28T14:01", "2026-11-28T14:02", [2]),
+    ("2026-11-28T14:02:59", "2026-11-28T13:10:01Z", [3, 4]), (None, "2026-11-28T14:01", [1]),
+    ("2026-11-28", "2026-11-29", [1, 2, 3, 4])])
+def test_segments_are_chosen_by_the_clock_of_each_source(start: str | None, end: str | None, chosen: list[int]) -> None:
+    whole = hour()
+    assert overlapping(whole, wall_time(start or ""), wall_time(end or "")) == chosen
+
+
+@pytest.mark.parametrize("start, end, said", [
+    ("2026-11-28T14:04", "2026-11-28T14:09", "lies between 2026-11-28 14:00:00 and 2026-11-28 14:11:00"),
+    ("2026-11-28T14:02", "2026-11-28T14:01", "2026-11-28 14:02:00 to 2026-11-28 14:01:00 is empty"),
+    ("2026-11-28T14:02", 5.0, "write both as 2026-11-28T14:00 or both as 1:30")])
+def test_what_the_clock_does_not_hold_is_told(start: str, end: str | float, said: str) -> None:
+    last = wall_time(end) if isinstance(end, str) else end
+    with pytest.raises(UsageError, match=said):
+        within(hour(), wall_time(start), last)
+
+
+def test_a_film_has_no_clock() -> None:
+    with pytest.raises(UsageError, match="does not record when it was filmed"):
+        within(make(), wall_time("2026-11-28"), None)
+
+
+def test_live_sources_are_composed_by_when_they_started_whatever_the_order() -> None:
+    early, late, film = live(1, began="2026-11-28T13:00:00Z"), live(2, began="2026-11-28T12:59:00-01:00"), make(3)
+    one, other = join([late, film, early])[0], join([join([early, late])[0], film])[0]
+    assert [s["name"] for s in one.sources] == ["lecture.mp4", "cam", "cam"]
+    assert one.record == other.record and one.A.tobytes() == other.A.tobytes()
+    assert [s.get("started") for s in one.sources] == [None, "2026-11-28T13:00:00Z", "2026-11-28T12:59:00-01:00"]
+    assert slice_segments(one, [1]).record == early.record
