@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.support.videos import number, write
+from v2l.config import Sampling
 from v2l.errors import UsageError
 from v2l.live.address import parse_address
 from v2l.live.source import Picture, Reading, events
+from v2l.live.windows import Plan
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +29,9 @@ def test_a_file_gives_each_picture_at_its_own_time(film: Path) -> None:
     assert seen(film, Reading()) == [(i, round(i / 25, 3)) for i in range(60)]
 
 
-def test_only_pictures_that_are_wanted_are_given(film: Path) -> None:
-    assert seen(film, Reading(every=0.5)) == [(0, 0.0), (13, 0.52), (25, 1.0), (38, 1.52), (50, 2.0)]
+def test_only_pictures_that_may_be_wanted_are_given(film: Path) -> None:
+    given = seen(film, Reading(Plan(1.0, Sampling(frames=3, fps=3.0))))
+    assert given == [(i, i / 25) for i in (0, 9, 12, 18, 24, 25, 34, 37, 43, 49, 50, 59)]
 
 
 @pytest.mark.parametrize(("text", "kind", "shown"), [

@@ -30,9 +30,9 @@ def number(image: np.ndarray) -> int:
     return sum(1 << bit for bit in range(8) if image[height // 4, (2 * bit + 1) * width // 16].mean() > 128)
 
 
-def write(path: Path, codec: str = "libx264", *, frames: int = 60, rate: int = 25, size: tuple[int, int] = (96, 64),
-          pixels: str = "yuv420p", options: dict[str, str] | None = None, container: dict[str, str] | None = None,
-          stamps_ms: Sequence[int] | None = None, audio_s: float = 0) -> Path:
+def write(path: Path, codec: str = "libx264", *, frames: int = 60, rate: int | Fraction = 25,
+          size: tuple[int, int] = (96, 64), pixels: str = "yuv420p", options: dict[str, str] | None = None,
+          container: dict[str, str] | None = None, stamps_ms: Sequence[int] | None = None, audio_s: float = 0) -> Path:
     """Encodes `frames` numbered frames; `stamps_ms` makes the rate variable, `audio_s` adds that much silence."""
     base = Fraction(1, 1000) if stamps_ms else Fraction(1, rate)
     with av.open(str(path), "w", options=container or {}) as output:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from v2l.errors import VideoError
 from v2l.live.address import Address
+from v2l.live.windows import Chooser, Plan
 from v2l.video.container import decoder_of, limited
 from v2l.video.decode import fitted, rgb_image
 from v2l.video.track import orientation_of, square_size
@@ -25,6 +26,8 @@ class Picture:
     """uint8 [height, width, 3], as it is shown."""
     at: float
     """Seconds since watching began, never going back."""
+    rate: float = 0.0
+    """Pictures a second that its source says it has; 0 where it does not."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ class Waiting:
 class Reading:
     """How a live source is read."""
 
-    every: float = 0.0
-    """Seconds between the pictures that are wanted: the first one from each multiple on; 0 for all of them."""
+    plan: Plan | None = None
+    """Which pictures are wanted, so that no others are converted and handed over; None for all of them."""
     timeout: float = 10.0
     """Seconds without anything after which a source counts as silent."""
     retries: int | None = None
@@ -94,7 +97,9 @@ def _pictures(file: Any, address: Address, reading: Reading) -> Iterator[Picture
         limited(stream.codec_context)
     except (av.FFmpegError, ValueError, IndexError) as error:
         raise VideoError(f"{address.shown} is no video that can be watched as it comes.") from error
-    convert, first, due, size = VideoReformatter(), None, 0.0, None
+    convert, first, size = VideoReformatter(), None, None
+    rate = float(stream.average_rate or 0)
+    choice = Chooser(replace(reading.plan, rate=rate)) if reading.plan else None
     decoder = decoder_of(stream)
     for packet in container.demux(stream):
         for frame in decoder.decode(packet if packet.size else None):
@@ -102,10 +107,9 @@ def _pictures(file: Any, address: Address, reading: Reading) -> Iterator[Picture
                 continue
             first = frame.pts if first is None else first
             at = float((frame.pts - first) * stream.time_base)
-            if at + 1e-6 < due:
+            if choice and not choice.wants(at):
                 continue
-            due = at if not reading.every else (at // reading.every + 1) * reading.every
             square = square_size(frame.width, frame.height, stream.sample_aspect_ratio)
             image = rgb_image(frame, convert, square, orientation_of(frame))
             size = size or (image.shape[1], image.shape[0])
-            yield Picture(fitted(image, *size), at)
+            yield Picture(fitted(image, *size), at, rate)
