@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from support.cli import process, refused, run
@@ -14,7 +15,9 @@ from support.watched import watched
 
 from v2l.adapter import save
 from v2l.adapter.join import join
+from v2l.cli.server_address import ServerAddress
 from v2l.engine import Engine
+from v2l.errors import V2LError
 from v2l.serve.batcher import Batcher
 from v2l.serve.guard import Rules
 from v2l.serve.library import Library
@@ -138,6 +141,55 @@ def test_a_server_that_is_not_there_is_a_sentence(at_home: None) -> None:
     assert said.startswith(f"There is no server at {url}") and "v2l serve FOLDER" in said
     for wrong in ("ftp://here", "http://", "http://here:port"):
         assert "no address of a server" in refused("ask", "one.v2lora", "What happened?", "--server", wrong, status=2)
+
+
+class Said(Thread):
+    """A server that says one thing, whatever it is asked."""
+
+    def __init__(self, *said: bytes) -> None:
+        super().__init__()
+        self.asked = b""
+        self._said, self._socket = said, socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        self.start()
+
+    def run(self) -> None:
+        """Says it, piece by piece."""
+        with self._socket, self._socket.accept()[0] as caller:
+            while not self.asked.endswith(b"{}"):
+                self.asked += caller.recv(1000)
+            for piece in self._said:
+                caller.sendall(piece)
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("said", [
+    [OK, b"Transfer-Encoding: chunked\r\n\r\n3\r\n[1]\r\n", b"6;x=y\r\n\n[2,3]\r\n", b"0\r\n\r\n"],
+    [OK, b"content-length: 9\r\n\r\n", b"[1]\n[2,3]", b"more"], [OK, b"\r\n[1]\n", b"[2,3]\n"],
+    [b"HTTP/1.1 100 Continue\r\n\r\n", OK, b"Content-Length: 10\r\n\r\n[1]\n[2,3]\n"],
+], ids=["chunks", "length", "end", "continue"])
+def test_lines_come_in_whatever_way_http_frames_them(said: list[bytes]) -> None:
+    server = Said(*said)
+    address = ServerAddress.of(f"127.0.0.1:{server.port}/behind/", "secret")
+    assert list(address.lines("/api", {})) == [[1], [2, 3]]
+    server.join()
+    head = server.asked.split(b"\r\n")
+    assert head[0] == b"POST /behind/api HTTP/1.1" and {b"Host: 127.0.0.1:%d" % server.port, b"Content-Length: 2",
+                                                        b"Authorization: Bearer secret"} < set(head)
+
+
+@pytest.mark.parametrize("said", [
+    b"SSH-2.0-OpenSSH_9.2\r\n", b"", OK, OK + b"Content-Length: 9\r\n\r\n[1]\n", OK + b"Content-Length: x\r\n\r\n",
+    OK + b"Transfer-Encoding: chunked\r\n\r\n9\r\n[1]\n", OK + b"Transfer-Encoding: chunked\r\n\r\n3\r\n[1]\r\n",
+    OK + b"\r\nno json\n",
+], ids=["ssh", "nothing", "head", "length", "no length", "chunk", "end", "no json"])
+def test_a_response_that_breaks_off_is_a_sentence(said: bytes) -> None:
+    server = Said(said)
+    with pytest.raises(V2LError, match="broke off its answer"):
+        list(ServerAddress.of(f"127.0.0.1:{server.port}", None).lines("/api", {}))
+    server.join()
 
 
 def test_a_key_is_sent_and_its_lack_is_told(service: Service, at_home: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from typing import BinaryIO
 from v2l.adapter.find import holds_adapter, is_adapter_name
 from v2l.adapter.record import VERSIONS, Record, check, needed_version
 from v2l.errors import AdapterError, UsageError, is_memory
-from v2l.system.cache import sha256_of
 from v2l.system.safetensors_header import Header, StoredTensor, read_header
 from v2l.system.strict_json import Invalid, decode
 from v2l.wording import command
@@ -75,6 +74,8 @@ def fingerprint_of(path: str | os.PathLike[str], label: Label) -> str:
     """
     if label.sha256:
         return label.sha256
+    from v2l.system.cache import sha256_of
+
     with reading(path):
         return f"file:{sha256_of(Path(path))}"
 

@@ -16,7 +16,6 @@ from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
 from v2l.cli.inputs import adapters_of
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import check_output
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError
 from v2l.wording import command, shell_word
 
@@ -82,6 +81,7 @@ def compose_(
     """
     from v2l.adapter import load
     from v2l.adapter.compress import compress, is_compressed
+    from v2l.cli.outputs import check_output
 
     console = Console(quiet)
     check_output(output)

@@ -19,7 +19,6 @@ from v2l.cli.console import Console, Failures, is_terminal
 from v2l.cli.converse import converse
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in
 from v2l.cli.options import argument, option
-from v2l.cli.server_address import server_address
 from v2l.config import PRESETS, STRATEGIES, Decoding, Sampling, Strategy
 from v2l.errors import AdapterError, UsageError
 from v2l.report.subtitles import SUBTITLES
@@ -122,6 +121,8 @@ def ask(
     decoding = Decoding(max_new_tokens, temperature)
     here = options.given(direct=direct, model=model, device=device, offline=offline or None,
                          dtype=None if dtype == options.Dtype.auto else dtype)
+    from v2l.cli.server_address import server_address
+
     if address := server_address(server, api_key, here):
         from v2l.cli.ask_server import AskServerEach, AskServerOne
 

@@ -60,3 +60,7 @@ class AllCommands(Boundary):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "commands": Commands()})
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names; Typer's would make each."""
+        return list(self.commands)

@@ -112,19 +112,19 @@ def parse_dtype(text: str) -> Dtype:
 
 def preset(value: str | None) -> str | None:
     """The callback of an option that names a model: `500M` is `500m`. UsageError for what can be no model."""
-    from v2l.store.names import check_name, model_name
-
     if value is None:
         return None
+    from v2l.store.names import check_name, model_name
+
     check_name(value := model_name(value))
     return value
 
 
 def checkpoint(value: str | None) -> str | None:
     """The callback of an option that names a hypernetwork. ModelError for what can be none."""
-    from v2l.store.names import checkpoint_place
-
     if value is not None:
+        from v2l.store.names import checkpoint_place
+
         checkpoint_place(value)
     return value
 
@@ -148,9 +148,9 @@ def _shard(text: str) -> Shard:
 
 def _named(value: str | None) -> str | None:
     """The model that was named; where none was, the default one can be one."""
-    from v2l.store.default import default_model
-
     if value is None:
+        from v2l.store.default import default_model
+
         default_model()  # what it says is refused before anything else is done
     return preset(value)
 

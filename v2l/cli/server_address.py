@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from itertools import islice
 from typing import Any
 from urllib.parse import urlsplit
 
+from v2l.cli.post import BrokenResponse, Post
 from v2l.errors import UsageError, V2LError
 
 SERVER_VARIABLE, KEY_VARIABLE = "V2L_SERVER", "V2L_API_KEY"
@@ -67,37 +68,31 @@ class ServerAddress:
     def lines(self, path: str, document: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         """The JSON lines of a response to a POST, as they come. V2LError."""
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        with closing(self._connection()) as connection:
+        with self._connected() as post:
             try:
-                connection.connect()
-            except OSError as error:
-                raise V2LError(f"There is no server at {self.url} ({error.strerror or error}); start one with v2l "
-                               f"serve FOLDER, or ask without --server (and without {SERVER_VARIABLE}).") from None
-            try:
-                connection.sock.settimeout(None)
-                connection.request("POST", self.path + path, json.dumps(document).encode(), headers)
-                response = connection.getresponse()
-                if response.status != 200:
-                    raise self._refused(response)
-                while line := response.readline():
+                status = post.send(self.path + path, headers, json.dumps(document).encode())
+                if status != 200:
+                    raise self._refused(status, b"\n".join(islice(post.lines(), 1000)))
+                for line in post.lines():
                     yield json.loads(line)
-            except (OSError, HTTPException, ValueError) as error:
+            except (OSError, BrokenResponse, ValueError) as error:
                 raise V2LError(f"The server at {self.url} broke off its answer ({error or type(error).__name__}); see "
                                "what it printed, and ask again.") from None
 
-    def _connection(self) -> HTTPConnection:
-        if self.scheme == "https":
-            from http.client import HTTPSConnection
+    def _connected(self) -> closing[Post]:
+        """A connection. V2LError where there is no server."""
+        try:
+            return closing(Post(self.host, self.port, self.scheme == "https", CONNECT_S))
+        except OSError as error:
+            raise V2LError(f"There is no server at {self.url} ({error.strerror or error}); start one with v2l "
+                           f"serve FOLDER, or ask without --server (and without {SERVER_VARIABLE}).") from None
 
-            return HTTPSConnection(self.host, self.port, timeout=CONNECT_S)
-        return HTTPConnection(self.host, self.port, timeout=CONNECT_S)
-
-    def _refused(self, response: HTTPResponse) -> V2LError:
+    def _refused(self, status: int, body: bytes) -> V2LError:
         """The sentence of a response that is an error."""
         try:
-            message = str(json.loads(response.read(1 << 16))["error"]["message"])
+            message = str(json.loads(body)["error"]["message"])
         except (ValueError, KeyError, TypeError):
-            return V2LError(f"What answers at {self.url} is no v2l server (status {response.status}); give the address "
+            return V2LError(f"What answers at {self.url} is no v2l server (status {status}); give the address "
                             "that v2l serve printed.")
-        hint = f" With v2l ask, that is --api-key or {KEY_VARIABLE}." if response.status == 401 else ""
+        hint = f" With v2l ask, that is --api-key or {KEY_VARIABLE}." if status == 401 else ""
         return V2LError(f"The server at {self.url} refuses: {message}{hint}")

@@ -66,13 +66,14 @@ def has_changed(video: Path, source: Mapping[str, Any], adapter: Path) -> bool |
     """Whether a file is not what was watched; None where it cannot be read, or the record, which may be a stranger's,
     names something else than a file beside others. One of the same size that is no newer than the adapter is taken for
     it; only others are read, once, to compare their sha256."""
-    from v2l.system.cache import sha256_of
-
     try:
         if video.name != source["name"] or not video.is_file():
             return None
         status = video.stat()
-        return status.st_size != source["size"] or (status.st_mtime > adapter.stat().st_mtime
-                                                    and sha256_of(video) != source["sha256"])
+        if status.st_size != source["size"] or status.st_mtime <= adapter.stat().st_mtime:
+            return bool(status.st_size != source["size"])
+        from v2l.system.cache import sha256_of
+
+        return sha256_of(video) != source["sha256"]
     except (OSError, ValueError, V2LError):
         return None
