@@ -20,7 +20,7 @@ import numpy as np
 from v2l.adapter.dtypes import Array, from_float32, to_float32
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.record import Piece, Record, combine, pieces
-from v2l.adapter.wall import When, check_kinds, seconds_of, stretch_text, wall_at, wall_start
+from v2l.adapter.wall import When, check_kinds, seconds_of, stretch_text, wall_moments, wall_start
 from v2l.errors import AdapterError, UsageError
 from v2l.system.strict_json import encode
 from v2l.wording import time_text, wall_text
@@ -207,9 +207,8 @@ def _extent(adapter: Adapter, segments: Sequence[Record], by_wall: bool) -> str:
     """The earliest start and the latest end, as `--from` and `--to` take them."""
     if not by_wall:
         return f"{time_text(min(s['start'] for s in segments))} and {time_text(max(s['end'] for s in segments))}"
-    moments = [wall_at(adapter.sources[s["source"]], s[key]) for s in segments for key in ("start", "end")]
-    known = list(filter(None, moments))
-    return f"{wall_text(min(known))} and {wall_text(max(known))}"
+    moments = wall_moments(adapter.sources, segments)
+    return f"{wall_text(min(moments))} and {wall_text(max(moments))}"
 
 
 def _parts(adapter: Adapter) -> Iterator[tuple[set[int], _Part]]:

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -58,10 +58,10 @@ def wall_start(source: Mapping[str, Any]) -> datetime | None:
     return wall_time(source["started"]) if "started" in source else None
 
 
-def wall_at(source: Mapping[str, Any], seconds: float) -> datetime | None:
-    """The moment of a time of a source; None where it was not watched live."""
-    began = wall_start(source)
-    return began and began + timedelta(seconds=seconds)
+def wall_moments(sources: Sequence[Mapping[str, Any]], segments: Iterable[Mapping[str, Any]]) -> list[datetime]:
+    """When segments of some sources began and ended, of those that were watched live."""
+    return [began + timedelta(seconds=segment[key]) for segment in segments for key in ("start", "end")
+            if (began := wall_start(sources[segment["source"]]))]
 
 
 def wall_keys(began: datetime | None, start: float, end: float) -> dict[str, str]:
@@ -89,6 +89,15 @@ def check_kinds(start: When | None, end: When | None) -> None:
     if None not in (start, end) and isinstance(start, datetime) != isinstance(end, datetime):
         raise UsageError("Of the two times, one has a date and the other is of the video; write both as "
                          f"{WALL_FORM} or both as 1:30.")
+
+
+def check_order(start: When | None, end: When | None, named: str = "The end must come after the start.") -> None:
+    """UsageError, in those words, where nothing of a video or of a day can lie between two bounds; and where they are
+    of two kinds."""
+    check_kinds(start, end)
+    earliest = 0.0 if start is None and not isinstance(end, datetime) else start
+    if end is not None and earliest is not None and end <= earliest:  # type: ignore[operator]
+        raise UsageError(named)
 
 
 def seconds_of(bound: When, source: Mapping[str, Any]) -> float:

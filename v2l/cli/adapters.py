@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from v2l.adapter.wall import check_kinds, stretch_text, wall_start
+from v2l.adapter.wall import check_order, stretch_text, wall_start
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
 from v2l.cli.inputs import adapters_of
@@ -40,10 +40,7 @@ class Choice:
 
     def check(self) -> None:
         """UsageError where the times make no sense together."""
-        check_kinds(self.start, self.end)
-        earliest = 0.0 if self.start is None and not isinstance(self.end, datetime) else self.start
-        if self.end is not None and earliest is not None and self.end <= earliest:  # type: ignore[operator]
-            raise UsageError("--to must come after --from.")
+        check_order(self.start, self.end, "--to must come after --from.")
 
     def of(self, adapter: Adapter) -> list[int]:
         """Indices of the segments of an adapter. UsageError where it has none."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from v2l.adapter.label import fingerprint_of, load_label
 from v2l.adapter.record import is_foreign
+from v2l.adapter.wall import When
 from v2l.cli.adapters import Choice, check_exists, load_joined, note_changed, read_adapter
 from v2l.cli.ask_notes import EachNotes
 from v2l.cli.ask_print import Asker, Printer
@@ -22,6 +24,7 @@ from v2l.config import Decoding, Strategy
 from v2l.errors import V2LError
 from v2l.model.answer import Answer
 from v2l.strategies.answered import Answered
+from v2l.wording import wall_json
 
 AT_ONCE = 1000
 """Adapters that one request names; a request has 1 MB, and each name some 100 bytes."""
@@ -35,7 +38,8 @@ class AskServer(Asker):
         super().__init__(printer)
         self._server = server
         scale = "1/k" if strategy.segment_scale is None else strategy.segment_scale
-        self._document = {"strategy": strategy.name, "segment_scale": scale, "from": choice.start, "to": choice.end,
+        self._document = {"strategy": strategy.name, "segment_scale": scale, "from": _sent(choice.start),
+                          "to": _sent(choice.end),
                           "video": choice.video, "max_new_tokens": decoding.max_new_tokens,
                           "temperature": decoding.temperature}
 
@@ -52,6 +56,11 @@ class AskServer(Asker):
                 raise error_of(line)
             else:
                 yield {**line, "model": model}
+
+
+def _sent(when: When | None) -> float | str | None:
+    """A bound of the segments that are asked, as JSON has it."""
+    return wall_json(when) if isinstance(when, datetime) else when
 
 
 class AskServerOne(AskServer):

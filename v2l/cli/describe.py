@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from v2l.adapter.record import Record, as_one_text, foreign_text, is_foreign, pieces, singles
+from v2l.adapter.wall import at_text, stretch_text, wall_start
 from v2l.cli.timeline import draw_timeline
 from v2l.config import PRESETS, Preset
 from v2l.system.strict_json import encode
-from v2l.wording import size_text, time_text
+from v2l.wording import count_of, size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -48,6 +49,8 @@ _FULL_SOURCES, _FULL_SEGMENTS = 4, 6
 """Number of sources, and of segments, up to which each is shown in full."""
 _LISTED_SOURCES, _LISTED_SEGMENTS = 10, 24
 """Number up to which each has a line of its own; `--json` shows all."""
+_LISTED_GAPS = 3
+"""Number of stretches without pictures of which each has a line, the last of them."""
 _LISTED_FIELDS = 24
 """Number of unknown fields that are shown."""
 
@@ -126,13 +129,30 @@ def _source_fields(sources: Sequence[Record]) -> list[Field]:
         fields += [("source", source["name"]),
                    ("", f"{time_text(source['duration'])}, {source['frames']} frames at {source['fps']:.4g} fps, "
                         f"{source['width']} x {source['height']}, {size_text(source['size'])}"),
-                   ("", source["sha256"])]
+                   ("", source["sha256"]), *_live_fields(source)]
     if not fields:
         shown = sources if len(sources) <= _LISTED_SOURCES else sources[:_LISTED_SOURCES - 1]
-        lines = [f"{source['name']}, {time_text(source['duration'])}" for source in shown]
+        lines = [f"{source['name']}, " + (f"live from {at_text(began, 0)}" if (began := wall_start(source)) else
+                                          time_text(source["duration"])) for source in shown]
         if len(shown) < len(sources):
             lines += [f"and {len(sources) - len(shown)} more; --json names all"]
         fields = [("" if i else "sources", line) for i, line in enumerate(lines)]
+    return fields
+
+
+def _live_fields(source: Record) -> list[Field]:
+    """What is told of a source that was watched live, and nothing of any other."""
+    began, gaps, dropped = wall_start(source), source.get("gaps", []), source.get("dropped", {})
+    fields: list[Field] = [("started", f"{at_text(began, 0)}, watched live")] if began else []
+    if gaps:
+        text = f"{count_of(len(gaps), 'gap')}, {time_text(round(sum(end - start for start, end, _ in gaps)))} in all"
+        shown = gaps[-_LISTED_GAPS:]
+        fields += [("no pictures", text + (f"; the last {len(shown)}:" if len(shown) < len(gaps) else ":")),
+                   *(("", f"{stretch_text(began, round(start, 1), round(end, 1))}, {reason}")
+                     for start, end, reason in shown)]
+    if dropped:
+        lost = ", ".join(f"{value:g} {key}" for key, value in dropped.items() if key != "rule")
+        fields.append(("not seen", f"{dropped['rule']}{f' ({lost})' if lost else ''}"))
     return fields
 
 
@@ -145,7 +165,7 @@ def _timelines(adapter: Adapter, width: int) -> list[Field]:
     if len(spans) > _FULL_SOURCES:
         spans = {source: ranges for source, ranges in spans.items() if len(ranges) > 1}
     for source, ranges in list(spans.items())[:_FULL_SOURCES]:
-        rows = draw_timeline(ranges, adapter.sources[source]["duration"], width)
+        rows = draw_timeline(ranges, adapter.sources[source]["duration"], width, wall_start(adapter.sources[source]))
         if len(adapter.sources) > 1:
             fields += [("timeline", adapter.sources[source]["name"]), ("", rows)]
         else:
@@ -169,7 +189,8 @@ def _segments_fields(views: Sequence[Record], several_sources: bool) -> list[Fie
 def _segment_fields(number: int, view: Record, several_sources: bool) -> list[Field]:
     segment = view["segments"][0]
     count, tokens = len(segment["timestamps"]), view["compute"].get("tokens")
-    text = f"{time_text(segment['start'])} to {time_text(segment['end'])}"
+    began = wall_start(view["sources"][0])
+    text = stretch_text(began, segment["start"], segment["end"])
     text += f", {count} {'frame' if count == 1 else 'frames'}"
     text += f", {tokens} tokens" if tokens else ""
     text += f", {view['sources'][0]['name']}" if several_sources else ""

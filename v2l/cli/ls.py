@@ -6,12 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from v2l.adapter.record import Record, is_foreign
+from v2l.adapter.wall import at_text, wall_keys, wall_moments
 from v2l.cli import options
 from v2l.cli.adapters import check_exists
 from v2l.cli.console import Console, Failures, one_line, write, write_json
@@ -25,7 +27,7 @@ from v2l.wording import count_of, shortened, size_text, time_text
 if TYPE_CHECKING:
     from v2l.adapter import Label
 
-UP_TO_DATE, STALE, NOT_FOUND = "up to date", "stale", "video not found"
+UP_TO_DATE, STALE, NOT_FOUND, LIVE = "up to date", "stale", "video not found", "live"
 MOST_FILES = 100_000
 """Files that are looked through for videos, in 2 s; a whole disk has millions."""
 
@@ -47,13 +49,19 @@ class Listed:
         """How much was watched, of all its segments."""
         return float(sum(segment["end"] - segment["start"] for segment in self.label.record["segments"]))
 
+    @property
+    def moments(self) -> list[datetime]:
+        """When its segments began and ended, of those that were watched live."""
+        return wall_moments(self.label.record["sources"], self.label.record["segments"])
+
     def row(self) -> tuple[str, ...]:
         """File, video, length, segments, base, size, state, and a mark where the base knows nothing of the video."""
         videos = self.videos
         return (one_line(str(self.path)), shortened(one_line(videos[0]), 40) if len(videos) == 1 else
                 f"{len(videos)} videos", time_text(round(self.seconds)),
                 count_of(len(self.label.record["segments"]), "segment"), _base_name(self.label.record),
-                size_text(self.label.size), self.state,
+                size_text(self.label.size),
+                f"{LIVE} until {at_text(max(self.moments), 0)}" if self.state == LIVE else self.state,
                 "foreign" if is_foreign(self.label.record) else "")
 
     def document(self) -> dict[str, Any]:
@@ -62,7 +70,9 @@ class Listed:
         return {"adapter": str(self.path), "videos": self.videos, "seconds": round(self.seconds, 3),
                 "segments": len(record["segments"]), "base": record["base"]["id"],
                 "hypernetwork": record["hypernetwork"]["id"], "dtype": self.label.dtype, "size": self.label.size,
-                "state": self.state, "foreign": is_foreign(record)}
+                "state": self.state, "foreign": is_foreign(record),
+                **(wall_keys(min(moments), 0, (max(moments) - min(moments)).total_seconds())
+                   if (moments := self.moments) else {})}
 
 
 def ls(
@@ -79,6 +89,7 @@ def ls(
     The state is "up to date" where the video is the file that was watched, "stale" where it has changed since, and
     "video not found" where none of its name and size is next to the adapter, below FOLDER or below the current folder:
     say with --videos where it is. Adapters answer without their videos. One of several videos is as its worst one.
+    "live until" a time is what `v2l watch` saw, of which no video was kept.
     "foreign" marks what shows nothing that the base knows: its answers are made up.
 
     \b
@@ -145,8 +156,9 @@ def _state(path: Path, label: Label, folder: Path, videos: Path | None, elsewher
     places = [path.parent]
     if videos is not None:
         places += [videos / path.parent.relative_to(folder), videos] if path.is_relative_to(folder) else [videos]
-    states = {_state_of(source, path, places, elsewhere) for source in label.record["sources"]}
-    return next(state for state in (NOT_FOUND, STALE, UP_TO_DATE) if state in states)
+    states = {LIVE if "started" in source else _state_of(source, path, places, elsewhere)
+              for source in label.record["sources"]}
+    return next(state for state in (NOT_FOUND, STALE, UP_TO_DATE, LIVE) if state in states)
 
 
 def _state_of(source: Record, adapter: Path, places: Iterable[Path], elsewhere: _Elsewhere) -> str:
@@ -186,6 +198,6 @@ def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _summed_up(found: list[Listed]) -> str:
     counts = Counter(listed.state for listed in found)
-    states = ", ".join(f"{counts[state]} {state}" for state in (UP_TO_DATE, STALE, NOT_FOUND) if counts[state])
+    states = ", ".join(f"{counts[state]} {state}" for state in (UP_TO_DATE, STALE, NOT_FOUND, LIVE) if counts[state])
     return (f"{count_of(len(found), 'adapter')}, {size_text(sum(listed.label.size for listed in found))}, of "
             f"{time_text(round(sum(listed.seconds for listed in found)))}: {states}.")

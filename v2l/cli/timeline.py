@@ -8,21 +8,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
-from v2l.wording import time_text
+from v2l.adapter.wall import at_text
 
 _MOST_ROWS = 4
 """Rows drawn of segments that overlap; the last one takes all that do not fit the others."""
 
 
-def draw_timeline(spans: Sequence[tuple[int, float, float]], duration: float, width: int) -> list[str]:
+def draw_timeline(spans: Sequence[tuple[int, float, float]], duration: float, width: int, began: datetime | None = None
+                  ) -> list[str]:
     """The rows of a timeline of `width` columns that begins at 0 s, and below them the times.
 
     `spans` are the segments of one video: number, start and end in seconds; `duration` is the video's, in seconds.
-    A segment that overlaps another is drawn a row lower; a dot is a gap.
+    A segment that overlaps another is drawn a row lower; a dot is a gap. What was watched live, and `began` then, is
+    drawn from its first segment to its last, since what was before it may have been let go.
     """
-    origin = min(0.0, *(start for _, start, _ in spans))
-    whole = max(duration, *(end for _, _, end in spans))
+    edges = [at for _, start, end in spans for at in (start, end)]
+    origin, whole = min([0.0, *edges]), max([duration, *edges])
+    if began is not None:
+        origin, whole = min(edges), max(edges)
     if whole - origin < 0.001:
         whole = origin + 1
     scale = width / (whole - origin)
@@ -31,7 +36,7 @@ def draw_timeline(spans: Sequence[tuple[int, float, float]], duration: float, wi
         cells = [(number, *_cells((start - origin) * scale, (end - origin) * scale, width))
                  for number, start, end in row]
         rows.append(_row(cells, width))
-    return [*rows, _axis(origin, whole, width)]
+    return [*rows, _axis([at_text(began, round(at, 1)) for at in (origin, (origin + whole) / 2, whole)], width)]
 
 
 def _apart(spans: Sequence[tuple[int, float, float]]) -> list[list[tuple[int, float, float]]]:
@@ -65,9 +70,9 @@ def _row(cells: Sequence[tuple[int, int, int]], width: int) -> str:
     return "".join(row)
 
 
-def _axis(start: float, end: float, width: int) -> str:
+def _axis(times: Sequence[str], width: int) -> str:
     """Times at both ends, and in the middle where there is room."""
-    left, middle, right = (time_text(round(time, 1)) for time in (start, (start + end) / 2, end))
+    left, middle, right = times
     if width < len(left + middle + right) + 12:
         middle = ""
     row = [" "] * width

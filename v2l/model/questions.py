@@ -69,6 +69,8 @@ _AT = re.compile(r",? ?\b(?:at|around|about) (?:(?:about|around|exactly|time|min
                  r"(?:(?P<clock>(?:\d+:)?\d{1,2}:\d\d)|(?P<seconds>\d+(?:\.\d+)?) ?(?:s|sec|secs|seconds?)"
                  r"|second (?P<second>\d+(?:\.\d+)?))"
                  rf"(?: (?:in|into|of) {_IT})?[ .?!]*$", re.IGNORECASE)
+_AT_CLOCK = re.compile(r",? ?\b(?:at|around|about) (?:(?:about|around|exactly) )?(?:(?P<day>\d{4}-\d\d-\d\d)[ T])?"
+                       r"(?P<clock>[012]?\d:[0-5]\d(?::[0-5]\d)?)[ .?!]*$", re.IGNORECASE | re.ASCII)
 _APPEAR = re.compile(
     r"(?:(?:does|do|did) (?P<a>.+?) (?:first )?(?:appear|show up|show|come up|come on|occur|turn up|come|start|begin)"
     r"|(?:is|are|was|were|can) (?:there )?(?P<b>.+?) (?:be )?(?:seen|shown|visible|present|there|on screen|in view)"
@@ -113,6 +115,15 @@ def time_in(question: str) -> tuple[str, float] | None:
     for number in (found["clock"] or found["seconds"] or found["second"]).split(":"):
         seconds = 60 * seconds + float(number)
     return f"{question[: found.start()].rstrip()}?", seconds
+
+
+def clock_time_in(question: str) -> tuple[str, str, str] | None:
+    """A question that ends in a time of day, "What happens at 14:05?", without it, and the day and the time as it has
+    them: 2026-11-28, or nothing, and 14:05."""
+    found = _AT_CLOCK.search(question)
+    if not found or not question[: found.start()].strip():
+        return None
+    return f"{question[: found.start()].rstrip()}?", found["day"] or "", found["clock"]
 
 
 def yes_or_no(question: str, grammar: bool) -> str:

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from v2l.adapter import Adapter, load
 from v2l.adapter.join import join, within
+from v2l.adapter.wall import When
 from v2l.config import ADAPTER_SUFFIX, STRATEGIES, Decoding, Strategy
 from v2l.errors import AdapterError, ModelError, V2LError
 from v2l.serve.answering import RunningRows
@@ -20,6 +21,7 @@ from v2l.serve.fields import Fields
 from v2l.serve.guard import body_of
 from v2l.serve.library import ServedAdapter
 from v2l.serve.openai import MOST_TOKENS
+from v2l.serve.question import when
 from v2l.serve.refusal import Refusal, refusal_of
 from v2l.serve.service import Service
 from v2l.strategies.answered import Answered
@@ -40,8 +42,8 @@ class AskRequest:
     one: bool
     """Whether there is one answer to a question, from all adapters joined."""
     strategy: Strategy
-    choice: tuple[float | None, float | None, str | None]
-    """The segments that are asked: from and to in seconds, and the name of a video."""
+    choice: tuple[When | None, When | None, str | None]
+    """The segments that are asked: from and to, and the name of a video."""
     decoding: Decoding
 
     @classmethod
@@ -60,7 +62,7 @@ class AskRequest:
         if name not in STRATEGIES:
             raise fields.wrong("strategy", f"one of {', '.join(STRATEGIES)}")
         scale = None if fields.any("segment_scale") == "1/k" else fields.number("segment_scale", 1e-9, 1e9) or 1.0
-        choice = fields.number("from", 0, 1e9), fields.number("to", 0, 1e9), fields.text("video")
+        choice = when(fields, "from"), when(fields, "to"), fields.text("video")
         decoding = Decoding(fields.whole("max_new_tokens", 1, MOST_TOKENS) or Decoding.max_new_tokens,
                             fields.number("temperature", 0, 1e9) or 0.0)
         one = fields.flag("one")

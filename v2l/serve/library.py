@@ -20,6 +20,7 @@ from v2l.adapter.find import is_adapter_name
 from v2l.adapter.join import within
 from v2l.adapter.label import fingerprint_of
 from v2l.adapter.record import Record
+from v2l.adapter.wall import When
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import AdapterError, UsageError
 from v2l.serve.refusal import Refusal
@@ -40,7 +41,7 @@ MOST_VIDEOS = 100_000
 
 Version = tuple[str, int, int, int]
 """Path, mtime in ns, size and inode of a file: another one is another adapter."""
-Times = tuple["float | None", "float | None"]
+Times = tuple["When | None", "When | None"]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from v2l.adapter.record import is_foreign, singles
+from v2l.adapter.wall import wall_start
 from v2l.errors import V2LError
 from v2l.serve.library import Library, ServedAdapter, version_of
 from v2l.serve.refusal import Refusal, json_response
@@ -82,7 +83,8 @@ def strip_of(count: int, most: int = STRIP) -> list[int]:
 
 
 def library_document(entry: ServedAdapter) -> dict[str, Any]:
-    """An adapter as the page lists it: times in seconds, `modified` in seconds since 1970."""
+    """An adapter as the page lists it: times in seconds, `modified` in seconds since 1970; of a source that was watched
+    live `started`, by the clock of this machine."""
     facts = {"id": entry.id, "bytes": entry.version[2], "modified": entry.version[1] / 1e9}
     if entry.label is None:
         return {**facts, "error": entry.error, "sources": [], "segments": [], "frames": 0, "strip": [], "base": None,
@@ -91,7 +93,9 @@ def library_document(entry: ServedAdapter) -> dict[str, Any]:
     frames = sum(len(segment["timestamps"]) for segment in record["segments"])
     return {
         **facts, "base": record["base"]["id"], "foreign": is_foreign(record), "frames": frames,
-        "sources": [{"name": source["name"], "duration": source["duration"], "video": video is not None}
+        "sources": [{"name": source["name"], "duration": source["duration"], "video": video is not None,
+                     **({"started": began.astimezone().isoformat(timespec="milliseconds")}
+                        if (began := wall_start(source)) else {})}
                     for source, video in zip(record["sources"], entry.videos, strict=True)],
         "segments": [{key: segment[key] for key in ("start", "end", "source")} for segment in record["segments"]],
         "strip": strip_of(frames),

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from v2l.adapter.wall import When, check_order
 from v2l.config import STRATEGIES, Decoding, Strategy
+from v2l.errors import UsageError
 from v2l.serve.fields import Fields
 from v2l.serve.refusal import Refusal
-from v2l.wording import TIME_FORMS, clock_seconds, count_of
+from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, count_of, wall_time
 
 MOST_STOPS, LONGEST_STOP = 4, 1000
 """Texts at which an answer may be ended, as OpenAI limits their number; and characters of each."""
@@ -26,8 +28,8 @@ class ServedQuestion:
     text: str
     decoding: Decoding
     strategy: Strategy
-    times: tuple[float | None, float | None]
-    """Seconds; only segments that overlap this range are asked."""
+    times: tuple[When | None, When | None]
+    """Seconds, or moments; only segments that overlap this range are asked."""
     stop: tuple[str, ...] = ()
     """Texts that end the answer, and are not part of it."""
     left_out: tuple[str, ...] = ()
@@ -120,28 +122,30 @@ def question_of(fields: Fields, text: str, left_out: tuple[str, ...], most_token
     return ServedQuestion(model, text, decoding, strategy, times, stop, left_out)
 
 
-def _extension(fields: Fields) -> tuple[Strategy, tuple[float | None, float | None]]:
+def _extension(fields: Fields) -> tuple[Strategy, tuple[When | None, When | None]]:
     """v2l's own field of a request: how segments are combined, and which ones are asked."""
     value = fields.any("v2l")
     own = Fields({} if value is None else value, fields.name("v2l"))
     strategy = own.text("strategy") or Strategy.name
     if strategy not in STRATEGIES:
         raise own.wrong("strategy", f"one of {', '.join(STRATEGIES)}")
-    times = _seconds(own, "from"), _seconds(own, "to")
+    first, last = when(own, "from"), when(own, "to")
     own.end()
-    if times[1] is not None and times[1] <= (times[0] or 0.0):
-        raise own.wrong("to", "after v2l.from")
-    return Strategy(strategy), times
+    try:
+        check_order(first, last)
+    except UsageError as error:
+        raise own.wrong("to", "after v2l.from, and a time of the same kind") from error
+    return Strategy(strategy), (first, last)
 
 
-def _seconds(fields: Fields, field: str) -> float | None:
-    """Seconds of a time, a number or as people write it."""
+def when(fields: Fields, field: str) -> When | None:
+    """Seconds of a time, a number or as people write it, or a moment of the wall clock."""
     value = fields.any(field)
     if not isinstance(value, str):
         return fields.number(field, 0, 1e9)
-    if (seconds := clock_seconds(value)) is None:
-        raise fields.wrong(field, f"seconds, or a time as {TIME_FORMS}")
-    return seconds
+    if (moment := wall_time(value)) is None and (seconds := clock_seconds(value)) is None:
+        raise fields.wrong(field, f"seconds, or a time as {TIME_FORMS}, or with a date, as {WALL_FORM}")
+    return seconds if moment is None else moment
 
 
 def stops_of(fields: Fields) -> tuple[str, ...]:

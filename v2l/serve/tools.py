@@ -20,12 +20,13 @@ from pydantic import Field
 
 import v2l
 from v2l.adapter.record import foreign_text, is_foreign
+from v2l.adapter.wall import When, wall_keys, wall_moments, wall_start
 from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.errors import UsageError, V2LError
 from v2l.serve.library import Library, ServedAdapter
 from v2l.serve.question import ServedQuestion
 from v2l.serve.refusal import Refusal, refusal_of
-from v2l.wording import TIME_FORMS, clock_seconds
+from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, wall_text, wall_time
 
 if TYPE_CHECKING:
     from v2l.serve.service import Service
@@ -38,7 +39,8 @@ says when something is seen."""
 _T = TypeVar("_T")
 _Video = Annotated[str, Field(description="The video's name, as list_videos gives it.")]
 _Question = Annotated[str, Field(description="One question, complete in itself: What happens first?")]
-_Start = Annotated[str | None, Field(description=f"Ask only what is seen from this time on: {TIME_FORMS}.")]
+_Start = Annotated[str | None, Field(description=f"Ask only what is seen from this time on: {TIME_FORMS}; of what was "
+                                                 f"watched live also {WALL_FORM}, in local time.")]
 _End = Annotated[str | None, Field(description="Ask only what is seen before this time.")]
 _Combine = Annotated[str, Field(description=f"How segments are combined: {', '.join(STRATEGIES)}.")]
 _Query = Annotated[str, Field(description="A thing, what it does, or a question of yes and no: a red ring moves.")]
@@ -55,8 +57,10 @@ def entry_facts(entry: ServedAdapter) -> dict[str, Any]:
         return {"video": entry.id, "error": entry.error}
     record = entry.label.record
     seconds = sum(segment["end"] - segment["start"] for segment in record["segments"])
+    moments = wall_moments(record["sources"], record["segments"])
+    live = {"live_from": wall_text(min(moments)), "live_until": wall_text(max(moments))} if moments else {}
     return {"video": entry.id, "sources": [source["name"] for source in record["sources"]],
-            "seconds": round(seconds, 3), "segments": len(record["segments"])}
+            "seconds": round(seconds, 3), "segments": len(record["segments"]), **live}
 
 
 class LibraryTools:
@@ -90,14 +94,15 @@ class LibraryTools:
         entry = self._library.entry(video)
         record = entry.record
         keys = ("name", "duration", "fps", "width", "height")
-        segments = [{"file": record["sources"][segment["source"]]["name"], "start": segment["start"],
-                     "end": segment["end"], "frames_seen": len(segment["timestamps"])}
-                    for segment in record["segments"]]
+        segments = [{"file": source["name"], "start": segment["start"], "end": segment["end"],
+                     **wall_keys(wall_start(source), segment["start"], segment["end"]),
+                     "frames_seen": len(segment["timestamps"])}
+                    for segment in record["segments"] for source in [record["sources"][segment["source"]]]]
         note = {"note": foreign_text(entry.id)} if is_foreign(record) else {}
         return {"video": entry.id, "sources": [{key: source[key] for key in keys} for source in record["sources"]],
                 "segments": segments, "base": record["base"]["id"], "bytes": entry.version[2], **note}
 
-    def answer(self, video: str, question: str, times: tuple[float | None, float | None], strategy: str, tell: Progress
+    def answer(self, video: str, question: str, times: tuple[When | None, When | None], strategy: str, tell: Progress
                ) -> dict[str, Any]:
         """The answer, and what answers. Refusal, V2LError."""
         if not question.strip():
@@ -159,12 +164,12 @@ async def _worked(context: Context[Any, Any], work: Callable[[Progress], _T]) ->
         raise ToolError(refusal_of(error).message) from error
 
 
-def _seconds(text: str | None, name: str) -> float | None:
+def _when(text: str | None, name: str) -> When | None:
     if text is None or not text.strip():
         return None
-    if (seconds := clock_seconds(text.strip())) is None:
-        raise ToolError(f"{name} should be a time: {TIME_FORMS}.")
-    return seconds
+    if (moment := wall_time(text)) is None and (seconds := clock_seconds(text.strip())) is None:
+        raise ToolError(f"{name} should be a time: {TIME_FORMS}, or with a date, as {WALL_FORM}.")
+    return seconds if moment is None else moment
 
 
 def tool_server(tools: LibraryTools, may_ingest: bool) -> MCPServer[None]:
@@ -190,7 +195,7 @@ def tool_server(tools: LibraryTools, may_ingest: bool) -> MCPServer[None]:
     async def ask_video(context: Context[Any, Any], video: _Video, question: _Question, start: _Start = None,
                         end: _End = None, strategy: _Combine = Strategy.name) -> dict[str, Any]:
         """Ask a question about what is seen in a video. The answer tells which segments it comes from, in seconds."""
-        times = _seconds(start, "start"), _seconds(end, "end")
+        times = _when(start, "start"), _when(end, "end")
         return await _worked(context, lambda tell: tools.answer(video, question, times, strategy, tell))
 
     async def find_moment(context: Context[Any, Any], query: _Query, video: _OneVideo = None, top: _Top = 10,

@@ -14,6 +14,7 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Protocol
 
@@ -29,13 +30,14 @@ from v2l.model.questions import (
     WHEN_LAST,
     WHEN_NOT,
     WHOLE,
+    clock_time_in,
     kind_of,
     time_in,
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.strategies.parts import Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
-from v2l.wording import count_of
+from v2l.strategies.parts import Part, Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
+from v2l.wording import count_of, wall_time
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
@@ -119,13 +121,30 @@ _AT = "at"
 
 
 def _held(parts: Parts, question: str) -> tuple[str, list[int]] | None:
-    """A question that ends in a time without it, and the parts that hold this time; None where none does."""
-    found = time_in(question)
-    if not found:
+    """A question that ends in a time without it, and the parts that hold this time; None where none does. Of what was
+    watched live a time is one of the clock here, the last such time that is held, if one is."""
+    if found := clock_time_in(question):
+        asked, day, clock = found
+        moments = {i: max(held) for i, part in enumerate(parts.parts) if (held := list(_moments(part, day, clock)))}
+        if moments:
+            return asked, [i for i, moment in moments.items() if moment == max(moments.values())]
+    at = time_in(question)
+    if not at:
         return None
-    asked, time = found
-    held = [i for i, part in enumerate(parts.parts) if part.start <= time < part.end]
-    return (asked, held) if held else None
+    asked, seconds = at
+    held_by = [i for i, part in enumerate(parts.parts) if part.start <= seconds < part.end]
+    return (asked, held_by) if held_by else None
+
+
+def _moments(part: Part, day: str, clock: str) -> Iterator[datetime]:
+    """The moments of a part that was watched live at which a clock here showed this time, on that day or on any."""
+    if part.started is None:
+        return
+    first, last = (part.started + timedelta(seconds=at) for at in (part.start, part.end))
+    for one in {day} if day else {f"{moment.astimezone():%Y-%m-%d}" for moment in (first, last)}:
+        moment = wall_time(f"{one} {clock}")
+        if moment and first <= moment < last:
+            yield moment
 
 
 def _probed(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
