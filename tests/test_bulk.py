@@ -27,11 +27,12 @@ from torch import Tensor
 from v2l.adapter import load
 from v2l.cli.bar import Bar
 from v2l.cli.console import Console
-from v2l.cli.outputs import Shard, parse_shard, plan_outputs
+from v2l.cli.outputs import plan_outputs
 from v2l.cli.pace import EVERY, Log, Pace, Work
+from v2l.cli.shards import Shard
 from v2l.config import Sampling
 from v2l.engine import Engine
-from v2l.errors import OutputError, UsageError, VideoError
+from v2l.errors import OutputError, VideoError
 from v2l.many import ingest as bulk
 from v2l.many.ingest import Failed, Ingested, Settings, ingest_all
 from v2l.many.jobs import Job
@@ -274,6 +275,38 @@ def test_a_bad_file_anywhere_is_named_and_counted(here: Path, clips: list[Path],
     assert counts.pop("seconds") > 0 and counts == {
         "counts": {"made": 0, "up to date": 3, "kept": 0, "failed": 3, "foreign": 0}}
     assert "failed" not in run("ingest", ".", "--quiet", *MAKE, status=1).stderr
+    *told, counts = documents(run("status", ".", "--json", status=1))
+    assert counts == {"counts": {"done": 3, "failed": 2, "stale": 0, "missing": 0}}
+    reasons = {each["source"]: each["reason"] for each in told if each["state"] == "failed"}
+    assert reasons == {each["source"]: each["error"] for each in lines if each["source"] in reasons}
+    assert sorted(reasons) == ["1b.mp4", "2.mp4"]
+
+
+def test_the_next_success_forgets_a_failure(here: Path, clips: list[Path]) -> None:
+    Path("a.mp4").write_text("no video")
+    for _ in range(2):
+        run("ingest", ".", *MAKE, status=1)
+        (told, _) = documents(run("status", ".", "--json", status=1))
+        assert told["state"] == "failed" and told["reason"].startswith("a.mp4 is text, not a video")
+    shutil.copy(clips[0], "a.mp4")
+    run("ingest", ".", *MAKE)
+    assert sorted(os.listdir()) == ["a.mp4", "a.v2lora"] and run("status", ".").stdout.startswith("1 done, 0 failed")
+    Path(".a.v2lora.failed").write_text("{")  # of a run whose disk failed, say
+    assert "The note of its failure cannot be read" in run("status", ".", status=1).stdout
+    run("ingest", ".", *MAKE)  # it is up to date, which is a success too
+    run("status", ".")
+
+
+def test_a_folder_that_cannot_be_written_is_no_second_failure(
+    engine: Engine, jobs: list[Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("no space is left")
+
+    monkeypatch.setattr("v2l.many.failures.replacing", full)
+    broken(monkeypatch, jobs[0].video.name, VideoError("0.mp4 is damaged."), after=1)
+    (failed,) = ingest_all(engine, jobs[:1], settings(engine))
+    assert isinstance(failed, Failed) and str(failed.error) == "0.mp4 is damaged."
 
 
 def test_an_adapter_is_no_video(here: Path, clips: list[Path]) -> None:
@@ -439,43 +472,6 @@ def test_a_killed_run_holds_nobody_up(engine: Engine, jobs: list[Job]) -> None:
 
 
 # Shards.
-
-
-def test_shards_are_disjoint_whole_and_even() -> None:
-    keys = [f"talks/{i:04d}.mp4" for i in range(2000)]
-    for count in (1, 2, 7, 16):
-        parts = [[key for key in keys if Shard(i, count).holds(key)] for i in range(1, count + 1)]
-        assert sorted(key for part in parts for key in part) == keys
-        assert max(map(len, parts)) < 1.35 * len(keys) / count
-    assert [Shard(1, 2).holds(key) for key in ("a.mp4", "c.mp4", "ü.mp4", "u\u0308.mp4", "\udcff.mp4")] == [
-        True, False, True, True, True]  # whatever the version of v2l or Python
-
-
-@pytest.mark.parametrize("text", ["0/4", "5/4", "1/0", "1", "a/b", "1/2/3", "-1/2", "١/٢", ""])
-def test_wrong_shards(text: str) -> None:
-    with pytest.raises(UsageError, match="is not I/N with I from 1 to N"):
-        parse_shard(text)
-
-
-SLURM = {"TASK_ID": "9", "TASK_MIN": "5", "TASK_MAX": "11", "TASK_COUNT": "4", "TASK_STEP": "2"}
-
-
-@pytest.mark.parametrize(("changes", "expected"), [
-    ({}, "3/4"), ({"TASK_ID": "5"}, "1/4"), ({"TASK_MAX": "12"}, "3/4"), ({"TASK_ID": None}, "no SLURM_ARRAY_TASK_ID"),
-    ({"TASK_STEP": None, "TASK_COUNT": "7"}, "5/7"), ({"TASK_COUNT": "x"}, "SLURM_ARRAY_TASK_COUNT is 'x'"),
-    ({"TASK_ID": "8"}, "regular"), ({"TASK_ID": "13"}, "regular"), ({"TASK_COUNT": "3"}, "regular"),
-    ({"TASK_STEP": "0"}, "regular")], ids=str)
-def test_slurm(monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], expected: str) -> None:
-    for name, value in (SLURM | changes).items():
-        if value is None:
-            monkeypatch.delenv(f"SLURM_ARRAY_{name}", raising=False)
-        else:
-            monkeypatch.setenv(f"SLURM_ARRAY_{name}", value)
-    if "/" in expected:
-        assert str(parse_shard("auto")) == expected
-    else:
-        with pytest.raises(UsageError, match=expected):
-            parse_shard("auto")
 
 
 def shares(*inputs: str, count: int = 3) -> list[set[str]]:

@@ -15,9 +15,8 @@ from support.cli import environment
 from support.hub import preset_hub
 from support.processes import ROOT
 
-from v2l.cli.console import sentence
 from v2l.config import PRESETS
-from v2l.errors import ModelError
+from v2l.errors import ModelError, sentence
 from v2l.store import connection, hub
 from v2l.store.hub import Repo, file_sizes, resolve
 

@@ -22,9 +22,8 @@ from support.processes import ROOT
 
 from v2l.adapter import file as adapter_file
 from v2l.adapter import save
-from v2l.cli.console import sentence
 from v2l.config import Decoding
-from v2l.errors import ModelError, is_memory
+from v2l.errors import ModelError, is_memory, sentence
 from v2l.model.generate import choose_token
 from v2l.store import hub as client
 from v2l.store.resolve import pull

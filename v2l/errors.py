@@ -1,5 +1,10 @@
 """The errors v2l raises on purpose: one sentence that says what was wrong, with which file, and the way out."""
 
+from __future__ import annotations
+
+import traceback
+from textwrap import shorten
+
 
 class V2LError(Exception):
     """An input failed. The command line prints the message and exits with `exit_status`."""
@@ -48,3 +53,30 @@ def is_memory(error: BaseException) -> bool:
     # torch tells some full GPUs by a class of its own, all others by words; torch may not be imported here.
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             or (isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in _NO_MEMORY)))
+
+
+_REASON = 100
+"""Characters of what another package says, at most: torch lists all that it would take."""
+
+
+def sentence(error: Exception, subject: str = "") -> str:
+    """What is told of an error, one that was not raised on purpose too; `subject` stands before such."""
+    if isinstance(error, V2LError):
+        return str(error)
+    if is_memory(error):
+        return f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
+    if package := _not_loaded(error):
+        prefix = "HF" if package == "huggingface_hub" else package.upper()
+        return (f"{subject}{package} cannot be loaded ({type(error).__name__}: {shorten(str(error), _REASON)}); "
+                f"check how it is installed, and the variables that it reads ({prefix}_...).")
+    return (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
+            "set V2L_DEBUG=1 to see where it happened.")
+
+
+def _not_loaded(error: BaseException) -> str:
+    """The package of others that failed while it was being imported; empty where none did."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        package = frame.f_globals.get("__name__", "").partition(".")[0]
+        if frame.f_code.co_name == "<module>" and package not in ("v2l", "__main__"):
+            return str(package)
+    return ""

@@ -22,14 +22,13 @@ from v2l.cli.console import (
     harmless,
     is_terminal,
     one_line,
-    sentence,
     write,
     write_json,
 )
 from v2l.cli.inputs import read_fitting
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
-from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.errors import AdapterError, UsageError, V2LError, sentence
 from v2l.strategies.answered import Answered, document, stretch
 from v2l.wording import shortened
 

@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from textwrap import shorten
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -21,7 +20,7 @@ from typer.core import TyperGroup
 
 from v2l.cli.values import PlainValues
 from v2l.cli.wrap import wrap_lines
-from v2l.errors import OutputError, UsageError, V2LError, is_memory
+from v2l.errors import OutputError, UsageError, V2LError, sentence
 from v2l.system.interrupts import interrupt_behind, message_and_status
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 PIPE_CLOSED = 141
 """Exit status where the reader of stdout went away; the shell gives it to what SIGPIPE ends."""
 
-_REASON = 100
-"""Characters of what another package says, at most: torch lists all that it would take."""
 _CONTROL = "\x00-\x08\x0b-\x1f\x7f-\x9f"
 """Control characters other than newline and tab."""
 _CONTROLS = re.compile(f"[{_CONTROL}]")
@@ -221,29 +218,6 @@ def report(error: Exception, subject: str = "") -> None:
     if debugging():
         _print_message("".join(traceback.format_exception(error)))
     _print_message(f"Error: {one_line(sentence(error, subject))}")
-
-
-def sentence(error: Exception, subject: str = "") -> str:
-    """What `report` says of an error."""
-    if isinstance(error, V2LError):
-        return str(error)
-    if is_memory(error):
-        return f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
-    if package := _not_loaded(error):
-        prefix = "HF" if package == "huggingface_hub" else package.upper()
-        return (f"{subject}{package} cannot be loaded ({type(error).__name__}: {shorten(str(error), _REASON)}); "
-                f"check how it is installed, and the variables that it reads ({prefix}_...).")
-    return (f"{subject}This is a bug in v2l ({type(error).__name__}: {str(error) or 'no message'}); "
-            "set V2L_DEBUG=1 to see where it happened.")
-
-
-def _not_loaded(error: BaseException) -> str:
-    """The package of others that failed while it was being imported; empty where none did."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        package = frame.f_globals.get("__name__", "").partition(".")[0]
-        if frame.f_code.co_name == "<module>" and package not in ("v2l", "__main__"):
-            return str(package)
-    return ""
 
 
 class Failures:

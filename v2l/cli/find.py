@@ -15,11 +15,11 @@ from v2l.adapter.wall import at_text
 from v2l.cli import options
 from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
 from v2l.cli.ask import base_of, check_any_preset
-from v2l.cli.console import Console, Failures, columns, one_line, sentence, write, write_json
+from v2l.cli.console import Console, Failures, columns, one_line, write, write_json
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in, read_fitting
 from v2l.cli.options import argument, option
 from v2l.config import PRESETS, SURE, SURE_OF_GENERAL, Strategy
-from v2l.errors import AdapterError, UsageError, V2LError
+from v2l.errors import AdapterError, UsageError, V2LError, sentence
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
 from v2l.strategies.answered import stretch

@@ -12,12 +12,13 @@ import typer
 
 from v2l.adapter.record import foreign_text, is_foreign
 from v2l.cli import options
-from v2l.cli.console import Console, Failures, sentence, write_json, write_path
+from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Outputs, Shard, plan_outputs
+from v2l.cli.outputs import Outputs, plan_outputs
+from v2l.cli.shards import Shard
 from v2l.config import ADAPTER_SUFFIX, DEFAULT_MODEL, Sampling
-from v2l.errors import OutputError, UsageError
+from v2l.errors import OutputError, UsageError, sentence
 from v2l.wording import TIME_FORMS, count_of, size_text, time_text
 
 if TYPE_CHECKING:
@@ -138,6 +139,7 @@ class _Run:
     def first_that_opens(self, sampling: Sampling) -> tuple[list[Job], Clip | None]:
         """The jobs without the first ones whose video cannot be read, and the clip of the next: before a model is
         loaded for nothing."""
+        from v2l.many.failures import note_failure
         from v2l.video.clip import open_clip
 
         for number, job in enumerate(self.outputs.jobs):
@@ -145,6 +147,7 @@ class _Run:
                 return self.outputs.jobs[number:], open_clip(job.video, sampling)
             except Exception as error:
                 self.fail(error, job.video)
+                note_failure(job, error)
         return [], None
 
     def make(self, engine: Engine, jobs: list[Job], clip: Clip, settings: Settings) -> None:

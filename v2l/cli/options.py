@@ -21,7 +21,7 @@ from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among
 if TYPE_CHECKING:
     from v2l.adapter.wall import When
     from v2l.cli.console import Console
-    from v2l.cli.outputs import Shard
+    from v2l.cli.shards import Shard
     from v2l.engine import Engine
 
 
@@ -141,7 +141,7 @@ def device(value: str | None) -> str | None:
 
 def _shard(text: str) -> Shard:
     """The shard that a text names. UsageError."""
-    from v2l.cli.outputs import parse_shard
+    from v2l.cli.shards import parse_shard
 
     return parse_shard(text)
 
@@ -255,7 +255,8 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results a
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]
 Force = Annotated[bool, typer.Option("--force", "-f", help="Replace outputs, even those of other videos.")]
 OnlyShard = Annotated[Any, option(
-    "I/N", "Do only part I of N, to share the work between N machines; auto takes I and N from a SLURM job array.",
+    "I/N", "Do only part I of N, to share the work between N machines; auto takes I and N from a SLURM job array, "
+    "SkyPilot or RANK and WORLD_SIZE, auto/N only I, and auto+1000/N is a thousand further.",
     "everything", parser=_shard)]
 OUTPUT = option("FILE", "Write the adapter to FILE.", "", "-o", "--output")
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from v2l.cli.shards import Shard
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, UsageError, V2LError, VideoError
 from v2l.system.files import beside, has_room_for, replacing
@@ -19,53 +17,6 @@ from v2l.wording import command, shell_word
 
 if TYPE_CHECKING:
     from v2l.many.jobs import Job
-
-
-# Shards.
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `index` of `count`, from 1, of many inputs that several machines share."""
-
-    index: int
-    count: int
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
-
-    def holds(self, key: str) -> bool:
-        """Whether the input of that name is in this part. That depends on nothing but the name, so on no other file."""
-        name = unicodedata.normalize("NFC", key)  # the same files are spelled otherwise on another system
-        return int.from_bytes(sha256(os.fsencode(name)).digest()[:8], "big") % self.count == self.index - 1
-
-
-def parse_shard(text: str) -> Shard:
-    """The shard of `2/8`, or of `auto`: the task of a SLURM job array. UsageError."""
-    if text == "auto":
-        return _slurm_task()
-    match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
-    if not match or not 1 <= int(match[1]) <= int(match[2]):
-        raise UsageError(f"--shard {text} is not I/N with I from 1 to N, such as 1/4, nor auto.")
-    return Shard(int(match[1]), int(match[2]))
-
-
-def _slurm_task() -> Shard:
-    names = ("TASK_ID", "TASK_MIN", "TASK_MAX", "TASK_COUNT", "TASK_STEP")
-    values = {name: os.environ.get(f"SLURM_ARRAY_{name}", "1" if name == "TASK_STEP" else "") for name in names}
-    for name, value in values.items():
-        if not re.fullmatch(r"\d{1,9}", value, re.ASCII):
-            reason = f"SLURM_ARRAY_{name} is {value!r}" if value else f"there is no SLURM_ARRAY_{name}"
-            raise UsageError(f"--shard auto is for the tasks of a SLURM job array, and {reason}; "
-                             "submit with sbatch --array, or write --shard I/N.")
-    task, first, last, count, step = (int(values[name]) for name in names)
-    # Of an irregular array, such as 1,2,7, the variables do not say which tasks there are.
-    if step < 1 or (task - first) % step or not first <= task <= last or (last - first) // step + 1 != count:
-        raise UsageError("--shard auto needs a regular SLURM job array, such as --array=0-7; write --shard I/N.")
-    return Shard((task - first) // step + 1, count)
-
-
-# Outputs.
 
 
 @dataclass(frozen=True)
@@ -115,9 +66,22 @@ def find_named(inputs: Iterable[str]) -> Videos:
     return videos
 
 
-def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None, shard: Shard | None = None
-                 ) -> Outputs:
-    """Videos and folders of videos -> the adapters to make of them, or of the shard's.
+@dataclass(frozen=True)
+class Plan:
+    """Which adapter each video becomes, of all shards."""
+
+    jobs: dict[Job, str]
+    """The names that decide which shard each is in."""
+    failures: list[tuple[Path, V2LError]]
+    """Inputs that cannot be used, and why."""
+    videos: int
+    """Number of videos."""
+    notes: list[str]
+    """What was passed over: sentences for the user."""
+
+
+def plan_all(inputs: Iterable[str], output: Path | None, folder: Path | None) -> Plan:
+    """Videos and folders of videos -> the adapters that become of them; nothing is written, not even for a trial.
 
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
     Videos of which two would become one file, or that a file would replace, are among the failures.
@@ -128,7 +92,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
         raise UsageError(f"{output} is a folder; to put adapters there, write --output-dir {shell_word(output)}.")
     videos_by_stem.cache_clear()
     named = find_named(inputs)
-    videos, failures = named.found, named.failures
+    videos = named.found
     if output is not None and len(videos) > 1:
         raise UsageError(f"-o names one file and there are {len(videos)} videos; use --output-dir.")
     jobs = {Job(video.video, output or adapter_for(video.video, folder and folder / video.relative)): video.key
@@ -136,10 +100,16 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     clashes = _clashes(jobs, videos.keys())
     if clashes and len(jobs) == 1:
         raise next(iter(clashes.values()))
-    failures += [(job.video, error) for job, error in clashes.items()]
-    jobs = {job: key for job, key in jobs.items() if job not in clashes}
-    usable = []
-    for job in [job for job, key in jobs.items() if shard is None or shard.holds(key)]:
+    failures = [*named.failures, *((job.video, error) for job, error in clashes.items())]
+    return Plan({job: key for job, key in jobs.items() if job not in clashes}, failures, len(videos), named.notes)
+
+
+def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None, shard: Shard | None = None
+                 ) -> Outputs:
+    """What `plan_all` says, or of that the shard's part; a place that cannot be written is among the failures."""
+    plan = plan_all(inputs, output, folder)
+    usable, failures = [], plan.failures
+    for job in [job for job, key in plan.jobs.items() if shard is None or shard.holds(key)]:
         try:
             if os.path.exists(job.video):  # of one that is missing, opening it will say so
                 if not has_room_for(job.output):
@@ -148,7 +118,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
             usable.append(job)
         except OutputError as error:
             failures.append((job.video, error))
-    return Outputs(usable, failures, len(videos), named.notes)
+    return Outputs(usable, failures, plan.videos, plan.notes)
 
 
 def _videos(name: Path, notes: list[str], failures: list[tuple[Path, V2LError]]) -> Iterator[_Input]:

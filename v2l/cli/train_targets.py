@@ -13,7 +13,8 @@ from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Shard, check_writable, find_named
+from v2l.cli.outputs import check_writable, find_named
+from v2l.cli.shards import Shard
 from v2l.config import Decoding, Sampling
 from v2l.errors import UsageError
 from v2l.train.config import CAPTION_PROMPTS

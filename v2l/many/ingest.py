@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record, singles
 from v2l.config import DECODED_AHEAD, Sampling
 from v2l.errors import AdapterError
+from v2l.many.failures import forget_failure, note_failure
 from v2l.many.jobs import Job
 from v2l.segments import QueuedClip, ingest_segments, lock_of
 from v2l.system.ahead import ahead
@@ -89,12 +90,23 @@ Results = Generator[Ingested | Failed, None, None]
 
 
 def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None = None) -> Results:
-    """Watches the videos one after the other and says what became of each, in order.
+    """Watches the videos one after the other and says what became of each, in order. Why one failed is noted beside
+    its output, and forgotten when it succeeds (`failures`).
 
     `first` is the first video, where it was opened already. `engine.progress` hears of every video when its turn comes.
     A video that another process is at comes last: that process's file is up to date then, or, if it was killed, made.
     What is no fault of one video (KeyboardInterrupt, for example) is raised; close the iterator when leaving it early.
     """
+    with closing(_results(engine, jobs, settings, first)) as results:
+        for result in results:
+            if isinstance(result, Failed):
+                note_failure(result.job, result.error)
+            else:
+                forget_failure(result.job.output)
+            yield result
+
+
+def _results(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Results:
     one_pass = _whole if settings.segments is None else _in_segments
     busy = yield from one_pass(engine, jobs, settings, first)
     # What another process has just made is not made again, not even where everything is.
