@@ -67,7 +67,7 @@ def find_named(inputs: Iterable[str]) -> Videos:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Planned:
     """Which adapter each video becomes, of all shards."""
 
     jobs: dict[Job, str]
@@ -80,7 +80,7 @@ class Plan:
     """What was passed over: sentences for the user."""
 
 
-def plan_all(inputs: Iterable[str], output: Path | None, folder: Path | None) -> Plan:
+def plan_all(inputs: Iterable[str], output: Path | None, folder: Path | None) -> Planned:
     """Videos and folders of videos -> the adapters that become of them; nothing is written, not even for a trial.
 
     An adapter lies next to its video, or in `folder` as its video does in the folder it was found in, or is `output`.
@@ -101,7 +101,7 @@ def plan_all(inputs: Iterable[str], output: Path | None, folder: Path | None) ->
     if clashes and len(jobs) == 1:
         raise next(iter(clashes.values()))
     failures = [*named.failures, *((job.video, error) for job, error in clashes.items())]
-    return Plan({job: key for job, key in jobs.items() if job not in clashes}, failures, len(videos), named.notes)
+    return Planned({job: key for job, key in jobs.items() if job not in clashes}, failures, len(videos), named.notes)
 
 
 def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None, shard: Shard | None = None

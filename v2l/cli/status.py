@@ -13,7 +13,7 @@ from v2l.cli import options
 from v2l.cli.console import Console, one_line, write, write_json, write_path
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
-from v2l.cli.outputs import Plan, plan_all
+from v2l.cli.outputs import Planned, plan_all
 from v2l.cli.shards import Shard, array_lines, shard_of
 from v2l.errors import UsageError
 from v2l.many.states import DONE, FAILED, OUTDATED, STATES
@@ -37,7 +37,7 @@ def status(
     null: Annotated[bool, typer.Option("--null", "-0", help="Like --files, with a NUL after each name.")] = False,
     json: options.Json = False, quiet: options.Quiet = False,
 ) -> None:
-    """Tell what ingest has done of a folder, what failed and why, and what is to be run again.
+    """Tell what is done of many videos, and what failed and why.
 
     VIDEO is a folder, a video, or - to read names from stdin, as for ingest. A video is done where its adapter was
     made of the file as it is now, whatever the settings; it failed where the last run says so, in a small hidden file
@@ -85,7 +85,7 @@ def _write_name(path: Path, null: bool) -> None:
 class _Report:
     """What became of the videos of a plan, all of them and by part."""
 
-    def __init__(self, plan: Plan, shards: int | None) -> None:
+    def __init__(self, plan: Planned, shards: int | None) -> None:
         from v2l.many.states import standings
 
         self.plan, self.shards = plan, shards
