@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from support.serving import Server, served
 
 from v2l import load, save
 from v2l.adapter.join import join, slice_segments
+from v2l.adapter.wall import wall_moments
 from v2l.door import Engine
 from v2l.serve.guard import Rules
+from v2l.wording import wall_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 KEY = "k;e y=\"1\""
@@ -241,6 +244,39 @@ def test_the_library_is_as_it_is_now(page: Open, folder: Path, engine: Engine) -
     opened.click("#back")
     opened.wait_for_selector("#videos")
     assert opened.locator("#videos >> text=growing").count() == 0
+
+
+def test_a_live_file_grows_and_its_times_are_those_of_the_clock_here(page: Open, folder: Path) -> None:
+    whole, file = load(folder / "talks/lecture.v2lora"), folder / "cam.v2lora"
+    first, second = ({**whole.sources[0], "name": "cam", "started": began, "sha256": began[11:13] * 32}
+                     for began in ("2026-11-28T23:59:00.250Z", "2026-11-29T00:10:00.750Z"))
+    twice = [replace(whole, record={**whole.record, "sources": [source]}) for source in (first, second)]
+    save(slice_segments(twice[0], [1]), file)
+    clock = {name: [wall_text(moment) for moment in wall_moments(one.sources, one.segments)]
+             for name, one in (("first", twice[0]), ("second", twice[1]))}
+    try:
+        opened = page("#cam", timezone_id="America/New_York")
+        opened.wait_for_selector("text=cam was watched live, and no video of it was kept.")
+        chosen = opened.get_by_role("button", name=f"Segment 1 of 1, {clock['first'][2]} to {clock['first'][3][11:]}")
+        assert chosen.evaluate("one => [one.style.left, one.style.width]") == ["0%", "100%"]
+        chosen.press("Enter")
+        article = ask(opened, "When does a red ring stay still?")
+        save(join(twice)[0], file)
+        opened.evaluate("dispatchEvent(new Event('focus'))")
+        opened.wait_for_selector(".segment >> nth=5")
+        assert opened.locator(".film .ticks").nth(1).inner_text().split("\n")[0] == clock["second"][0][11:]
+        assert f"live until {clock['second'][5]}" in opened.inner_text("#facts")
+        assert opened.locator("[aria-pressed=true]").get_attribute("aria-label").startswith("Segment 2 of 3"), "stays"
+        assert article.is_visible() and opened.locator(".segment.answered").count() == 1, "answers and marks stay"
+        ask(opened, "When does a red ring move down?").locator(".text .time").last.click()
+        assert opened.url.endswith("&video=1")
+        opened.locator(".segment").nth(5).press("Enter")
+        only = ask(opened, "What moves?") if opened.locator("#only").check() is None else None
+        assert clock["second"][4] in only.locator("h2 .soft").inner_text()
+        opened.click("#back")
+        assert "Watched live; no video of it was kept." in opened.inner_text("#videos li:has-text('cam')")
+    finally:
+        file.unlink()
 
 
 def test_everything_can_be_done_with_the_keyboard(page: Open) -> None:

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.adapters import make, source
+from support.cli import documents, run
+from support.library import EXAMPLES
+from support.serving import served
 
 from v2l import load, save
 from v2l.adapter import Adapter
 from v2l.adapter.join import join, overlapping, slice_segments, within
+from v2l.door import Engine
 from v2l.errors import AdapterError, UsageError
+from v2l.model.questions import clock_time_in
 from v2l.wording import wall_json, wall_span_text, wall_text, wall_time
 
 
@@ -121,3 +127,107 @@ def test_live_sources_are_composed_by_when_they_started_whatever_the_order() -> 
     assert one.record == other.record and one.A.tobytes() == other.A.tobytes()
     assert [s.get("started") for s in one.sources] == [None, "2026-11-28T13:00:00Z", "2026-11-28T12:59:00-01:00"]
     assert slice_segments(one, [1]).record == early.record
+
+
+# What the commands make of it.
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The film of three segments, and the same as a camera would have seen it from 13:59:48 UTC on."""
+    folder = tmp_path_factory.mktemp("live")
+    film = Engine("tiny").ingest(EXAMPLES / "long.mp4", segment="12s")
+    cam = {**film.sources[0], "name": "cam", "started": "2026-11-28T13:59:48.250Z",
+           "gaps": [[1.0, 2.0, "no connection"], [3.0, 9.5, "no connection"], [12.0, 12.5, "no connection"],
+                    [13.0, 23.25, "the camera's clock\njumped back 30.0 s"]],
+           "dropped": {"rule": "half of the frames of a segment that waits", "frames": 6}}
+    save(film, folder / "film.v2lora")
+    save(replace(film, record={**film.record, "sources": [cam]}), folder / "cam.v2lora")
+    return folder
+
+
+@pytest.fixture
+def cam(folder: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(folder)
+    return "cam.v2lora"
+
+
+def test_info_tells_when_and_what_was_not_seen(cam: str) -> None:
+    text = " ".join(run("info", cam).stdout.split())
+    assert "started 2026-11-28 14:59:48, watched live" in text
+    assert "4 gaps, 0:18 in all; the last 3: 2026-11-28 14:59:51 to 14:59:57, no connection" in text
+    assert "2026-11-28 15:00:01 to 15:00:11, the camera's clock jumped back 30.0 s" in text
+    assert "not seen half of the frames of a segment that waits (6 frames)" in text
+    assert "segment 2 2026-11-28 15:00:00 to 15:00:12, 12 frames" in text
+    assert "2026-11-28 14:59:48 " in text.split("timeline")[1].split("segment 1")[0]
+    assert [s["started"] for s in documents(run("info", cam, "--json"))[0]["sources"]] == ["2026-11-28T13:59:48.250Z"]
+
+
+def test_ls_tells_until_when_it_was_watched_and_looks_for_no_video(cam: str) -> None:
+    assert "live until 2026-11-28 15:00:24" in run("ls", cam).stdout and "--videos" not in run("ls", cam).stderr
+    [told] = documents(run("ls", cam, "--json"))
+    assert (told["state"], told["started_at"], told["ended_at"]) == (
+        "live", "2026-11-28T13:59:48.250Z", "2026-11-28T14:00:24.250Z")
+
+
+def test_ask_chooses_and_answers_by_the_clock(cam: str) -> None:
+    lines = run("ask", cam, "--timeline", "What happens?").stdout.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        "2026-11-28 14:59:48 to 15:00:00", "2026-11-28 15:00:00 to 15:00:12", "2026-11-28 15:00:12 to 15:00:24"]
+    one = documents(run("ask", cam, "--timeline", "What happens?", "--from", "2026-11-28T14:00:13Z", "--json"))
+    assert [(d["start"], d["started_at"], d["ended_at"]) for d in one] == [
+        (24.0, "2026-11-28T14:00:12.250Z", "2026-11-28T14:00:24.250Z")]
+    assert "00:00:24,000 --> 00:00:36,000" in run("ask", cam, "--timeline", "--format", "srt", "What happens?").stdout
+    questions = ("When does a red ring move down?", "What moves at 15:00:15?", "What moves at 2026-11-28 14:59?",
+                 "When does the video start?")
+    when, at, never, begins = documents(run("ask", cam, *questions, "--json"))
+    assert when["answer"] == "2026-11-28 15:00:12 to 15:00:24"
+    assert [(one["start"], one["ended_at"]) for one in at["answered_by"]] == [(24.0, "2026-11-28T14:00:24.250Z")]
+    assert never["strategy"] == "join" and begins["answer"] == "2026-11-28 14:59:48"
+    asked = run("ask", cam, "--from", "2026-11-28 15:00:15", "What moves?")
+    assert "Asking the segment 2026-11-28 15:00:12 to 15:00:24 of cam" in asked.stderr
+
+
+@pytest.mark.parametrize("words, said", [
+    (("cam.v2lora", "--from", "2026-11-29", "What?"), "between 2026-11-28 14:59:48 and 2026-11-28 15:00:24"),
+    (("film.v2lora", "--from", "2026-11-28", "What?"), "film.v2lora does not record when it was filmed"),
+    (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "15:01", "What?"), "write both as 2026-11-28T14:00"),
+    (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "2026-11-28", "What?"), "--to must come after --from"),
+    (("cam.v2lora", "--from", "28.11.2026", "What?"), "or with a date, as 2026-11-28T14:00")])
+def test_what_cannot_be_chosen_by_the_clock_is_said(cam: str, words: tuple[str, ...], said: str) -> None:
+    assert said in run("ask", *words, status=2).stderr
+
+
+def test_find_and_slice_go_by_the_clock(cam: str, tmp_path: Path) -> None:
+    assert "2026-11-28 15:00:00  2026-11-28 15:00:24" in run("find", cam, "a red ring").stdout
+    [hit] = documents(run("find", cam, "a red ring", "--json"))
+    assert (hit["start"], hit["started_at"], hit["ended_at"]) == (
+        12.0, "2026-11-28T14:00:00.250Z", "2026-11-28T14:00:24.250Z")
+    run("slice", cam, "--from", "2026-11-28T15:00", "--to", "2026-11-28T15:00:12", "-o", tmp_path / "part.v2lora")
+    assert load(tmp_path / "part.v2lora").span == (0, 24)
+
+
+@pytest.mark.parametrize("question, found", [
+    ("What moves at 14:02?", ("What moves?", "", "14:02")), ("Who came at 2026-11-28 9:05:30",
+                                                             ("Who came?", "2026-11-28", "9:05:30")),
+    ("What moves at 14:75?", None), ("At 14:02?", None), ("What is it about?", None)])
+def test_a_question_may_end_in_a_time_of_day(question: str, found: tuple[str, str, str] | None) -> None:
+    assert clock_time_in(question) == found
+
+
+def test_a_server_takes_and_tells_moments(folder: Path) -> None:
+    with served(Engine("tiny"), folder) as server:
+        listed = {one["id"]: one for one in server.ask("GET", "/api/library")[2]["videos"]}
+        assert listed["cam"]["sources"][0]["started"] == "2026-11-28T14:59:48.250+01:00"
+        assert "started" not in listed["film"]["sources"][0]
+        body = {"model": "cam", "messages": [{"role": "user", "content": "What moves?"}]}
+        for first in ("2026-11-28T15:00:15", "2026-11-28T14:00:15Z", 25):
+            _, _, reply = server.ask("POST", "/v1/chat/completions", {**body, "v2l": {"from": first}})
+            assert [one["ended_at"] for one in reply["v2l"]["answered_by"]] == ["2026-11-28T14:00:24.250Z"]
+        mixed = server.ask("POST", "/v1/chat/completions", {**body, "v2l": {"from": 1, "to": "2026-11-28"}})
+        assert mixed[0] == 400 and "a time of the same kind" in mixed[2]["error"]["message"]
+        [hit] = server.ask("POST", "/api/find", {"query": "a red ring", "id": "cam"})[2]["hits"]
+        assert hit["started_at"] == "2026-11-28T14:00:00.250Z"
+        words = ("ask", folder / "cam.v2lora", "--from", "2026-11-28T15:00:15", "--json", "What moves?", "--timeline")
+        here, there = documents(run(*words))[0], documents(run(*words, "--server", server.url))[0]
+        assert (there["answer"], there["started_at"]) == (here["answer"], "2026-11-28T14:00:12.250Z")

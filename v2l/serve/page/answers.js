@@ -1,7 +1,7 @@
 // Questions to the video that is open, and the answers as they come: newest first, the direct one beside the adapter's.
 
 import { stream } from "./server.js";
-import { byId, element, span, withTimes } from "./words.js";
+import { byId, element, moment, sourceOf, stretch, withTimes } from "./words.js";
 
 /** Asks and shows. `film` is gone to and marked; `current()` is the adapter that is open. */
 export class Answers {
@@ -31,9 +31,10 @@ export class Answers {
     const several = byId("direct").checked && !byId("direct-choice").hidden;
     const sides = element("div", { class: several ? "sides two" : "sides" });
     this.box.prepend(element("article", { class: "answer" }, element("h2", {}, question,
-      segment ? element("span", { class: "soft" }, ` ${span(segment.start, segment.end)}`) : null), sides));
+      segment ? element("span", { class: "soft" }, ` ${stretch(video.sources[segment.source], segment.start, segment.end)}`)
+        : null), sides));
     field.select();
-    const own = { strategy: byId("strategy").value, ...(segment ? { from: segment.start, to: segment.end } : {}) };
+    const own = { strategy: byId("strategy").value, ...(segment ? within(segment, video.sources[segment.source]) : {}) };
     this.put(sides, several ? "from the adapter" : "", video, "/v1/chat/completions",
              { model: video.id, messages: [{ role: "user", content: question }], stream: true, v2l: own });
     if (several) this.put(sides, "from the video", video, "/api/direct", { id: video.id, question, stream: true });
@@ -41,7 +42,7 @@ export class Answers {
 
   /** One answer, as it comes. */
   async put(sides, title, video, path, body) {
-    const abort = new AbortController(), sources = video.sources.map((source) => source.name);
+    const abort = new AbortController(), { sources } = video;
     const text = element("p", { class: "text", "aria-busy": "true" }), facts = element("p", { class: "facts" });
     const stop = element("button", { type: "button", class: "quiet", onclick: () => abort.abort() }, "Stop");
     sides.append(element("section", { "aria-label": title || "answer" }, title ? element("h3", {}, title) : null, text,
@@ -99,9 +100,16 @@ export class Answers {
 
   /** A button that goes to a stretch of a video. */
   chip(one, sources) {
-    const source = Math.max(0, sources.indexOf(one.file));
-    return element("button", { type: "button", class: "time", "aria-label": `Go to ${span(one.start, one.end)}`,
-      onclick: () => this.film.seek(one.start, source) }, span(one.start, one.end),
-      sources.length > 1 ? ` ${one.file}` : null);
+    const number = sourceOf(one, sources), text = stretch(sources[number], one.start, one.end);
+    return element("button", { type: "button", class: "time", "aria-label": `Go to ${text}`,
+      onclick: () => this.film.seek(one.start, number) }, text,
+      new Set(sources.map((source) => source.name)).size > 1 ? ` ${one.file}` : null);
   }
+}
+
+/** The range of time that a segment alone overlaps: of a live source by the clock, since others count seconds, too. */
+function within(segment, source) {
+  if (!source.started) return { from: segment.start, to: segment.end };
+  const [from, to] = [segment.start + 0.002, segment.end - 0.002].map((at) => new Date(moment(source, at)).toISOString());
+  return { from, to };
 }

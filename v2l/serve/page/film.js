@@ -1,7 +1,7 @@
 // One video open: the player, or the frames that were seen where it cannot play; the strip, and the segments in time.
 
 import { frameUrl, videoUrl } from "./server.js";
-import { clock, count, element, span, time } from "./words.js";
+import { at, briefly, count, element, sourceOf, stretch } from "./words.js";
 
 /** What is shown of an adapter's videos. `onSegment(segment or null)` is called when another one is chosen, `onTime`
     with seconds and a source when one is gone to. */
@@ -13,7 +13,7 @@ export class Film {
 
   /** Shows an adapter; `frames` are those that were seen. */
   open(video, frames) {
-    Object.assign(this, { video, frames, source: -1, at: 0, segment: null, unplayable: new Set() });
+    Object.assign(this, { video, frames, source: -1, at: 0, segment: null, answered: [], unplayable: new Set() });
     this.draw();
     const first = video.segments[0];
     this.show(first ? first.source : 0, first ? first.start : 0);
@@ -25,6 +25,8 @@ export class Film {
     const same = there(video) === there(this.video);
     Object.assign(this, { video, frames });
     this.draw();
+    if (this.segment) this.choose(video.segments.find((one) => one.source === this.segment.source
+      && one.start === this.segment.start) ?? null);
     if (same) this.mark();
     else {
       this.unplayable.delete(this.source);
@@ -66,9 +68,12 @@ export class Film {
   }
 
   fillStage() {
-    const { name, video } = this.video.sources[this.source];
+    const { name, video, started } = this.video.sources[this.source];
     this.player = null;
-    if (!video) {
+    if (started && !video) {
+      this.stage.replaceChildren(element("p", { class: "absent" },
+        `${name} was watched live, and no video of it was kept. It can be asked: the answers come from the adapter.`));
+    } else if (!video) {
       this.stage.replaceChildren(element("p", { class: "absent" },
         `${name} is not beside its adapter any more, or has changed since. It can be asked all the same: the answers come `
         + "from the adapter."));
@@ -100,8 +105,9 @@ export class Film {
     const shown = this.nearest();
     if (!this.unplayable?.has(this.source) || shown === null) return;
     this.image.src = frameUrl(this.video, shown);
-    this.image.alt = `Frame at ${time(this.frames[shown].time)}`;
-    this.caption.lastElementChild.textContent = `Frame at ${time(this.frames[shown].time)}, as it was seen.`;
+    const when = at(this.video.sources[this.source], this.frames[shown].time);
+    this.image.alt = `Frame at ${when}`;
+    this.caption.lastElementChild.textContent = `Frame at ${when}, as it was seen.`;
   }
 
   nearest() {
@@ -123,7 +129,7 @@ export class Film {
       source.video ? this.strip(number) : null,
       this.timeline(number))));
     if (focused) this.films.querySelector(`[data-place="${focused}"]`)?.focus();
-    this.setAnswered([]);
+    this.setAnswered(this.answered);
     this.setHits(this.hits ?? []);
   }
 
@@ -133,30 +139,34 @@ export class Film {
     const shown = [...Array(few).keys()].map((i) => own[few > 1 ? Math.floor(i * (own.length - 1) / (few - 1)) : 0]);
     const strip = element("div", { class: "strip seen", role: "group", "aria-label": "Frames that were seen" },
       shown.map(([frame, number]) => element("button",
-        { type: "button", "data-place": `frame-${number}`, "aria-label": `Frame at ${time(frame.time)}`,
+        { type: "button", "data-place": `frame-${number}`, "aria-label": `Frame at ${at(this.video.sources[source], frame.time)}`,
           onclick: () => this.seek(frame.time, source) },
         element("img", { src: frameUrl(this.video, number), alt: "", decoding: "async",
                          onerror: () => strip.remove() }),
-        element("span", { "aria-hidden": "true" }, clock(frame.time)))));
+        element("span", { "aria-hidden": "true" }, briefly(this.video.sources[source], frame.time)))));
     return strip;
   }
 
   timeline(source) {
-    const { duration, name } = this.video.sources[source];
+    const own = this.video.sources[source], { duration, name, started } = own;
     const segments = this.video.segments.filter((one) => one.source === source);
-    const length = Math.max(duration, ...segments.map((one) => one.end)) || 1;
-    const percent = (seconds) => `${Math.min(100, Math.max(0, 100 * seconds / length))}%`;
+    // Of what was watched live the beginning may have been let go, and what comes after the last segment is not there yet.
+    const first = started ? Math.min(...segments.map((one) => one.start)) : 0;
+    const last = Math.max(started ? first : duration, ...segments.map((one) => one.end));
+    const length = last - first || 1;
+    const percent = (seconds) => `${Math.min(100, Math.max(0, 100 * (seconds - first) / length))}%`;
+    const wide = (segment) => `${Math.min(100, 100 * (segment.end - segment.start) / length)}%`;
     const bar = element("div", { class: "bar", role: "group",
                                  "aria-label": `${count(segments.length, "segment")} of ${name}; arrow keys move between them` });
     const buttons = segments.map((segment, number) => {
       const button = element("button", { type: "button", class: "segment", "data-place": `segment-${source}-${number}`,
-        tabindex: number ? -1 : 0, title: span(segment.start, segment.end), "aria-pressed": "false",
-        "aria-label": `Segment ${number + 1} of ${segments.length}, ${time(segment.start)} to ${time(segment.end)}`,
-        onclick: (event) => this.pressed(event, segment, bar, length) });
+        tabindex: number ? -1 : 0, title: stretch(own, segment.start, segment.end), "aria-pressed": "false",
+        "aria-label": `Segment ${number + 1} of ${segments.length}, ${stretch(own, segment.start, segment.end).replace("–", " to ")}`,
+        onclick: (event) => this.pressed(event, segment, bar, first, length) });
       button.style.left = percent(segment.start);
-      button.style.width = percent(segment.end - segment.start);
+      button.style.width = wide(segment);
       button.segment = segment;
-      if (segments.length <= 12) button.append(element("span", {}, clock(segment.start)));
+      if (segments.length <= 12) button.append(element("span", {}, briefly(own, segment.start)));
       return button;
     });
     bar.onkeydown = (event) => move(event, buttons);
@@ -164,14 +174,14 @@ export class Film {
     bar.append(...buttons, head);
     const lane = element("div", { class: "lane" });
     return Object.assign(element("div", { class: "timeline", "data-source": source }, lane, bar,
-      element("div", { class: "ticks", "aria-hidden": "true" }, element("span", {}, "0:00"),
-              element("span", {}, clock(length / 2)), element("span", {}, clock(length)))), { percent });
+      element("div", { class: "ticks", "aria-hidden": "true" }, ...[first, first + length / 2, first + length]
+        .map((seconds) => element("span", {}, briefly(own, seconds))))), { percent, wide });
   }
 
   /** A segment is gone to at its beginning with the keyboard, where it was pressed with a pointer. */
-  pressed(event, segment, bar, length) {
+  pressed(event, segment, bar, first, length) {
     const { left, width } = bar.getBoundingClientRect();
-    const at = event.detail ? (event.clientX - left) / width * length : segment.start;
+    const at = event.detail ? first + (event.clientX - left) / width * length : segment.start;
     const again = this.segment && this.segment.start === segment.start && this.segment.source === segment.source;
     this.seek(Math.min(Math.max(at, segment.start), segment.end - 0.001), segment.source);
     if (again && !event.detail) this.choose(null);
@@ -203,10 +213,11 @@ export class Film {
 
   /** Marks the segments that answered: [{file, start, end}]. */
   setAnswered(by) {
-    const names = this.video.sources.map((source) => source.name);
+    this.answered = by;
+    const places = by.map((one) => ({ ...one, source: sourceOf(one, this.video.sources) }));
     for (const button of this.films.querySelectorAll(".segment")) {
       const { source, start, end } = button.segment;
-      button.classList.toggle("answered", by.some((one) => one.file === names[source]
+      button.classList.toggle("answered", places.some((one) => one.source === source
         && one.start < end - 0.01 && one.end > start + 0.01));
     }
   }
@@ -219,9 +230,10 @@ export class Film {
       timeline.querySelector(".lane").replaceChildren(...hits
         .filter((hit) => hit.source === Number(timeline.dataset.source)).map((hit) => {
           const made = element("button", { type: "button", class: "hit", tabindex: -1, "aria-hidden": "true",
-                                           title: span(hit.start, hit.end), onclick: () => this.seek(hit.start, hit.source) });
+                                           title: stretch(this.video.sources[hit.source], hit.start, hit.end),
+                                           onclick: () => this.seek(hit.start, hit.source) });
           made.style.left = timeline.percent(hit.start);
-          made.style.width = timeline.percent(hit.end - hit.start);
+          made.style.width = timeline.wide(hit);
           made.style.opacity = high > low ? 0.4 + 0.6 * (hit.score - low) / (high - low) : 1;
           return made;
         }));

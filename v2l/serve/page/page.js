@@ -4,7 +4,7 @@ import { Answers } from "./answers.js";
 import { Film } from "./film.js";
 import { askForKeyWith, json, listing, pathOf } from "./server.js";
 import { facts, filter, hashOf, showLibrary } from "./shelves.js";
-import { byId, count, element, named, span } from "./words.js";
+import { byId, count, element, named, stretch } from "./words.js";
 
 const EVERY = 10_000; // ms between looks at the library: files grow, come and go
 const TOP = 20; // hits of a search
@@ -15,7 +15,7 @@ const film = new Film(byId("stage"), byId("films"), {
   onSegment(segment) {
     const useful = segment !== null && open.segments.length > 1;
     byId("only-choice").hidden = !useful;
-    if (useful) byId("only-text").textContent = `only ${span(segment.start, segment.end)}`;
+    if (useful) byId("only-text").textContent = `only ${stretch(open.sources[segment.source], segment.start, segment.end)}`;
     else byId("only").checked = false;
   },
   onTime: (seconds, source) => history.replaceState(null, "", hashOf(open.id, seconds, source)),
@@ -181,7 +181,8 @@ function row(hit, most, everywhere) {
   bar.firstElementChild.style.width = `${Math.max(2, 100 * hit.score / most)}%`;
   const name = everywhere ? element("span", { class: "name" }, named(hit.id))
     : open.sources.length > 1 ? element("span", { class: "name" }, open.sources[hit.source].name) : null;
-  const inside = [element("span", { class: "time" }, span(hit.start, hit.end)), name, bar,
+  const source = (everywhere ? videos.find((video) => video.id === hit.id) : open)?.sources[hit.source];
+  const inside = [element("span", { class: "time" }, stretch(source, hit.start, hit.end)), name, bar,
                   element("span", { class: "soft number" }, hit.score.toFixed(2))];
   return element("li", {}, everywhere ? element("a", { class: "moment", href: hashOf(hit.id, hit.start, hit.source) }, inside)
     : element("button", { type: "button", class: "moment", onclick: () => film.seek(hit.start, hit.source) }, inside));

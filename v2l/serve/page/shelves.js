@@ -2,7 +2,7 @@
 // pictures are asked for when a row comes near the window: hundreds of adapters stay quick.
 
 import { frameUrl } from "./server.js";
-import { byId, clock, count, element, named, size } from "./words.js";
+import { at, byId, clock, count, element, named, size } from "./words.js";
 
 const rows = new Map();
 
@@ -60,8 +60,9 @@ export function filter() {
 export function facts(video, inFull = false) {
   const names = video.sources.map((source) => source.name);
   const seconds = video.segments.reduce((sum, { start, end }) => sum + end - start, 0);
+  const last = video.segments.at(-1), live = last && video.sources[last.source].started;
   return [names.length === 1 ? names[0] : count(names.length, "video"), clock(seconds),
-          count(video.segments.length, "segment"),
+          ...(live ? [`live until ${at(video.sources[last.source], last.end)}`] : []), count(video.segments.length, "segment"),
           ...(inFull ? [`${count(video.frames, "frame")} seen`, video.base] : []), size(video.bytes),
           ...(inFull ? [`made ${new Date(video.modified * 1000).toLocaleDateString("en-GB",
             { day: "numeric", month: "short", year: "numeric" })}`] : [])].join(" · ");
@@ -80,7 +81,8 @@ function made(video, text) {
   const what = element("span", { class: "what" }, named(video.id), element("span", { class: "soft" }, facts(video)),
     video.foreign ? element("span", { class: "warning" }, "made up: the model knows nothing of this video") : null);
   const item = element("li", {}, element("a", { class: "row", href: hashOf(video.id) }, what,
-    missing ? element("span", { class: "strip none" }, "The video is not here; its adapter answers without it.") : strip));
+    missing ? element("span", { class: "strip none" }, video.sources.every((source) => source.started)
+      ? "Watched live; no video of it was kept." : "The video is not here; its adapter answers without it.") : strip));
   return { item, text, words, strip: missing ? null : strip };
 }
 

@@ -28,6 +28,35 @@ export const clock = (seconds) => time(Math.round(seconds));
 
 export const span = (start, end) => `${time(start)}–${time(end)}`;
 
+// What was watched live tells its times by the clock of the server's machine, as answers do: `started` of its source is
+// the moment of 0 s, as 2026-11-28T14:00:00.250+01:00.
+
+const began = (source) => Date.parse(`${source.started.slice(0, 23)}Z`);
+
+/** A time of a source: 0:05, or of a live one 2026-11-28 14:00:05. */
+export const at = (source, seconds) => source?.started
+  ? new Date(began(source) + 1000 * seconds).toISOString().slice(0, 19).replace("T", " ") : time(seconds);
+
+/** The same for where there is little room: 14:00:05. */
+export const briefly = (source, seconds) => source?.started ? at(source, seconds).slice(11) : clock(seconds);
+
+/** A stretch of a source: 0:05–0:10, or of a live one 2026-11-28 14:00:05–14:00:10. */
+export function stretch(source, start, end) {
+  if (!source?.started) return span(start, end);
+  const [from, to] = [at(source, start), at(source, end)];
+  return `${from}–${from.slice(0, 10) === to.slice(0, 10) ? to.slice(11) : to}`;
+}
+
+/** The moment of a time of a live source, in milliseconds since 1970. */
+export const moment = (source, seconds) => Date.parse(source.started) + 1000 * seconds;
+
+/** The source that a stretch of an answer is of: {file, start, started_at}; one camera may have been watched twice. */
+export function sourceOf(one, sources) {
+  const live = one.started_at && sources.findIndex((source) => source.name === one.file && source.started
+    && Math.abs(moment(source, one.start) - Date.parse(one.started_at)) < 5);
+  return Math.max(0, one.started_at && live >= 0 ? live : sources.findIndex((source) => source.name === one.file));
+}
+
 /** Bytes in three digits: 999 bytes, 8.1 MB. */
 export function size(bytes) {
   if (bytes < 1000) return `${bytes} bytes`;
@@ -46,21 +75,35 @@ export function named(id) {
 
 const TIME = /(?<![\d:.])(?:(\d{1,3}):)?(\d{1,2}):([0-5]\d)(\.\d+)?(?![\d:])/g;
 
-/** Text in which the times are buttons that call `seek` with seconds and a source: of several videos, that which is
-    named after the time, as in `0:05 to 0:10 of b.mp4`. */
+const DAY = /(\d{4}-\d\d-\d\d) $/;
+
+/** Text in which the times are buttons that call `seek` with seconds and the number of a source: of several videos, that
+    which is named after the time, as in `0:05 to 0:10 of b.mp4`; of live ones, that which saw the moment. */
 export function withTimes(text, sources, seek) {
   const parts = [];
-  let end = 0;
+  let end = 0, day = null;
   for (const match of text.matchAll(TIME)) {
+    day = DAY.exec(text.slice(0, match.index))?.[1] ?? day;
     const seconds = Number(match[1] ?? 0) * 3600 + Number(match[2]) * 60 + Number(match[3] + (match[4] ?? ""));
-    const rest = text.slice(match.index).split("\n")[0];
-    const places = sources.map((name) => rest.indexOf(` of ${name}`)).map((at) => (at < 0 ? Infinity : at));
-    const source = Math.max(0, places.indexOf(Math.min(...places)));
+    const place = (day && match[1] ? placeOf(`${day}T${match[0]}`, sources) : null)
+      ?? [seconds, namedAfter(text.slice(match.index).split("\n")[0], sources)];
     parts.push(text.slice(end, match.index));
     parts.push(element("button", { type: "button", class: "time", "aria-label": `Go to ${match[0]}`,
-                                   onclick: () => seek(seconds, source) }, match[0]));
+                                   onclick: () => seek(...place) }, match[0]));
     end = match.index + match[0].length;
   }
   parts.push(text.slice(end));
   return parts;
+}
+
+/** Seconds and number of the last live source that had begun at a moment, whose second may have begun before. */
+function placeOf(text, sources) {
+  const when = Date.parse(`${text}Z`) + 999;
+  const number = sources.findLastIndex((source) => source.started && began(source) <= when);
+  return number < 0 ? null : [(when - began(sources[number])) / 1000, number];
+}
+
+function namedAfter(rest, sources) {
+  const places = sources.map(({ name }) => rest.indexOf(` of ${name}`)).map((at) => (at < 0 ? Infinity : at));
+  return Math.max(0, places.indexOf(Math.min(...places)));
 }
