@@ -6,19 +6,26 @@ import json
 import subprocess
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import anyio
+import anyio.to_thread
+import mcp
 import pytest
 from mcp import ClientSession
 from mcp.client.stdio import StdioServerParameters, stdio_client
 from support.cli import command, environment, process, refused, run
+from support.serving import Row, Scripted
 from support.videos import write
 from support.watched import watched
 
 from v2l.adapter import save
 from v2l.adapter.join import join
 from v2l.engine import Engine
+from v2l.serve.library import Library
+from v2l.serve.service import Service
+from v2l.serve.tools import LibraryTools, tool_server
 from v2l.tiny.world import held_out_clips
 
 HERE = ("--device", "cpu", "--dtype", "float32", "--offline")
@@ -118,6 +125,23 @@ def test_an_assistant_lists_asks_searches_and_has_videos_watched(folder: Path) -
     talk(folder, talked, "--ingest")
 
 
+def test_a_call_that_is_cancelled_frees_its_row(folder: Path) -> None:
+    engine, row = Engine("tiny", offline=True, device="cpu", dtype="float32"), Row(["A", Event(), "ring"])
+    library = Library([folder])
+    tools = LibraryTools(library, lambda tell: Service(engine, library, Scripted(row)))  # type: ignore[arg-type]
+
+    async def main() -> None:
+        async with mcp.Client(tool_server(tools, False)) as client:
+            async with anyio.create_task_group() as calls:
+                calls.start_soon(client.call_tool, "ask_video", {"video": "one", "question": "What happened?"})
+                assert await anyio.to_thread.run_sync(row.begun.wait, 60)
+                calls.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(row.cancelled.wait, 10)
+            assert not (await client.call_tool("list_videos", {})).is_error
+
+    anyio.run(main)
+
+
 def test_nothing_but_the_protocol_is_on_stdout_and_no_torch_before_a_question(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(  # a library that chatters, in Python and below it
         "import atexit, os, v2l.serve.library as library\n"
@@ -147,7 +171,7 @@ def test_nothing_but_the_protocol_is_on_stdout_and_no_torch_before_a_question(fo
     assert "ingest_video" not in {tool["name"] for tool in results[3]["tools"]}  # without --ingest
     assert server.returncode == 0 and "chatter" in noise and "low chatter" in noise
     imported = {line.rpartition("|")[2].strip().split(".")[0] for line in noise.splitlines()}
-    assert "mcp" in imported and not imported & {"torch", "cv2", "av", "transformers"}
+    assert "mcp" in imported and not imported & {"torch", "numpy", "cv2", "av", "transformers"}
 
 
 def test_options_of_http_are_refused_with_mcp(folder: Path) -> None:

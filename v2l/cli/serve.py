@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from v2l.cli import options
-from v2l.cli.ask import base_of
 from v2l.cli.console import Console, one_line
 from v2l.cli.options import argument, option
 from v2l.cli.server_address import KEY_VARIABLE, key_of
@@ -163,5 +162,7 @@ def _serve_tools(places: list[str], model: str | None, ingest: bool, device: str
 
 def _base(library: Library) -> str | None:
     """The base of the first adapter that can be read; None where there is none. UsageError."""
+    from v2l.cli.ask import base_of
+
     labels = ((served.id, served.label) for served in library.entries().values())
     return next((base_of(id, label.record) for id, label in labels if label), None)

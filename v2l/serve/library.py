@@ -15,10 +15,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from v2l.adapter import Adapter, Label, load, load_label
 from v2l.adapter.find import is_adapter_name
-from v2l.adapter.join import within
-from v2l.adapter.label import fingerprint_of
+from v2l.adapter.label import Label, fingerprint_of, load_label
 from v2l.adapter.record import Record
 from v2l.adapter.wall import When
 from v2l.config import ADAPTER_SUFFIX
@@ -30,7 +28,8 @@ from v2l.system.scan import files_below
 from v2l.video.folder import has_changed, looks_like_video
 from v2l.wording import shortened
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what reads an adapter is imported when one is asked: it takes numpy, 0.1 s
+    from v2l.adapter import Adapter
     from v2l.engine import Engine
     from v2l.strategies.parts import Parts
 
@@ -246,15 +245,19 @@ class Library:
                       code="model_not_found")
 
     def _load(self, path: Path, engine: Engine, times: Times) -> tuple[Parts, int]:
+        from v2l.adapter.file import load
+        from v2l.adapter.join import within
+        from v2l.strategies.parts import Parts
+
         adapter = load(path)
         if times != (None, None):
             adapter = within(adapter, *times)
-        from v2l.strategies.parts import Parts  # with torch, which a wrong name in the call needs not wait for
-
         return Parts(engine, adapter), _bound_bytes(adapter)
 
     def _found_damaged(self, path: Path, version: Version, said: str) -> None:
         """Lets the listing tell of damage that only its values show, but not of what is wrong with the base alone."""
+        from v2l.adapter.file import load
+
         try:
             load(path)
         except AdapterError:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
-
-from starlette.responses import Response
+from typing import TYPE_CHECKING, Any
 
 from v2l.errors import AdapterError, ModelError, UsageError, V2LError, is_memory
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
 
 
 class Refusal(Exception):
@@ -58,6 +59,8 @@ def refusal_of(error: Exception) -> Refusal:
 
 def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A response of one JSON document, in ASCII: names may hold what is no text."""
+    from starlette.responses import Response  # none is needed where tools are served
+
     return Response(json.dumps(value), status, headers, "application/json")
 
 

@@ -63,6 +63,35 @@ def entry_facts(entry: ServedAdapter) -> dict[str, Any]:
             "seconds": round(seconds, 3), "segments": len(record["segments"]), **live}
 
 
+class Call:
+    """A call of a tool, whose progress is told to whoever made it, and which they may cancel; for any threads."""
+
+    def __init__(self, tell: Progress) -> None:
+        self._tell, self._lock = tell, Lock()
+        self._ways: list[Callable[[], None]] = []
+        self._cancelled = False
+
+    def tell(self, what: str, done: int, total: int | None) -> None:
+        """Tells how far it is; nothing where nobody waits for it any more."""
+        if not self._cancelled:
+            self._tell(what, done, total)
+
+    def cancelled_by(self, way: Callable[[], None]) -> None:
+        """Has `way` called when it is cancelled; at once where it was."""
+        with self._lock:
+            self._ways.append(way)
+        if self._cancelled:
+            way()
+
+    def cancel(self) -> None:
+        """Ends what it does."""
+        self._cancelled = True
+        with self._lock:
+            ways = list(self._ways)
+        for way in ways:
+            way()
+
+
 class LibraryTools:
     """The tools. `make` gives the service when it is first needed; until then there is only the listing."""
 
@@ -76,12 +105,12 @@ class LibraryTools:
         if self._service:
             self._service.batcher.close(0)
 
-    def service(self, tell: Progress) -> Service:
+    def service(self, call: Call) -> Service:
         """The service, its weights loaded. V2LError."""
         with self._making:
             if self._service is None:
-                tell("Loading the model", 0, None)
-                self._service = self._make(tell)
+                call.tell("Loading the model", 0, None)
+                self._service = self._make(call.tell)
             self._service.load()
             return self._service
 
@@ -102,52 +131,56 @@ class LibraryTools:
         return {"video": entry.id, "sources": [{key: source[key] for key in keys} for source in record["sources"]],
                 "segments": segments, "base": record["base"]["id"], "bytes": entry.version[2], **note}
 
-    def answer(self, video: str, question: str, times: tuple[When | None, When | None], strategy: str, tell: Progress
+    def answer(self, video: str, question: str, times: tuple[When | None, When | None], strategy: str, call: Call
                ) -> dict[str, Any]:
-        """The answer, and what answers. Refusal, V2LError."""
+        """The answer, and what answers. Refusal, V2LError; Cancelled."""
         if not question.strip():
             raise UsageError("The question is empty; ask one.")
         if strategy not in STRATEGIES:
             raise UsageError(f"{strategy!r} is no strategy; name one of {', '.join(STRATEGIES)}.")
         self._library.entry(video)  # a wrong name needs no weights
-        service = self.service(tell)
+        service = self.service(call)
         from v2l.serve.answering import Answering, Finished
 
-        tell("Asking", 0, None)
+        call.tell("Asking", 0, None)
         asked = ServedQuestion(video, question, Decoding(), Strategy(strategy), times)
-        for pieces, item in enumerate(Answering(service, asked), 1):
+        answering = Answering(service, asked)
+        call.cancelled_by(answering.cancel)
+        for pieces, item in enumerate(answering, 1):
             if isinstance(item, Finished):
                 return {"answer": item.text, "finish": item.finish, **item.facts}
-            tell("Answering", pieces, None)
+            call.tell("Answering", pieces, None)
         raise AssertionError("an answer always ends with what it makes")
 
-    def find(self, query: str, video: str | None, top: int, threshold: float | None, tell: Progress) -> dict[str, Any]:
-        """Moments, the best first, as `v2l find` finds them. Refusal, V2LError."""
+    def find(self, query: str, video: str | None, top: int, threshold: float | None, call: Call) -> dict[str, Any]:
+        """Moments, the best first, as `v2l find` finds them. Refusal, V2LError; Cancelled."""
         if not query.strip():
             raise UsageError("The query is empty; say what to look for.")
         if video is not None:
             self._library.entry(video)
-        service = self.service(tell)
+        service = self.service(call)
         from v2l.serve.answering import RunningRows
         from v2l.serve.find import found_moments
 
-        tell("Searching", 0, None)
-        return next(found_moments(service, RunningRows(service), query, video, top, threshold))
+        call.tell("Searching", 0, None)
+        rows = RunningRows(service)
+        call.cancelled_by(rows.cancel)
+        return next(found_moments(service, rows, query, video, top, threshold))
 
-    def watch(self, file: str, segment: str | None, tell: Progress) -> dict[str, Any]:
-        """Has a video below the folders watched. Refusal, V2LError."""
+    def watch(self, file: str, segment: str | None, call: Call) -> dict[str, Any]:
+        """Has a video below the folders watched, to its end though the call be cancelled. Refusal, V2LError."""
         self._library.video_below(file)
-        service = self.service(tell)
+        service = self.service(call)
         from v2l.serve.ingesting import Ingesting
 
         for step in Ingesting(service).begin(file, segment):
             if step["type"] == "progress":
-                tell(step["what"], step["done"], step["total"])
+                call.tell(step["what"], step["done"], step["total"])
         return {"video": step["id"], **{key: value for key, value in step.items() if key not in ("type", "id")}}
 
 
-async def _worked(context: Context[Any, Any], work: Callable[[Progress], _T]) -> _T:
-    """What some work in a thread gives; its progress goes to the client. ToolError, in our words."""
+async def _worked(context: Context[Any, Any], work: Callable[[Call], _T]) -> _T:
+    """What some work in a thread gives; its progress goes to the client, who may cancel it. ToolError, in our words."""
     last = -1.0
 
     async def report(done: float, message: str) -> None:
@@ -158,10 +191,14 @@ async def _worked(context: Context[Any, Any], work: Callable[[Progress], _T]) ->
     def tell(what: str, done: int, total: int | None) -> None:
         from_thread.run(report, done, f"{what}, {done} of {total}" if total else what)
 
+    call = Call(tell)
     try:
-        return await to_thread.run_sync(work, tell)
+        return await to_thread.run_sync(work, call, abandon_on_cancel=True)
     except (V2LError, Refusal) as error:
         raise ToolError(refusal_of(error).message) from error
+    except anyio.get_cancelled_exc_class():
+        call.cancel()
+        raise
 
 
 def _when(text: str | None, name: str) -> When | None:
@@ -186,27 +223,27 @@ def tool_server(tools: LibraryTools, may_ingest: bool) -> MCPServer[None]:
 
     async def list_videos(context: Context[Any, Any]) -> list[dict[str, Any]]:
         """List the videos that can be asked, with their lengths in seconds."""
-        return await _worked(context, lambda tell: tools.listed())
+        return await _worked(context, lambda call: tools.listed())
 
     async def video_info(context: Context[Any, Any], video: _Video) -> dict[str, Any]:
         """Tell what is known of a video: its files, its segments and their times, the model it was watched with."""
-        return await _worked(context, lambda tell: tools.info(video))
+        return await _worked(context, lambda call: tools.info(video))
 
     async def ask_video(context: Context[Any, Any], video: _Video, question: _Question, start: _Start = None,
                         end: _End = None, strategy: _Combine = Strategy.name) -> dict[str, Any]:
         """Ask a question about what is seen in a video. The answer tells which segments it comes from, in seconds."""
         times = _when(start, "start"), _when(end, "end")
-        return await _worked(context, lambda tell: tools.answer(video, question, times, strategy, tell))
+        return await _worked(context, lambda call: tools.answer(video, question, times, strategy, call))
 
     async def find_moment(context: Context[Any, Any], query: _Query, video: _OneVideo = None, top: _Top = 10,
                           threshold: _Threshold = None) -> dict[str, Any]:
         """Find when something is seen, in one video or in all: moments with start and end in seconds, the best
         first."""
-        return await _worked(context, lambda tell: tools.find(query, video, top, threshold, tell))
+        return await _worked(context, lambda call: tools.find(query, video, top, threshold, call))
 
     async def ingest_video(context: Context[Any, Any], path: _VideoFile, segment: _Segment = None) -> dict[str, Any]:
         """Watch a video file below the folder, so that it can be asked. This takes seconds to minutes."""
-        return await _worked(context, lambda tell: tools.watch(path, segment, tell))
+        return await _worked(context, lambda call: tools.watch(path, segment, call))
 
     offered: list[Callable[..., Any]] = [list_videos, video_info, ask_video, find_moment]
     for tool in (*offered, *([ingest_video] if may_ingest else [])):
