@@ -12,11 +12,11 @@ import typer.main
 from v2l.cli import options
 from v2l.cli.console import Boundary
 
-_PLACES = {"ingest": "ingest:ingest", "status": "status:status", "ask": "ask:ask", "find": "find:find_",
-          "ls": "ls:ls", "info": "adapters:info", "compose": "adapters:compose_", "slice": "slice:slice_",
-          "export": "export:export_", "serve": "serve:serve", "help": "complete:show_help",
-          "completion": "complete:print_script", "models": "models:models", "bench": "bench:bench",
-          "train": "train:train"}
+_PLACES = {"ingest": "ingest:ingest", "watch": "watch:watch", "status": "status:status", "ask": "ask:ask",
+           "find": "find:find_", "ls": "ls:ls", "info": "adapters:info", "compose": "adapters:compose_",
+           "slice": "slice:slice_", "export": "export:export_", "serve": "serve:serve", "help": "complete:show_help",
+           "completion": "complete:print_script", "models": "models:models", "bench": "bench:bench",
+           "train": "train:train"}
 """Where each command is: a module of this room, and what in it is the command, or a group of them."""
 
 COMPLETE = "_V2L_COMPLETE"

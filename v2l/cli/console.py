@@ -158,11 +158,11 @@ class Console:
         self.note(f"Note: {one_line(text)}")
 
     @contextmanager
-    def working(self, title: str, of: int | None = None, seeing: Callable[[], float] = lambda: 1.0
+    def working(self, title: str, of: int | None = None, seeing: Callable[[], float] = lambda: 1.0, log: bool = True
                 ) -> Iterator[None]:
         """Shows a bar until the block ends or `stop`: first the title, then what `progress` reports. Where the work is
         on `of` items, each reported to `finished`, it shows how long the rest takes (`seeing` as for `pace.Work`).
-        Without a terminal, a line a minute says the same."""
+        Without a terminal, a line a minute says the same, unless nothing is to (`log`)."""
         # What reads a pipe, a pager above all, most likely draws on the very terminal that the bar would.
         if self.quiet or (is_terminal(sys.stderr) and _is_piped(sys.stdout)):
             yield
@@ -174,10 +174,11 @@ class Console:
             from v2l.cli.bar import Bar
 
             self._bar = Bar(work)
-        else:
+        elif log:
             self._bar = Log(work, _print_message)
         try:
-            self._bar.show()
+            if self._bar:
+                self._bar.show()
             yield
         finally:
             self.stop()

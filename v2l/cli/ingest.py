@@ -43,10 +43,7 @@ def ingest(
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None, stream: options.Stream = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
-    adapter_dtype: Annotated[options.Dtype, option(
-        "TYPE", "Store float32, bfloat16 or float16.", "float32 if computed in it, else float16",
-        parser=options.parse_dtype, autocompletion=options.completing(options.Dtype))]
-    = options.Dtype.auto,
+    adapter_dtype: options.AdapterDtype = options.Dtype.auto,
     force: options.Force = False,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:

@@ -250,6 +250,9 @@ Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or m
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",
                                        "the first of bfloat16, float16 (GPU) and float32 that is fast",
                                        parser=parse_dtype, autocompletion=completing(Dtype))]
+AdapterDtype = Annotated[Dtype, option("TYPE", "Store float32, bfloat16 or float16.",
+                                       "float32 if computed in it, else float16", parser=parse_dtype,
+                                       autocompletion=completing(Dtype))]
 Offline = Annotated[bool, typer.Option("--offline", help="Never use the network.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print only results and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print results as JSON, one object per line.")]

@@ -94,10 +94,13 @@ class Window:
     """When each picture was shown, seconds since watching began, ascending."""
     images: list[np.ndarray] = field(default_factory=list)
     """RGB uint8 [height, width, 3]"""
+    left_out: int = 0
+    """Pictures that would be looked at as well, were there time."""
 
     def thinned(self) -> Window:
-        """Every other of its pictures."""
-        return replace(self, times=self.times[::2], images=self.images[::2])
+        """The window with every other of its pictures."""
+        times, images = self.times[::2], self.images[::2]
+        return replace(self, times=times, images=images, left_out=self.left_out + len(self.times) - len(times))
 
 
 class Windows:

@@ -1,0 +1,191 @@
+"""`v2l watch`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from v2l.cli import options
+from v2l.cli.console import Console, is_terminal, report, write, write_json
+from v2l.cli.options import argument, option
+from v2l.cli.outputs import check_output
+from v2l.errors import UsageError
+from v2l.wording import TIME_FORMS, count_of, duration_text, size_text, wall_span_text
+
+if TYPE_CHECKING:
+    from v2l.engine import Engine
+    from v2l.live.watch import State, Watched, Watching
+
+SEGMENT_S = 60.0
+"""Seconds of a segment, unless another length is named."""
+LARGE_FILE = 500_000_000
+"""Bytes of a file that is written anew with each segment from which on that is worth a word: seconds of a disk."""
+
+
+def watch(
+    source: Annotated[str, argument("SOURCE")],
+    output: Annotated[Path | None, options.OUTPUT] = None,
+    segment: Annotated[float, option("LENGTH", f"Length of a segment: {TIME_FORMS}.", "60s",
+                                     parser=options.parse_time)] = SEGMENT_S,
+    keep: Annotated[float | None, option("TIME", "Drop segments when they are older than TIME.", "none is dropped",
+                                         parser=options.parse_time)] = None,
+    roll: Annotated[float | None, option("TIME", "Begin a file each TIME of the day: with 1h, cam-2026-11-28T14.v2lora "
+                                         "for cam.v2lora.", "one file", parser=options.parse_time)] = None,
+    until: Annotated[float | None, option("TIME", "End after TIME of the source.", "with the source", "--for",
+                                          parser=options.parse_time)] = None,
+    timeout: Annotated[float, option("SECONDS", "Take a source for silent after SECONDS.", "10",
+                                     callback=options.positive)] = 10.0,
+    retries: Annotated[int | None, option("N", "Connect again N times, with growing pauses.", "for ever",
+                                          callback=options.not_negative)] = None,
+    model: options.Model = None, checkpoint: options.Checkpoint = None,
+    frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
+    device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
+    adapter_dtype: options.AdapterDtype = options.Dtype.auto,
+    json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
+) -> None:
+    """Watch a live source and keep its memory, segment by segment, in one .v2lora file.
+
+    SOURCE is rtsp://..., http(s)://... of an HLS stream, a camera (0, or /dev/video0), a file that grows, or - for
+    what is piped in. Each segment is written when it ends, so the file can be asked at any moment; a crash loses the
+    open one at most, and the same command goes on with the file. Prints a line for each segment.
+    A source that falls silent is connected to again. Where the model is slower than the stream, frames are left out,
+    and said so. Ctrl-C ends it, and what was seen is kept.
+
+    \b
+      v2l watch rtsp://camera/stream -o cam.v2lora --keep 24h
+      v2l watch 0 -o desk.v2lora --segment 30s --roll 1h
+      ffmpeg -i ... -f matroska - | v2l watch - -o show.v2lora
+      v2l ask cam.v2lora --from 2026-11-28T14:00 "What happened?"
+    """
+    if output is None:
+        raise UsageError("Name the file of the memory with -o, such as -o cam.v2lora.")
+    check_output(output)
+    _check_times(segment, keep, roll, until)
+    from v2l.live.address import parse_address
+
+    address = parse_address(source)
+    if address.kind == "pipe" and is_terminal(sys.stdin):
+        raise UsageError("Nothing is piped in; - reads a video from a pipe: ffmpeg -i ... -f matroska - | v2l watch -")
+    sampling = options.given(frames=frames, fps=fps)
+    console = Console(quiet)
+    engine = options.load_engine(console, model, checkpoint, device, dtype, offline)
+    with console.working("Loading"):
+        engine.load()
+    engine.progress = None
+    from v2l.live.source import Reading
+    from v2l.live.watch import Watching
+    from v2l.live.watch import watch as watch_source
+
+    watching = Watching(address, output, segment, engine.sampling(**sampling, resolution=resolution),
+                        Reading(timeout=timeout, retries=retries), keep, roll, until, adapter_dtype.value)
+    _note_cost(console, engine, watching)
+    reports = _Reports(console, json, watching)
+    with console.working(address.shown, log=False):
+        watch_source(engine, watching, reports)
+    if reports.failures:
+        raise typer.Exit(1)
+
+
+def _check_times(segment: float, keep: float | None, roll: float | None, until: float | None) -> None:
+    from v2l.config import SHORTEST_SEGMENT
+
+    if segment < SHORTEST_SEGMENT:
+        raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long.")
+    for name, value in (("--keep", keep), ("--roll", roll), ("--for", until)):
+        if value is not None and value < segment:
+            raise UsageError(f"{name} must be at least as long as a segment, {segment:g} s.")
+    if roll is not None and roll > 24 * 3600:
+        raise UsageError("--roll begins a file each day at least; give 24h or less.")
+
+
+def _note_cost(console: Console, engine: Engine, watching: Watching) -> None:
+    """Says where the file becomes so large that writing it anew with each segment costs much, or grows without end."""
+    from v2l.adapter.dtypes import DTYPES
+
+    config = engine.hypernetwork_files.config
+    stored = DTYPES[engine.provenance(watching.sampling, watching.adapter_dtype).dtype].itemsize
+    each = config.num_layers * config.rank * (config.d_in + config.d_out) * stored
+    hourly = size_text(each * 3600 / watching.length)
+    lasting = min((time for time in (watching.keep, watching.roll, watching.until) if time), default=None)
+    console.note(f"{watching.address.shown}: a segment each {duration_text(watching.length)}, {size_text(each)}, "
+                 f"{hourly} an hour.")
+    if lasting is None and watching.address.paced:
+        console.warn(f"{watching.output} grows by {hourly} an hour, without end, and is written anew with each "
+                     "segment; --keep 24h drops what is older, --roll 1h begins a file each hour.")
+    elif lasting is not None and each * lasting / watching.length > LARGE_FILE:
+        console.warn(f"{watching.output} grows to {size_text(each * lasting / watching.length)} and is written anew "
+                     f"with each segment; --roll 1h begins a file each hour, of {hourly}.")
+
+
+class _Reports:
+    """Tells how watching goes: results on stdout, all else on stderr. Two threads call it."""
+
+    def __init__(self, console: Console, json: bool, watching: Watching) -> None:
+        self.console, self.json, self.watching = console, json, watching
+        self.failures = 0
+        self._lock = Lock()
+        self._size, self._behind, self._foreign = 0, False, False
+
+    def state(self, state: State) -> None:
+        clock = f"{state.now.astimezone():%H:%M:%S}" if state.now else "waiting for a picture"
+        how = state.silence or ("frames are left out to keep up" if self._behind else count_of(state.held, "picture"))
+        said = ", ".join([clock, how, *([size_text(self._size)] if self._size else [])])
+        with self._lock:
+            self.console.progress(said, round(state.passed), round(self.watching.length))
+
+    def watched(self, watched: Watched, engine: Engine) -> None:
+        with self._lock:
+            self.console.aside()
+            self._size = watched.file.size
+            self._tell_pace(watched)
+            self._tell_foreign(watched)
+            if self.json:
+                write_json(_document(watched))
+            else:
+                write(_line(watched))
+
+    def _tell_pace(self, watched: Watched) -> None:
+        if watched.left_out and not self._behind:
+            self.console.warn(f"The model does not keep up: a segment of {duration_text(self.watching.length)} takes "
+                              f"{duration_text(watched.seconds)}, so frames are left out; fewer --frames, a longer "
+                              "--segment or a smaller --resolution take less.")
+        elif self._behind and not watched.left_out:
+            self.console.note("The model keeps up again.")
+        self._behind = watched.left_out > 0
+
+    def _tell_foreign(self, watched: Watched) -> None:
+        from v2l.adapter.record import foreign_text
+
+        if watched.segment.is_foreign and not self._foreign:
+            self._foreign = True
+            self.console.warn(foreign_text(self.watching.address.shown, then="v2l watch with --model 500m"))
+
+    def note(self, text: str) -> None:
+        with self._lock:
+            self.console.note(text)
+
+    def failed(self, error: Exception) -> None:
+        with self._lock:
+            self.console.aside()
+            self.failures += 1
+            report(error, f"{self.watching.address.shown}: ")
+
+
+def _line(watched: Watched) -> str:
+    of = f" of {watched.frames + watched.left_out}" if watched.left_out else ""
+    return (f"{watched.file.path}: {wall_span_text(watched.start, watched.end)}, {watched.frames}{of} frames, "
+            f"{watched.seconds:.1f} s, {size_text(watched.file.size)}")
+
+
+def _document(watched: Watched) -> dict[str, object]:
+    from v2l.adapter.wall import wall_keys
+
+    segment, record = watched.segment.segments[0], watched.segment.record
+    return {"output": str(watched.file.path), "source": record["sources"][0]["name"], "start": segment["start"],
+            "end": segment["end"], **wall_keys(watched.start, 0, segment["end"] - segment["start"]),
+            "frames": watched.frames, "left_out": watched.left_out, "tokens": record["compute"]["tokens"],
+            "segments": watched.file.segments, "size": watched.file.size, "seconds": round(watched.seconds, 3)}
