@@ -6,15 +6,20 @@ from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
+from support.cli import documents, run
 from support.videos import number, write
 
+from v2l.adapter import load
 from v2l.config import Sampling
+from v2l.engine import Engine
 from v2l.live.address import parse_address
 from v2l.live.source import Picture, Reading, events
 from v2l.live.windows import Plan, Window, Windows
 from v2l.video.clip import open_clip
 from v2l.video.cuts import regular, windows
+from v2l.video.given import clip_of_frames
 
 
 def cut(path: Path, plan: Plan) -> Iterator[Window]:
@@ -40,3 +45,27 @@ def test_a_film_at_a_constant_rate_gives_the_frames_that_ingest_takes_of_the_fil
     assert [time for window in made for time in window.times] == pytest.approx(
         [clip.track.times[i] for p in parts for i in clip.window(p).indices], abs=0.001)
     assert [(w.start, w.end) for w in made] == [pytest.approx(clip.span(part), abs=0.002) for part in parts]
+
+
+# -- the file ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds, 10 pictures each."""
+    return write(tmp_path_factory.mktemp("film") / "film.mkv", frames=40, rate=10)
+
+
+def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(film: Path, tmp_path: Path) -> None:
+    options = ("--segment", "2s", "--frames", 3, "--device", "cpu", "--json")
+    told = documents(run("watch", film, "-o", tmp_path / "a.v2lora", *options))
+    assert [(one["start"], one["end"], one["frames"], one["segments"]) for one in told] == [(0, 2, 2, 1), (2, 4, 2, 2)]
+    assert told[-1]["size"] == (tmp_path / "a.v2lora").stat().st_size
+    memory = load(tmp_path / "a.v2lora")
+    assert [segment["timestamps"] for segment in memory.segments] == [[0, 1.9], [2.0, 3.9]]
+    assert memory.sources[0]["name"] == str(film) and memory.sources[0]["duration"] == 4
+
+    engine, sampling = Engine("tiny", device="cpu", offline=True), Sampling(frames=3, resolution=64)
+    images = [event.rgb for event in events(parse_address(str(film)), Reading()) if isinstance(event, Picture)][20:]
+    alone = engine.ingest(clip_of_frames(np.stack(images), [i / 10 for i in range(20)], sampling), sampling)
+    assert memory.A[:, 16:].tobytes() == alone.A.tobytes() and memory.B[:, 16:].tobytes() == alone.B.tobytes()
