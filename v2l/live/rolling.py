@@ -18,7 +18,7 @@ from v2l.adapter import Adapter, Label, load, load_label, save
 from v2l.adapter.join import join, slice_segments
 from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record
-from v2l.adapter.wall import wall_at
+from v2l.adapter.wall import wall_moments
 from v2l.config import ADAPTER_SUFFIX
 from v2l.errors import OutputError, V2LError
 from v2l.system.files import without_ending
@@ -101,7 +101,7 @@ class Rolling:
     def write(self) -> list[Kept]:
         """Writes the segments that wait. Errors as of `add`."""
         kept: list[Kept] = []
-        for path, group in groupby(list(self.waiting), lambda one: self.path_at(_moments(one)[0])):
+        for path, group in groupby(list(self.waiting), lambda one: self.path_at(_first(one))):
             segments = list(group)
             whole = self._joined(path, segments)
             new = not path.exists()
@@ -109,7 +109,7 @@ class Rolling:
             del self.waiting[:len(segments)]
             kept += [Kept(path, one, len(whole.segments), whole.file_size) for one in segments]
             if new and self.keep is not None and self.roll is not None:
-                self._remove_old(_moments(whole)[1] - timedelta(seconds=self.keep))
+                self._remove_old(_last(whole.record) - timedelta(seconds=self.keep))
         return kept
 
     def give_up(self) -> Adapter | None:
@@ -121,7 +121,7 @@ class Rolling:
         parts = [load(path)] if path.exists() else []
         whole, _ = join([with_source(part, now) for part in (*parts, *segments)])
         if self.keep is not None:
-            whole = since(whole, _moments(whole)[1] - timedelta(seconds=self.keep))
+            whole = since(whole, _last(whole.record) - timedelta(seconds=self.keep))
         return trimmed(whole)
 
     def _remove_old(self, before: datetime) -> None:
@@ -155,11 +155,14 @@ def with_source(adapter: Adapter, source: Record) -> Adapter:
 def since(adapter: Adapter, moment: datetime) -> Adapter:
     """The adapter without the segments that ended by a moment; what was compressed together goes when all of it did,
     and the last stays whatever its age."""
+    def last(inside: Sequence[int]) -> datetime:
+        return max(wall_moments(adapter.sources, [adapter.segments[i] for i in inside]))
+
     kept: list[int] = []
     ranks = [segment["rank"] for segment in adapter.segments]
     for _, group in groupby(range(len(ranks)), key=lambda i: tuple(ranks[i])):
         inside = list(group)
-        if any(_end(adapter.record, adapter.segments[i]) > moment for i in inside):
+        if last(inside) > moment:
             kept += inside
     if not kept or len(kept) == len(ranks):
         return adapter
@@ -176,19 +179,11 @@ def trimmed(adapter: Adapter) -> Adapter:
     return replace(adapter, record={**adapter.record, "sources": sources})
 
 
-def _moments(adapter: Adapter) -> tuple[datetime, datetime]:
-    """When an adapter's first segment began and the last one of all ended, by the wall clock."""
-    first = wall_at(adapter.sources[adapter.segments[0]["source"]], adapter.segments[0]["start"])
-    assert first is not None  # all of a watch's have one
-    return first, _last(adapter.record)
+def _first(adapter: Adapter) -> datetime:
+    """When an adapter's first segment began, by the wall clock."""
+    return wall_moments(adapter.sources, adapter.segments[:1])[0]
 
 
 def _last(record: Record) -> datetime:
     """When the last segment ended, by the wall clock."""
-    return max(_end(record, segment) for segment in record["segments"])
-
-
-def _end(record: Record, segment: Record) -> datetime:
-    end = wall_at(record["sources"][segment["source"]], segment["end"])
-    assert end is not None
-    return end
+    return max(wall_moments(record["sources"], record["segments"]))
