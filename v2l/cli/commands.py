@@ -12,7 +12,7 @@ import typer.main
 from v2l.cli import options
 from v2l.cli.console import Boundary
 
-_PLACES = {"ingest": "ingest:ingest", "watch": "watch:watch", "status": "status:status", "ask": "ask:ask",
+_PLACES = {"ingest": "ingest:ingest", "watch": "watch:watch_", "status": "status:status", "ask": "ask:ask",
            "find": "find:find_", "ls": "ls:ls", "info": "adapters:info", "compose": "adapters:compose_",
            "slice": "slice:slice_", "export": "export:export_", "serve": "serve:serve", "help": "complete:show_help",
            "completion": "complete:print_script", "models": "models:models", "bench": "bench:bench",

@@ -18,7 +18,7 @@ from v2l.wording import TIME_FORMS, count_of, duration_text, size_text, wall_spa
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.live.watch import State, Watched, Watching
+    from v2l.live.watching import State, Watched, Watching
 
 SEGMENT_S = 60.0
 """Seconds of a segment, unless another length is named."""
@@ -26,7 +26,7 @@ LARGE_FILE = 500_000_000
 """Bytes of a file that is written anew with each segment from which on that is worth a word: seconds of a disk."""
 
 
-def watch(
+def watch_(
     source: Annotated[str, argument("SOURCE")],
     output: Annotated[Path | None, options.OUTPUT] = None,
     segment: Annotated[float, option("LENGTH", f"Length of a segment: {TIME_FORMS}.", "60s",
@@ -77,15 +77,15 @@ def watch(
         engine.load()
     engine.progress = None
     from v2l.live.source import Reading
-    from v2l.live.watch import Watching
-    from v2l.live.watch import watch as watch_source
+    from v2l.live.watch import watch_live
+    from v2l.live.watching import Watching
 
     watching = Watching(address, output, segment, engine.sampling(**sampling, resolution=resolution),
                         Reading(timeout=timeout, retries=retries), keep, roll, until, adapter_dtype.value)
     _note_cost(console, engine, watching)
     reports = _Reports(console, json, watching)
     with console.working(address.shown, log=False):
-        watch_source(engine, watching, reports)
+        watch_live(engine, watching, reports)
     if reports.failures:
         raise typer.Exit(1)
 

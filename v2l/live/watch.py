@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from threading import Condition, Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from v2l.adapter import Adapter
 from v2l.adapter.record import Record
-from v2l.config import Sampling
 from v2l.errors import OutputError
-from v2l.live.address import Address
-from v2l.live.clip import LiveClip, LiveInfo, shrunk
+from v2l.live.clip import LiveClip, LiveInfo
+from v2l.live.collect import RULE, Collector
 from v2l.live.rolling import Kept, Rolling
-from v2l.live.source import Gap, Picture, Reading, Waiting, events
-from v2l.live.windows import Plan, Window, Windows
+from v2l.live.watching import Listener, Watched, Watching
+from v2l.live.windows import Window
 from v2l.segments import lock_of
 from v2l.system.interrupts import at_the_end
 from v2l.system.lock import Busy, alone
@@ -30,86 +24,12 @@ from v2l.wording import count_of, wall_json
 if TYPE_CHECKING:
     from v2l.engine import Engine
 
-RULE = ("Where the base is slower than the stream, at most one segment's frames wait: every other frame of the segment "
-        "that has most is left out, until they fit; with one frame left in each, the oldest segment is dropped.")
-"""What is done about a base that does not keep up, as records tell it."""
 _STOPPING = "Stopping: what has been seen is watched and written; a second Ctrl-C stops at once."
 _MOST_FAILURES = 3
 """Segments in a row that fail, until watching does."""
-_LOOK = 0.2
-"""Seconds after which it is looked again whether watching is to end."""
 
 
-@dataclass(frozen=True)
-class Watching:
-    """What is watched, and what becomes of it."""
-
-    address: Address
-    output: Path
-    length: float
-    """Seconds of a segment."""
-    sampling: Sampling
-    reading: Reading
-    keep: float | None = None
-    """Seconds after which segments leave the file."""
-    roll: float | None = None
-    """Seconds of the day that have a file of their own."""
-    until: float | None = None
-    """Seconds of the source after which watching ends."""
-    adapter_dtype: str = "auto"
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A segment that was watched, and stands in its file."""
-
-    file: Kept
-    start: datetime
-    """When it began, by the wall clock."""
-    end: datetime
-    frames: int
-    left_out: int
-    """Frames that were not looked at, so that the base keeps up."""
-    seconds: float
-    """Time it took."""
-
-    @property
-    def segment(self) -> Adapter:
-        """Its adapter: the segment alone."""
-        return self.file.segment
-
-
-@dataclass(frozen=True)
-class State:
-    """How watching goes, for who looks on."""
-
-    now: datetime | None
-    """Where the source's time is; None before its first picture."""
-    passed: float
-    """Seconds of the open segment that have passed."""
-    held: int
-    """Pictures held of it."""
-    silence: str
-    """Why no pictures come, where none do."""
-
-
-class Listener(Protocol):
-    """Who is told, as it happens, from the thread that computes but for `state`."""
-
-    def state(self, state: State) -> None:
-        """How watching goes; called often, from a thread of its own."""
-
-    def watched(self, watched: Watched, engine: Engine) -> None:
-        """A segment stands in its file; the engine may be asked about it."""
-
-    def note(self, text: str) -> None:
-        """A sentence of what went otherwise than one would expect."""
-
-    def failed(self, error: Exception) -> None:
-        """A segment could not be watched, or not be written; watching goes on."""
-
-
-def watch(engine: Engine, watching: Watching, listener: Listener) -> None:
+def watch_live(engine: Engine, watching: Watching, listener: Listener) -> None:
     """Watches a live source until it ends, or `until`, or an interrupt comes, which is raised after all that has been
     seen is in the file; a second one does not wait.
 
@@ -123,143 +43,6 @@ def watch(engine: Engine, watching: Watching, listener: Listener) -> None:
     except Busy:
         raise OutputError(f"{watching.output} is being written by another run; end that, or name another file with -o."
                           ) from None
-
-
-class Backlog:
-    """Windows between the thread that collects them and the one that watches them: never more frames than one has."""
-
-    def __init__(self, most: int, patient: bool) -> None:
-        """`most` frames wait; `patient`: whoever brings a window is held back while another waits."""
-        self.most, self.patient = most, patient
-        self.waiting: deque[Window] = deque()
-        self.dropped: list[Window] = []
-        """Windows that nothing was kept of."""
-        self.ended = self.stopped = False
-        self.changed = Condition()
-
-    def put(self, window: Window) -> None:
-        with self.changed:
-            while self.patient and self.waiting and not self.stopped:
-                self.changed.wait(_LOOK)
-            self.waiting.append(window)
-            while not self.patient and sum(len(one.times) for one in self.waiting) > self.most:
-                self._thin()
-            self.changed.notify_all()
-
-    def _thin(self) -> None:
-        place = max(range(len(self.waiting)), key=lambda i: len(self.waiting[i].times))  # of equal ones, the oldest
-        if len(self.waiting[place].times) > 1:
-            self.waiting[place] = self.waiting[place].thinned()
-        else:
-            self.dropped.append(self.waiting.popleft())
-
-    def take(self) -> Window | None:
-        """The window that has waited longest; None where none comes for a moment."""
-        with self.changed:
-            if not self.waiting and not self.ended:
-                self.changed.wait(_LOOK)
-            if not self.waiting:
-                return None
-            window = self.waiting.popleft()
-            self.changed.notify_all()
-            return window
-
-    def end(self) -> None:
-        with self.changed:
-            self.ended = True
-            self.changed.notify_all()
-
-    def stop(self) -> None:
-        """Holds nobody back any more."""
-        with self.changed:
-            self.stopped = True
-            self.changed.notify_all()
-
-    @property
-    def is_over(self) -> bool:
-        with self.changed:
-            return self.ended and not self.waiting
-
-
-class Collector:
-    """A thread that takes what comes of a source, and cuts it into windows."""
-
-    def __init__(self, watching: Watching, listener: Listener) -> None:
-        self.watching, self.listener = watching, listener
-        plan = Plan(watching.length, watching.sampling)
-        self.windows = Windows(plan)
-        self.source = events(watching.address, replace(watching.reading, plan=plan))
-        self.backlog = Backlog(watching.sampling.frames, not watching.address.paced)
-        self.started: datetime | None = None
-        """The wall clock's moment of time 0."""
-        self.size = 0, 0
-        """Width and height of the pictures."""
-        self.gaps: list[tuple[float, float, str]] = []
-        self.error: Exception | None = None
-        self.stopped = False
-        self._silence = ""
-        self.thread = Thread(target=self._run, name="v2l-watch", daemon=True)
-
-    def _run(self) -> None:
-        try:
-            with closing(self.source) as source:  # type: ignore[type-var]
-                for event in source:
-                    if self.stopped or self._take(event):
-                        break
-        except Exception as error:
-            self.error = error
-        finally:
-            with suppress(Exception):
-                self._put(self.windows.close())
-            self.backlog.end()
-
-    def _put(self, windows: Iterator[Window]) -> None:
-        for window in windows:
-            self.backlog.put(window)
-
-    def _take(self, event: Picture | Gap | Waiting) -> bool:
-        """Takes what came; whether it was the last that is wanted."""
-        until = self.watching.until
-        if isinstance(event, Gap):
-            self._gap(event)
-        elif until is not None and event.at >= until:
-            self._put(self.windows.passed(until))
-            return True
-        elif isinstance(event, Picture):
-            self._picture(event)
-        else:
-            self._silence = getattr(event, "reason", "")
-            self._put(self.windows.passed(event.at))
-        self._tell()
-        return False
-
-    def _picture(self, picture: Picture) -> None:
-        if self.started is None:
-            self.started = datetime.now(timezone.utc) - timedelta(seconds=picture.at)
-            self.size = picture.rgb.shape[1], picture.rgb.shape[0]
-        self._silence = ""
-        image = shrunk(picture.rgb, self.watching.sampling.resolution)
-        self._put(self.windows.add(image, picture.at, picture.rate))
-
-    def _gap(self, gap: Gap) -> None:
-        """Notes a stretch without pictures, as one with the stretch before it where that led up to it."""
-        start, end = round(gap.start, 3), round(gap.end, 3)
-        if self.gaps and self.gaps[-1][1] >= start and self.gaps[-1][2] == gap.reason:
-            self.gaps[-1] = self.gaps[-1][0], max(start, end), gap.reason
-        else:
-            self.gaps.append((start, max(start, end), gap.reason))
-        if self.started and end > start:
-            self.listener.note(f"No pictures for {end - start:.1f} s: {gap.reason}.")
-
-    def _tell(self) -> None:
-        start, windows = self.windows.span[0], self.windows
-        self.listener.state(State(self.started and self.started + timedelta(seconds=windows.at),
-                                  max(0.0, windows.at - start), windows.held, self._silence))
-
-    def stop(self) -> None:
-        """Has the thread end: what is open is closed."""
-        self.stopped = True
-        self.backlog.stop()
 
 
 class _Watch:
