@@ -52,7 +52,7 @@ class Watched:
 
     @property
     def segment(self) -> Adapter:
-        """Its adapter: the segment alone."""
+        """The adapter of the segment alone."""
         return self.file.segment
 
 
