@@ -47,7 +47,7 @@ def watch_(
     adapter_dtype: options.AdapterDtype = options.Dtype.auto,
     json: options.Json = False, quiet: options.Quiet = False, offline: options.Offline = False,
 ) -> None:
-    """Watch a live source and keep its memory, segment by segment, in one .v2lora file.
+    """Watch a live source, and keep a memory of it in a file.
 
     SOURCE is rtsp://..., http(s)://... of an HLS stream, a camera (0, or /dev/video0), a file that grows, or - for
     what is piped in. Each segment is written when it ends, so the file can be asked at any moment; a crash loses the
