@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ CASES = {case["tag"]: case for case in GOLDEN["cases"]}
 
 
 def distance(found: torch.Tensor | np.ndarray, expected: torch.Tensor) -> float:
-    found = torch.as_tensor(found).float()
+    found = torch.as_tensor(found).float().cpu()
     assert found.shape == expected.shape
     return float((found - expected).norm() / expected.norm())
 
@@ -44,7 +45,8 @@ def golden() -> dict[str, torch.Tensor]:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("V2L_CACHE", str(tmp_path_factory.mktemp("cache")))
-        engine = Engine(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), dtype="float32", device="cpu")
+        engine = Engine(str(REFERENCE / "tiny-vlm"), str(REFERENCE / "hypernetwork.pt"), dtype="float32",
+                        device=os.environ.get("V2L_TEST_DEVICE", "cpu"))  # tests/measure/on_gpu.py
         engine.load()
     return engine
 
