@@ -26,8 +26,8 @@ def cut(path: Path, plan: Plan) -> Iterator[Window]:
     """The windows of a file that is watched as a live source."""
     open_one = Windows(plan)
     for event in events(parse_address(str(path)), Reading(plan)):
-        assert isinstance(event, Picture)
-        yield from open_one.add(event.rgb, event.at, event.rate)
+        if isinstance(event, Picture):
+            yield from open_one.add(event.rgb, event.at, event.rate)
     yield from open_one.close()
 
 

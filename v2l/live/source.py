@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any, BinaryIO
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import asdict, dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from v2l.errors import VideoError
 from v2l.live.address import Address
-from v2l.live.windows import Chooser, Plan
-from v2l.video.container import decoder_of, limited
-from v2l.video.decode import fitted, rgb_image
-from v2l.video.track import orientation_of, square_size
+from v2l.live.clock import now
+from v2l.live.connection import Connection, Message
+from v2l.live.windows import Plan
+from v2l.wording import count_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,11 @@ class Waiting:
     """Nothing came, and time passes: told about once a second, so that what is open can be closed."""
 
     at: float
-    """Seconds since watching began: of a pipe or a file, whose time is that of its pictures, when the last one was."""
+    """Seconds since watching began. No picture comes that is earlier: as long as one may, as where a network stalls, it
+    is when the last one was; so it always is of a pipe and a file, whose time is that of their pictures."""
+    reason: str = ""
+    """Why nothing comes, where that is known: part of a sentence, such as `the connection was refused; trying again in
+    4 s`."""
 
 
 @dataclass(frozen=True)
@@ -58,58 +61,156 @@ class Reading:
     timeout: float = 10.0
     """Seconds without anything after which a source counts as silent."""
     retries: int | None = None
-    """How often in a row to connect again where that fails; None for ever."""
+    """How often to connect again without a picture in between; None for ever."""
+    pause: float = 1.0
+    """Seconds before connecting again; each time twice as many, up to LONGEST_PAUSE."""
 
 
-def events(address: Address, reading: Reading) -> Iterator[Picture | Gap | Waiting]:
-    """Yields what comes of a live source, in the order of time, until it ends.
+LiveEvent: TypeAlias = Picture | Gap | Waiting
 
-    Of a pipe and a file the pictures' own times count, however fast they come, and a reader that is slow holds them
-    back; all others keep to this machine's clock. Errors: `VideoError` where nothing (more) can be read.
+LONGEST_PAUSE = 60.0
+_LASTING = 10.0
+"""Seconds after which a connection has held, so that pauses begin anew."""
+_TELL = 1.0
+"""Seconds between two events at most."""
+_NOTICED = 2.0
+"""Seconds by which pictures that were left out make a gap."""
+_START = 60.0
+"""Seconds in which the reader's process must have started."""
+
+
+def events(address: Address, reading: Reading) -> Iterator[LiveEvent]:
+    """Yields what comes of a live source, in the order of time, until it ends; `at` is 0 with the first picture.
+
+    Of a pipe and a file the pictures' own times count, however fast they come, and whoever takes them slowly holds them
+    back. All others keep to this machine's clock: pictures that are not taken in time are left out. A source that is
+    silent for `reading.timeout` seconds, or whose connection ends, is connected to again. A file ends when it has not
+    grown for that long; a pipe that is silent is waited for.
+
+    Errors: `VideoError`, without what is secret in the address, where nothing (more) can be read.
     """
-    with _opened(address) as file:
-        yield from _pictures(file, address, reading)
-
-
-def _opened(address: Address) -> Any:
-    if address.kind == "pipe":
-        return closing(_Unseekable(sys.stdin.buffer))
+    watch = _Watch(address, reading)
     try:
-        return closing(_Unseekable(open(address.location, "rb")))
-    except OSError as error:
-        raise VideoError(f"{address.shown} cannot be read ({error.strerror}).") from error
+        yield from watch.run()
+    finally:
+        watch.close()
 
 
-class _Unseekable:
-    """A file that is read from its beginning to its end, as a pipe is."""
+class _Watch:
+    """A source over all its connections."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self.read, self.close = file.read, file.close
+    def __init__(self, address: Address, reading: Reading) -> None:
+        self.address, self.reading = address, reading
+        self.origin: float | None = None
+        """When (`now`) the time line began."""
+        self.last = 0.0
+        """Where the time line is."""
+        self.pictured = 0.0
+        """When the last picture was that was wanted."""
+        self.size: tuple[int, int] | None = None
+        """Width and height of all pictures."""
+        self.rate = 0.0
+        self.connection: Connection | None = None
+        self.lost: tuple[float, str] | None = None
+        """Where the time line was when the last connection ended, and why it did."""
+        self.live = address.paced
+        self.tried = 0
+        """Times in a row that connecting gave no picture."""
+        self.pauses = 0
 
+    def close(self) -> None:
+        if self.connection:
+            self.connection.kill()
+            self.connection = None
 
-def _pictures(file: Any, address: Address, reading: Reading) -> Iterator[Picture]:
-    import av
-    from av.video.reformatter import VideoReformatter
+    def run(self) -> Iterator[LiveEvent]:
+        while True:
+            began = time.monotonic()
+            self.connection = Connection(self._order())
+            reason = yield from self._follow(self.connection)
+            self.close()
+            if reason is None:
+                return
+            if self.lost is None:
+                self.lost = self.last, reason
+            if not self.live or self.tried == self.reading.retries:
+                yield from self._give_up(reason)
+            self.tried += 1
+            self.pauses = 0 if self.tried == 1 and time.monotonic() - began >= _LASTING else self.pauses
+            yield from self._pause(reason)
+            self.pauses += 1
 
-    try:
-        container: Any = av.open(file, options={"max_pixels": "67108864"})
-        stream = container.streams.video[0]
-        limited(stream.codec_context)
-    except (av.FFmpegError, ValueError, IndexError) as error:
-        raise VideoError(f"{address.shown} is no video that can be watched as it comes.") from error
-    convert, first, size = VideoReformatter(), None, None
-    rate = float(stream.average_rate or 0)
-    choice = Chooser(replace(reading.plan, rate=rate)) if reading.plan else None
-    decoder = decoder_of(stream)
-    for packet in container.demux(stream):
-        for frame in decoder.decode(packet if packet.size else None):
-            if frame.pts is None:
+    def _order(self) -> Message:
+        return {"kind": self.address.kind, "location": self.address.location, "timeout": self.reading.timeout,
+                "plan": self.reading.plan and asdict(self.reading.plan), "origin": self.origin, "last": self.last, "size": self.size}
+
+    def _follow(self, connection: Connection) -> Generator[LiveEvent, None, str | None]:
+        """Yields what one connection gives, and returns why it ended; None where the source did."""
+        quiet, patience = 0.0, _START
+        while True:
+            began, at = time.monotonic(), connection.at  # pictures before that are in the queue, or were taken
+            message = connection.take(min(_TELL, patience - quiet if quiet < patience else _TELL))
+            if message is None:
+                ended = time.monotonic()  # what was told while pictures were not asked for counts, the time does not
+                quiet = min(quiet + ended - began, ended - connection.heard)
+                silent = quiet >= patience
+                reason = f"nothing has come for {patience:g} s" if silent else ""
+                if silent and self.live:
+                    return reason
+                self.last = max(self.last, at or 0.0)
+                yield Waiting(self.last, reason)
                 continue
-            first = frame.pts if first is None else first
-            at = float((frame.pts - first) * stream.time_base)
-            if choice and not choice.wants(at):
-                continue
-            square = square_size(frame.width, frame.height, stream.sample_aspect_ratio)
-            image = rgb_image(frame, convert, square, orientation_of(frame))
-            size = size or (image.shape[1], image.shape[0])
-            yield Picture(fitted(image, *size), at, rate)
+            quiet, kind = 0.0, message["kind"]
+            if kind == "ready":
+                patience = self.reading.timeout
+            elif kind == "opened":
+                patience, self.live = max(patience, message["patience"]), message["live"]
+                self.rate = message["rate"]
+            elif kind == "ended":
+                return None
+            elif kind == "failed":
+                if message["lasting"] and self.origin is None:
+                    raise VideoError(f"{self.address.shown}: {message['reason']}.")
+                return str(message["reason"])
+            else:
+                yield from self._told(message)
+
+    def _told(self, message: Message) -> Iterator[LiveEvent]:
+        """What a message tells of the time line."""
+        if message["kind"] == "begun":
+            self.tried = 0
+            self.origin = message["origin"]
+            if self.lost:
+                yield Gap(self.lost[0], message["at"], self.lost[1])
+                self.lost = None
+        elif message["kind"] == "gap":
+            yield Gap(message["start"], message["end"], message["reason"])
+        else:
+            rgb = message["rgb"]
+            self.size = self.size or (rgb.shape[1], rgb.shape[0])
+            usual = self.reading.plan.spare if self.reading.plan else 0.0
+            if message["lost"] and message["at"] - self.pictured > usual + _NOTICED:
+                yield Gap(self.pictured, message["at"], f"{count_of(message['lost'], 'picture')} came faster than this "
+                                                        "machine takes them")
+            self.last = self.pictured = message["at"]
+            yield Picture(rgb, self.last, self.rate)
+
+    def _elapse(self) -> None:
+        """Brings the time line to where this machine's clock is: nothing earlier can come any more."""
+        if self.origin is not None and self.live:
+            self.last = max(self.last, now() - self.origin)
+
+    def _pause(self, reason: str) -> Iterator[LiveEvent]:
+        pause = min(LONGEST_PAUSE, self.reading.pause * 2 ** min(self.pauses, 10))
+        until = time.monotonic() + pause
+        while (left := until - time.monotonic()) > 0:
+            self._elapse()
+            yield Waiting(self.last, f"{reason}; trying again in {pause:g} s")
+            time.sleep(min(left, _TELL))
+
+    def _give_up(self, reason: str) -> Iterator[LiveEvent]:
+        if self.lost and self.origin is not None:
+            self._elapse()
+            yield Gap(self.lost[0], self.last, reason)
+        tries = f"; tried again {count_of(self.tried, 'time')}" if self.tried else ""
+        raise VideoError(f"{self.address.shown}: {reason}{tries}.")

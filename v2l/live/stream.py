@@ -1,0 +1,297 @@
+"""A live source, opened: its pictures one after the other, with the times they carry. Runs in the reader's process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from v2l.config import LARGEST_PICTURE
+from v2l.live.web import Web, web_reason
+from v2l.video.container import decoder_of, limited
+from v2l.video.decode import rgb_image
+from v2l.video.track import orientation_of, square_size
+
+_LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
+_SENT = "matroska,webm,mpegts,flv,mpjpeg"
+_PARTS = "mov,mp4,aac,mp3,ac3,eac3,webvtt"
+_FORMATS = {"http": f"hls,{_SENT},{_PARTS}",
+            "file": f"{_SENT},mov,mp4,mpeg,h264,hevc,vvc,nut,yuv4mpegpipe,mjpeg,avi,ogg,ivf,asf,mpegvideo,m4v,obu,av1"}
+"""FFmpeg's names of the formats that may come; none but HLS names anything else that is to be read."""
+_RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "obu", "av1", "mjpeg", "mpjpeg")
+"""Formats without times."""
+_BROADCASTS = ("mpegts", "mpeg")
+_POLL = 0.1
+"""Seconds between looks at whether a file has grown."""
+
+
+class Failure(Exception):
+    """The source cannot be read (any more); its text, the end of a sentence, holds no address."""
+
+    def __init__(self, reason: str, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+        """Whether trying again cannot help."""
+
+
+@dataclass
+class OpenSource:
+    """An open source."""
+
+    pictures: Iterator[tuple[float | None, Callable[[], np.ndarray]]]
+    """Presentation time in seconds, where there is one, and what makes the picture: RGB uint8 [height, width, 3]."""
+    live: bool
+    """Whether it keeps to this machine's clock."""
+    in_parts: bool = False
+    """Whether it comes in segments, each much faster than it lasts."""
+    broadcast: bool = False
+    tick: float = 0.0
+    """Seconds of the unit of its times."""
+    rate: float = 0.0
+    """Pictures a second that it says it has; 0 where it does not."""
+    step: float | None = None
+    """How long each picture is shown, of a source without times; None where arrivals tell."""
+    patience: float = 0.0
+    """Seconds of silence that are nothing unusual for it."""
+    ended: Callable[[], bool] = lambda: True
+    """Whether the end of the pictures is that of the source, rather than of the connection."""
+
+
+def open_stream(kind: str, location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
+    """Opens a source; `alive` is called whenever something of it came. Failure."""
+    if kind == "camera":
+        return _camera(location, alive)
+    import av
+
+    try:
+        if kind == "rtsp":
+            return _rtsp(location, alive)
+        if kind == "http":
+            return _web(location, timeout, alive)
+        return _file(kind, location, timeout, alive)
+    except (av.FFmpegError, ValueError, OSError) as error:
+        raise Failure(*reason_of(error, location)) from error
+
+
+def reason_of(error: Exception, location: str) -> tuple[str, bool]:
+    """Why reading failed, and whether it will again; in words without the address."""
+    import av
+
+    if isinstance(error, (av.HTTPUnauthorizedError, av.HTTPForbiddenError)) or getattr(error, "code", 0) in (401, 403):
+        return "the user or the password is not accepted", True
+    if isinstance(error, (URLError, OSError)) and not isinstance(error, av.FFmpegError):
+        return web_reason(error), False
+    if isinstance(error, av.HTTPNotFoundError):
+        return "there is nothing under this path", False
+    if isinstance(error, (av.HTTPError, ConnectionRefusedError)):
+        return "the connection was refused", False
+    if isinstance(error, (av.DemuxerNotFoundError, ValueError)):
+        return "what comes is no video that can be watched", True
+    if isinstance(error, OSError) and location.startswith("rtsp") and not _is_known(location):
+        return "its host is not known", False
+    return "the connection broke off", False
+
+
+def _is_known(location: str) -> bool:
+    try:
+        socket.getaddrinfo(urlsplit(location).hostname, None)
+    except OSError:
+        return False
+    return True
+
+
+def _rtsp(location: str, alive: Callable[[], None]) -> OpenSource:
+    import av
+
+    # By TCP alone: nothing is lost on the way, and no port of this machine is opened.
+    options = {"rtsp_transport": "tcp", "protocol_whitelist": "tcp,tls", "allowed_media_types": "video",
+               "fpsprobesize": "0"}
+    container = av.open(location, format="rtsp", container_options=options)
+    stream = _decoded(container, alive, live=True)
+    stream.ended = lambda: False
+    return stream
+
+
+def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
+    import av
+
+    web = Web(timeout, alive)
+    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["http"], "fpsprobesize": "0",
+               "http_persistent": "0", "http_multiple": "0"}
+    container: Any = av.open(location, container_options=options, io_open=web.open)
+    listed = container.format.name == "hls"
+    if not listed and (web.length is not None or container.format.name.startswith("mov")):
+        raise Failure("it is a film with an end, and nothing live; download it, and use v2l ingest", lasting=True)
+    stream = _decoded(container, alive, live=not web.ended)
+    stream.in_parts, stream.patience = listed, 3 * web.longest
+    stream.ended = lambda: listed and web.ended
+    return stream
+
+
+def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
+    import av
+
+    try:
+        file = Growing(0, None, alive) if kind == "pipe" else Growing(os.open(location, _READ), timeout, alive)
+    except OSError as error:
+        raise Failure(f"it cannot be read ({error.strerror})", lasting=True) from error
+    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["file"]}
+    try:
+        container: Any = av.open(file, container_options=options)
+    except av.EOFError:
+        raise Failure("nothing came", lasting=True) from None
+    except (av.FFmpegError, ValueError):
+        if file.began.find(b"ftyp", 4, 8) == 4:
+            raise Failure("it is an mp4 file, which can be read only when it is complete; use v2l ingest then, or "
+                          "record to Matroska or MPEG-TS (or mp4 with -movflags frag_keyframe+empty_moov)",
+                          lasting=True) from None
+        raise Failure("what comes is no video that can be watched as it comes" if file.began else "nothing came",
+                      lasting=True) from None
+    stream = _decoded(container, alive, live=False)
+    if container.format.name in _RAW:
+        told = float(container.streams.video[0].codec_context.framerate or 0)
+        stream.step = 1 / told if told > 0 else 0.04 if kind == "file" else None
+    return stream
+
+
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
+
+class Growing:
+    """A file or a pipe, from its beginning to its end. A file ends where it does once no program has it open to write,
+    or, where the system does not tell, when it has not grown for `timeout` seconds; a pipe (None) when its writer closes
+    it."""
+
+    def __init__(self, number: int, timeout: float | None, alive: Callable[[], None]) -> None:
+        self._number, self._timeout, self._alive = number, timeout, alive
+        self._regular = stat.S_ISREG(os.fstat(number).st_mode)
+        if stat.S_ISDIR(os.fstat(number).st_mode):
+            raise IsADirectoryError(0, "it is a folder")
+        self._read, self._ended = 0, False
+        self.began = b""
+        """How it begins."""
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
+        grew, written = time.monotonic(), True
+        while not (part := b"" if self._ended else os.read(self._number, size)):
+            waited = time.monotonic() - grew
+            if self._timeout is None or waited >= self._timeout or self._was_cut() or not written:
+                self._ended = True
+                return b""
+            time.sleep(min(_POLL, self._timeout))
+            written = is_written(self._number)  # before the last look at whether there is more
+        self._read += len(part)
+        self.began = self.began or part[:64]
+        self._alive()
+        return part
+
+    def _was_cut(self) -> bool:
+        return self._regular and os.fstat(self._number).st_size < self._read
+
+
+def is_written(number: int) -> bool:
+    """Whether some program may have a file open to write that is open here to read. Linux tells of files of one's own:
+    where there is such a program, it grants no lease on them."""
+    try:
+        import fcntl
+
+        fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(number, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except (ImportError, AttributeError, OSError):
+        return True
+    return False
+
+
+def _decoded(container: Any, alive: Callable[[], None], live: bool) -> OpenSource:
+    if not container.streams.video:
+        raise Failure("it sends sound, and no pictures" if container.streams.audio else "it sends no pictures",
+                      lasting=True)
+    stream = max(container.streams.video, key=_fitness)
+    for other in container.streams:
+        if other is not stream:
+            other.discard = "all"  # of HLS, what is discarded is not fetched
+    if stream.codec_context is None:
+        raise Failure("its pictures are coded in a way that cannot be decoded", lasting=True)
+    if stream.codec_context.width * stream.codec_context.height > LARGEST_PICTURE:
+        raise Failure(f"its pictures are larger than {LARGEST_PICTURE // 1_000_000} million pixels", lasting=True)
+    limited(stream.codec_context)
+    return OpenSource(_pictures(container, stream, live, alive), live,
+                      broadcast=container.format.name in _BROADCASTS, tick=float(stream.time_base),
+                      rate=float(stream.average_rate or 0))
+
+
+_LARGE = 1280 * 720
+"""Pixels beyond which more show a model nothing that it does not see: it looks at 384 to 1024 on the longer edge."""
+
+
+def _fitness(stream: Any) -> tuple[bool, int, int]:
+    """Which of several streams to take: the smallest of the large ones, else the largest."""
+    context = stream.codec_context
+    size = 0 if context is None else context.width * context.height
+    return size >= _LARGE, -size if size >= _LARGE else size, -stream.index
+
+
+def _pictures(container: Any, stream: Any, live: bool, alive: Callable[[], None]
+              ) -> Iterator[tuple[float | None, Callable[[], np.ndarray]]]:
+    import av
+    from av.video.reformatter import VideoReformatter
+
+    decoder, convert = decoder_of(stream), VideoReformatter()
+    if live:  # a decoder of several pictures at a time hands each out that much later
+        decoder.thread_count = 1
+    ratio, tick = stream.sample_aspect_ratio, stream.time_base
+    for packet in container.demux(stream):
+        alive()
+        try:
+            frames = decoder.decode(packet if packet.size else None)
+        except av.EOFError:
+            return
+        except MemoryError:
+            raise
+        except av.FFmpegError:  # a damaged picture; the ones after it may be well
+            continue
+        for frame in frames:
+            shown = None if frame.pts is None else float(frame.pts * tick)
+            yield shown, partial(_rgb, frame, convert, ratio)
+
+
+def _rgb(frame: Any, convert: Any, ratio: Any) -> np.ndarray:
+    return rgb_image(frame, convert, square_size(frame.width, frame.height, ratio), orientation_of(frame))
+
+
+def _camera(location: str, alive: Callable[[], None]) -> OpenSource:
+    import sys
+
+    import cv2
+
+    api = cv2.CAP_V4L2 if sys.platform.startswith("linux") and _is_device(location) else cv2.CAP_ANY
+    camera = cv2.VideoCapture(int(location) if location.isdecimal() else location, api)
+    if not camera.isOpened():
+        raise Failure("there is no camera that can be opened; is it plugged in, and used by nothing else?")
+    return OpenSource(_looked(camera, alive), live=True, ended=lambda: False)
+
+
+def _is_device(location: str) -> bool:
+    return location.isdecimal() or location.startswith("/dev/")
+
+
+def _looked(camera: Any, alive: Callable[[], None]) -> Iterator[tuple[float | None, Callable[[], np.ndarray]]]:
+    """The pictures of a camera, which carry no times that can be relied on: they are as they arrive."""
+    while True:
+        there, image = camera.read()
+        if not there:
+            return
+        alive()
+        if image.shape[0] * image.shape[1] > LARGEST_PICTURE:
+            raise Failure("its pictures are too large", lasting=True)
+        yield None, partial(np.ascontiguousarray, image[..., ::-1])

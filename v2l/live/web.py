@@ -1,0 +1,156 @@
+"""Streams over HTTP, fetched by Python's own client, so that FFmpeg never opens an address: only http and https, with
+certificates checked, and a playlist's end known."""
+
+from __future__ import annotations
+
+import base64
+import socket
+import ssl
+from collections.abc import Callable
+from http.client import responses
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.request import (
+    HTTPBasicAuthHandler,
+    HTTPDefaultErrorHandler,
+    HTTPDigestAuthHandler,
+    HTTPErrorProcessor,
+    HTTPHandler,
+    HTTPPasswordMgrWithDefaultRealm,
+    HTTPRedirectHandler,
+    HTTPSHandler,
+    OpenerDirector,
+    ProxyHandler,
+    Request,
+    UnknownHandler,
+)
+
+import v2l
+
+_PLAYLIST = b"#EXTM3U"
+_LONGEST_PLAYLIST = 1 << 20
+"""Bytes of a playlist; a day's, of segments of two seconds, has 2 MB, but live ones tell of minutes."""
+
+
+class Web:
+    """What FFmpeg asks for, by address, while one stream is read."""
+
+    def __init__(self, timeout: float, alive: Callable[[], None]) -> None:
+        self._timeout, self._alive = timeout, alive
+        self.ended = False
+        """Whether the last playlist that names segments says that no more will come."""
+        self.longest = 0.0
+        """Seconds that a segment may last, as playlists say."""
+        self.length: int | None = None
+        """Bytes of what was asked for first, where that is told."""
+        self._first = True
+
+    def open(self, url: str, flags: int, options: dict[str, str]) -> Any:
+        """PyAV's `io_open`: what an address holds, a file to be read from its beginning on. Errors: URLError, OSError,
+        ValueError."""
+        first, self._first = self._first, False
+        try:
+            answer = self._fetch(url, options)
+        except HTTPError as error:
+            if first or urlsplit(url).path.endswith((".m3u8", ".m3u")) or error.code in (401, 403):
+                raise
+            return _Nothing()  # a segment that is gone: what comes after it may be there
+        if first:
+            length = answer.headers.get("Content-Length", "")
+            self.length = int(length) if length.isdecimal() else None
+        return _Answer(answer, self)
+
+    def _fetch(self, url: str, options: dict[str, str]) -> Any:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https"):
+            raise ValueError("an address that is not of the web")
+        host = parts.netloc.rpartition("@")[2]
+        bare = urlunsplit((parts.scheme, host, parts.path or "/", parts.query, ""))
+        request = Request(bare, headers={"User-Agent": f"v2l/{v2l.__version__}"})
+        if options.get("offset", "0") != "0" or "end_offset" in options:
+            end = int(options["end_offset"]) - 1 if options.get("end_offset", "0") != "0" else ""
+            request.add_header("Range", f"bytes={int(options.get('offset', 0))}-{end}")
+        handlers = _handlers()
+        if parts.username:
+            known = HTTPPasswordMgrWithDefaultRealm()
+            user, password = unquote(parts.username), unquote(parts.password or "")
+            known.add_password(None, bare, user, password)
+            handlers += [HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known)]
+            secret = base64.b64encode(f"{user}:{password}".encode()).decode()
+            if parts.scheme == "https":  # over HTTP only where asked for it: it may ask for a digest
+                request.add_unredirected_header("Authorization", f"Basic {secret}")
+        opener = OpenerDirector()
+        for handler in handlers:
+            opener.add_handler(handler)
+        return opener.open(request, timeout=self._timeout)
+
+    def heard(self, head: bytes) -> None:
+        """Notes the beginning of an answer: a playlist tells how it goes on, and all else is what is waited for."""
+        if not head.startswith(_PLAYLIST):
+            self._alive()
+            return
+        if len(head) >= _LONGEST_PLAYLIST:
+            raise ValueError("a playlist without an end")
+        lines = head.decode("utf-8", "replace").splitlines()
+        if any(line.startswith("#EXTINF") for line in lines):
+            self.ended = "#EXT-X-ENDLIST" in lines
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name == "#EXT-X-TARGETDURATION" and value.isdecimal():
+                self.longest = max(self.longest, min(float(value), 60.0))
+
+
+def _handlers() -> list[Any]:
+    return [ProxyHandler(), UnknownHandler(), HTTPHandler(), HTTPSHandler(context=ssl.create_default_context()),
+            HTTPDefaultErrorHandler(), HTTPRedirectHandler(), HTTPErrorProcessor()]
+
+
+class _Answer:
+    """An answer, as PyAV reads a file; a playlist is read whole before the first byte of it is handed out."""
+
+    def __init__(self, answer: Any, web: Web) -> None:
+        self._answer, self._web = answer, web
+        self._head: bytes | None = None
+
+    def read(self, size: int) -> bytes:
+        if self._head is None:
+            head = self._answer.read1(size)
+            if head.startswith(_PLAYLIST):
+                head += self._answer.read(_LONGEST_PLAYLIST - len(head))
+            self._web.heard(head)
+            self._head = head
+        if self._head:
+            part, self._head = self._head[:size], self._head[size:]
+            return part
+        part = self._answer.read1(size)
+        if part:
+            self._web.heard(part[:0])
+        return part
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class _Nothing:
+    def read(self, size: int) -> bytes:
+        return b""
+
+    def close(self) -> None: ...
+
+
+def web_reason(error: Exception) -> str:
+    """Why an address could not be fetched, in words without the address."""
+    if isinstance(error, HTTPError):
+        return f"the server answers {error.code} ({responses.get(error.code, 'which means nothing')})"
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return ("its certificate is not one that this machine trusts (SSL_CERT_FILE can name the file of one that it "
+                "should)")
+    if isinstance(cause, socket.gaierror):
+        return "its host is not known"
+    if isinstance(cause, TimeoutError):
+        return "it does not answer"
+    if isinstance(cause, ConnectionRefusedError):
+        return "the connection was refused"
+    return "the connection broke off"
