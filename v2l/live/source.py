@@ -141,8 +141,9 @@ class _Watch:
             self.pauses += 1
 
     def _order(self) -> Message:
+        plan = self.reading.plan and asdict(self.reading.plan)
         return {"kind": self.address.kind, "location": self.address.location, "timeout": self.reading.timeout,
-                "plan": self.reading.plan and asdict(self.reading.plan), "origin": self.origin, "last": self.last, "size": self.size}
+                "plan": plan, "origin": self.origin, "last": self.last, "size": self.size}
 
     def _follow(self, connection: Connection) -> Generator[LiveEvent, None, str | None]:
         """Yields what one connection gives, and returns why it ended; None where the source did."""

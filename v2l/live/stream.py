@@ -168,8 +168,8 @@ _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 class Growing:
     """A file or a pipe, from its beginning to its end. A file ends where it does once no program has it open to write,
-    or, where the system does not tell, when it has not grown for `timeout` seconds; a pipe (None) when its writer closes
-    it."""
+    or, where the system does not tell, when it has not grown for `timeout` seconds; a pipe (`timeout` None) when its
+    writer closes it."""
 
     def __init__(self, number: int, timeout: float | None, alive: Callable[[], None]) -> None:
         self._number, self._timeout, self._alive = number, timeout, alive
