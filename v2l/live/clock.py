@@ -67,7 +67,7 @@ class LiveClock:
         self._arrived = 0.0
         self._usual = step or 0.04
         self._lately: deque[list[float]] = deque()
-        """Of each bucket of time: when it began, the least and the most that a picture in it was late."""
+        """Buckets of time: when each began, the least and the most that a picture in it was late."""
 
     def place(self, shown: float | None, arrived: float) -> tuple[float | None, Jump | None]:
         """When a picture is on the time line, of its presentation time and of when it arrived (`now`), in seconds; None
