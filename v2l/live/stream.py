@@ -26,7 +26,7 @@ _SENT = "matroska,webm,mpegts,flv,mpjpeg"
 _PARTS = "mov,mp4,aac,mp3,ac3,eac3,webvtt"
 _FORMATS = {"http": f"hls,{_SENT},{_PARTS}",
             "file": f"{_SENT},mov,mp4,mpeg,h264,hevc,vvc,nut,yuv4mpegpipe,mjpeg,avi,ogg,ivf,asf,mpegvideo,m4v,obu,av1"}
-"""FFmpeg's names of the formats that may come; none but HLS names anything else that is to be read."""
+"""Formats that may come, by FFmpeg's names; none but HLS names anything else that is to be read."""
 _RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "obu", "av1", "mjpeg", "mpjpeg")
 """Formats without times."""
 _BROADCASTS = ("mpegts", "mpeg")
