@@ -22,7 +22,7 @@ import numpy as np
 
 from v2l.config import Sampling
 from v2l.live.clock import LiveClock, now
-from v2l.live.stream import Unreadable, OpenSource, open_stream, reason_of
+from v2l.live.stream import OpenSource, Unwatchable, open_stream, reason_of
 from v2l.live.windows import Chooser, Plan
 from v2l.video.decode import fitted
 
@@ -115,7 +115,7 @@ class Pulse:
         self._undecoded += min(came - self._called, 1.0)
         self._called = came
         if self._undecoded > _UNDECODED:
-            raise Unreadable("what comes cannot be decoded")
+            raise Unwatchable("what comes cannot be decoded")
 
     def picture(self, at: float | None) -> None:
         """Notes that a picture was decoded."""
@@ -124,7 +124,7 @@ class Pulse:
 
 
 def read(order: dict[str, Any], outbox: Outbox) -> None:
-    """Reads a source to its end, and tells what comes. Unreadable."""
+    """Reads a source to its end, and tells what comes. Unwatchable."""
     pulse = Pulse(outbox)
     stream = open_stream(order["kind"], order["location"], order["timeout"], pulse)
     outbox.live = stream.live
@@ -133,12 +133,12 @@ def read(order: dict[str, Any], outbox: Outbox) -> None:
     outbox.tell("opened", patience=stream.patience, live=stream.live, rate=stream.rate)
     try:
         _follow(stream, clock, order, outbox, pulse)
-    except Unreadable:
+    except Unwatchable:
         raise
     except (OSError, ValueError, RuntimeError, LookupError) as error:
-        raise Unreadable(*reason_of(error, order["location"])) from error
+        raise Unwatchable(*reason_of(error, order["location"])) from error
     if not stream.ended():
-        raise Unreadable("the connection ended")
+        raise Unwatchable("the connection ended")
 
 
 def _follow(stream: OpenSource, clock: LiveClock, order: dict[str, Any], outbox: Outbox, pulse: Pulse) -> None:
@@ -195,7 +195,7 @@ def main() -> None:
     try:
         read(order, outbox)
         outbox.tell("ended")
-    except Unreadable as failure:
+    except Unwatchable as failure:
         outbox.tell("failed", reason=str(failure), lasting=failure.lasting)
     except MemoryError:
         outbox.tell("failed", reason="the memory did not suffice", lasting=False)

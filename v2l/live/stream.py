@@ -34,7 +34,7 @@ _POLL = 0.1
 """Seconds between looks at whether a file has grown."""
 
 
-class Unreadable(Exception):
+class Unwatchable(Exception):
     """The source cannot be read (any more); its text, the end of a sentence, holds no address."""
 
     def __init__(self, reason: str, lasting: bool = False) -> None:
@@ -67,7 +67,7 @@ class OpenSource:
 
 
 def open_stream(kind: str, location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
-    """Opens a source; `alive` is called whenever something of it came. Unreadable."""
+    """Opens a source; `alive` is called whenever something of it came. Unwatchable."""
     if kind == "camera":
         return _camera(location, alive)
     import av
@@ -79,7 +79,7 @@ def open_stream(kind: str, location: str, timeout: float, alive: Callable[[], No
             return _web(location, timeout, alive)
         return _file(kind, location, timeout, alive)
     except (av.FFmpegError, ValueError, OSError) as error:
-        raise Unreadable(*reason_of(error, location)) from error
+        raise Unwatchable(*reason_of(error, location)) from error
 
 
 def reason_of(error: Exception, location: str) -> tuple[str, bool]:
@@ -130,7 +130,7 @@ def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource
     container: Any = av.open(location, container_options=options, io_open=web.open)
     listed = container.format.name == "hls"
     if not listed and (web.length is not None or container.format.name.startswith("mov")):
-        raise Unreadable("it is a film with an end, and nothing live; download it, and use v2l ingest", lasting=True)
+        raise Unwatchable("it is a film with an end, and nothing live; download it, and use v2l ingest", lasting=True)
     stream = _decoded(container, alive, live=not web.ended)
     stream.in_parts, stream.patience = listed, 3 * web.longest
     stream.ended = lambda: listed and web.ended
@@ -143,18 +143,18 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
     try:
         file = Growing(0, None, alive) if kind == "pipe" else Growing(os.open(location, _READ), timeout, alive)
     except OSError as error:
-        raise Unreadable(f"it cannot be read ({error.strerror})", lasting=True) from error
+        raise Unwatchable(f"it cannot be read ({error.strerror})", lasting=True) from error
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["file"]}
     try:
         container: Any = av.open(file, container_options=options)
     except av.EOFError:
-        raise Unreadable("nothing came", lasting=True) from None
+        raise Unwatchable("nothing came", lasting=True) from None
     except (av.FFmpegError, ValueError):
         if file.began.find(b"ftyp", 4, 8) == 4:
-            raise Unreadable("it is an mp4 file, which can be read only when it is complete; use v2l ingest then, or "
+            raise Unwatchable("it is an mp4 file, which can be read only when it is complete; use v2l ingest then, or "
                           "record to Matroska or MPEG-TS (or mp4 with -movflags frag_keyframe+empty_moov)",
                           lasting=True) from None
-        raise Unreadable("what comes is no video that can be watched as it comes" if file.began else "nothing came",
+        raise Unwatchable("what comes is no video that can be watched as it comes" if file.began else "nothing came",
                       lasting=True) from None
     stream = _decoded(container, alive, live=False)
     if container.format.name in _RAW:
@@ -214,16 +214,16 @@ def is_written(number: int) -> bool:
 
 def _decoded(container: Any, alive: Callable[[], None], live: bool) -> OpenSource:
     if not container.streams.video:
-        raise Unreadable("it sends sound, and no pictures" if container.streams.audio else "it sends no pictures",
+        raise Unwatchable("it sends sound, and no pictures" if container.streams.audio else "it sends no pictures",
                       lasting=True)
     stream = max(container.streams.video, key=_fitness)
     for other in container.streams:
         if other is not stream:
             other.discard = "all"  # of HLS, what is discarded is not fetched
     if stream.codec_context is None:
-        raise Unreadable("its pictures are coded in a way that cannot be decoded", lasting=True)
+        raise Unwatchable("its pictures are coded in a way that cannot be decoded", lasting=True)
     if stream.codec_context.width * stream.codec_context.height > LARGEST_PICTURE:
-        raise Unreadable(f"its pictures are larger than {LARGEST_PICTURE // 1_000_000} million pixels", lasting=True)
+        raise Unwatchable(f"its pictures are larger than {LARGEST_PICTURE // 1_000_000} million pixels", lasting=True)
     limited(stream.codec_context)
     return OpenSource(_pictures(container, stream, live, alive), live,
                       broadcast=container.format.name in _BROADCASTS, tick=float(stream.time_base),
@@ -277,7 +277,7 @@ def _camera(location: str, alive: Callable[[], None]) -> OpenSource:
     api = cv2.CAP_V4L2 if sys.platform.startswith("linux") and _is_device(location) else cv2.CAP_ANY
     camera = cv2.VideoCapture(int(location) if location.isdecimal() else location, api)
     if not camera.isOpened():
-        raise Unreadable("there is no camera that can be opened; is it plugged in, and used by nothing else?")
+        raise Unwatchable("there is no camera that can be opened; is it plugged in, and used by nothing else?")
     return OpenSource(_looked(camera, alive), live=True, ended=lambda: False)
 
 
@@ -293,5 +293,5 @@ def _looked(camera: Any, alive: Callable[[], None]) -> Iterator[tuple[float | No
             return
         alive()
         if image.shape[0] * image.shape[1] > LARGEST_PICTURE:
-            raise Unreadable("its pictures are too large", lasting=True)
+            raise Unwatchable("its pictures are too large", lasting=True)
         yield None, partial(np.ascontiguousarray, image[..., ::-1])
