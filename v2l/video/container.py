@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,8 @@ MP4, MATROSKA, AVI, FLV = "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "fl
 _LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
 _UNALIGNED = 1
 """FFmpeg's flag for pictures without the columns to be cut off at their left, wherever that leaves them in memory."""
+_UNREADABLE = 1 << 20
+"""Places at which nothing can be read; FFmpeg passes over 64 KB of a broadcast at a time."""
 _CHECKING = {"vp9": "libvpx-vp9"}
 """Decoders that notice nearly every damage, where FFmpeg's own, no faster and equal to the bit, notices none."""
 _ALONE = ("theora",)
@@ -42,6 +45,17 @@ def open_container(path: str) -> Any:
         if stream.codec_context is not None:
             limited(stream.codec_context)
     return container
+
+
+def packets_of(container: Any, *streams: Any) -> Iterator[Any]:
+    """Packets of these streams, or of all, in the order of the file, also those behind a place at which nothing can be
+    read, such as the zeros of a broadcast that a camera made as large as it might become. Errors: PyAV's."""
+    from av.error import BlockingIOError
+
+    for _ in range(_UNREADABLE):
+        with suppress(BlockingIOError):  # FFmpeg's word for: ask again, there may be more
+            yield from container.demux(*streams)
+            return
 
 
 def limited(context: Any) -> Any:

@@ -17,15 +17,29 @@ from v2l.wording import shell_word
 
 _HEAD = 1 << 16
 """Bytes that tell."""
+_NAME_OF_TAR = 257
+"""Where a tar archive says that it is one."""
 _FEW = 64
 """Boxes of an mp4 that tell whether it begins with the head of the film."""
+_FIRST_BOXES = (b"ftyp", b"styp", b"sidx", b"moof", b"emsg", b"prft", b"wide", b"mdat", b"free", b"skip")
+"""How files of such boxes begin."""
 _MATROSKA, _TRACKS, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75"
+TEXT = "is text, not a video"
 _WEB_PAGE = "is a web page, not a video; download the video itself"
 _KINDS = (
     ("version https://git-lfs", "is a git-lfs pointer, not the video; fetch that with: git lfs pull"),
     ("<!doctype html", _WEB_PAGE),
+    ("[internetshortcut]", "is a link to a web page, not a video; download the video itself"),
     ("\x1f\x8b", "is packed with gzip; unpack it first"),
+    ("bzh", "is packed with bzip2; unpack it first"),
+    ("\xfd7zxz", "is packed with xz; unpack it first"),
+    ("(\xb5/\xfd", "is packed with zstd; unpack it first"),
     ("pk\x03\x04", "is a zip archive; unpack it first"),
+    ("rar!", "is a RAR archive; unpack it first"),
+    ("7z\xbc\xaf", "is a 7z archive; unpack it first"),
+    ("\x00\x05\x16\x07", "holds what a Mac notes of another file, not a video; the video has its name without ._"),
+    ("l\x00\x00\x00\x01\x14\x02\x00", "is a shortcut of Windows, not a video; give the video itself"),
+    ("%pdf-", "is a PDF document, not a video"),
 )
 """How files begin that are taken for videos, in small letters, and what they are."""
 _JOINED = ("#extm3u", "ffconcat version")
@@ -73,6 +87,8 @@ def other_kind(path: Path) -> str:
         head = file.read(_HEAD)
     if not head.strip(b"\0"):
         return "holds nothing but zeros, as where a download was begun and not finished; download it again"
+    if head[_NAME_OF_TAR : _NAME_OF_TAR + 5] == b"ustar":
+        return "is a tar archive; unpack it first"
     text = _text(head)
     begin = (text or head[:_FEW].decode("latin-1")).lower()
     if known := next((told for words, told in _KINDS if begin.startswith(words)), ""):
@@ -97,14 +113,15 @@ def _kind_of_text(text: str, path: Path) -> str:
         return _WEB_PAGE
     joined = text.startswith(_JOINED) or name == "mpd"
     if not (joined or text.startswith("[playlist]") or name in _LISTS or path.suffix.lower() in _ENDINGS):
-        return "is text, not a video"
+        return TEXT
     whole = path.with_suffix(".mp4").name
     return "is a playlist, not a video; give the video files that it names" + (
         f", or one made of them (ffmpeg -i {shell_word(path)} -c copy {shell_word(whole)})" if joined else "")
 
 
 def _part_of_stream(path: Path, head: bytes) -> str:
-    """What to do with a segment of a stream (DASH, HLS) without its head, and with such a head alone."""
+    """What to do with a segment of a stream (DASH, HLS) without its head, with such a head alone, and with a film that
+    lacks the index at its end."""
     kinds = list(islice(_outermost(path, head), _FEW))
     ending = "webm" if head.startswith((_MATROSKA, _CLUSTER)) else "mp4"
     whole = f"whole.{ending}"
@@ -115,6 +132,9 @@ def _part_of_stream(path: Path, head: bytes) -> str:
             b"moov" in kinds and b"mvex" in head and not {b"moof", b"mdat"} & {*kinds}):
         return ("is the head of a stream (the init segment), whose pictures are in other files; put these behind it "
                 f"(cat {shell_word(path)} SEGMENT... > {whole})")
+    if b"mdat" in head and kinds and not {b"moov", b"moof", b"meta"} & {*kinds}:
+        return ("lacks the index that cameras write at the end (moov), as where one lost power or a copy was not "
+                "finished; copy it again, or mend it with a tool such as untrunc")
     return ""
 
 
@@ -122,6 +142,6 @@ def _outermost(path: Path, head: bytes) -> Iterator[bytes]:
     """What a file of a stream holds: the kinds of an mp4's boxes, or the id of Matroska's first element."""
     if head.startswith((_MATROSKA, _CLUSTER)):
         yield head[:4]
-    elif head[4:8] in (b"ftyp", b"styp", b"sidx", b"moof", b"emsg", b"prft"):
+    elif head[4:8] in _FIRST_BOXES:
         with path.open("rb") as file:
             yield from (kind for kind, _ in mp4_boxes(file, os.fstat(file.fileno()).st_size))

@@ -14,6 +14,7 @@ from typing import Any
 
 from v2l.config import MOST_FRAMES
 from v2l.errors import VideoError
+from v2l.video.container import AVI, packets_of
 
 _BROADCASTS = ("mpegts", "mpeg")
 """Formats whose clock may start anew or leap at any moment; FFmpeg's own programs close gaps of theirs."""
@@ -25,6 +26,8 @@ _VP8, _END_OF_DIRAC = ("vp8", "libvpx"), b"BBCD\x10"
 _HURRIED, _UNHURRIED = 2, 10
 """Hundredths of a second: what a GIF wants shown for less than the first, browsers and players show for the second;
 libavformat 62 no longer does."""
+_TORN = 3
+"""Pictures of which FFmpeg marks the first one where packets of the file were lost within the second one."""
 _FIRST, _FIRST_BYTES = 24, 1 << 25
 """Packets, and bytes of them, of each stream that are kept for a look at how packets become pictures."""
 
@@ -44,6 +47,9 @@ class Clock:
         self._untimed = format == "dirac"
         """Whether packets tell no times: raw Dirac has the number of a picture in place of its time."""
         self._ends = format == "mxf"
+        self._decoded_in_time = format == AVI
+        """Whether packets tell only when they are decoded: from that FFmpeg guesses when they are shown, wrongly at the
+        end of the film."""
         self._last_dts: int | None = None
         self._hurried = _HURRIED if format == "gif" else 0
         self._lasting = _ticks_of_vp8(stream) if format == "ogg" else 0
@@ -54,6 +60,8 @@ class Clock:
 
     def correct(self, packet: Any) -> None:
         """Sets the times of a packet to those of a clock that does not jump."""
+        if self._decoded_in_time:
+            packet.pts = packet.dts
         if self._untimed or (self._ends and self._has_ended(packet)):
             packet.pts = packet.dts = None
             return
@@ -143,6 +151,10 @@ class StreamPackets:
         """Where in the file the last one ends, bytes, as far as that is told."""
         self.cut = False
         """Whether a packet ended before its length."""
+        self.holes = 0
+        """Places of a broadcast at which pictures were lost that the next one may need."""
+        self._torn, self._due = 0, 0
+        """For how many pictures more one is looked for, and when the next one is to be decoded, ticks."""
         self.unstamped = False
         """Whether a packet had no presentation time."""
         self.encrypted = False
@@ -172,6 +184,8 @@ class StreamPackets:
             self.first.append(packet)
         if packet.is_keyframe and not self._started:
             self._started, self._first_pts = True, packet.pts or 0
+        if self._format == "mpegts" and packet.dts is not None:
+            self._find_hole(packet)
         if not self.is_shown(packet):
             return
         self.count += 1
@@ -187,6 +201,14 @@ class StreamPackets:
             self.pts.append(packet.pts)
         else:
             self._early.append(packet.pts)
+
+    def _find_hole(self, packet: Any) -> None:
+        """Counts a place where packets of the file were lost, as its counters tell, and a picture at least with them.
+        Counters begin anew, too, where parts of a broadcast were put together; but there no time is missing."""
+        self._torn = _TORN if packet.is_corrupt else self._torn - 1
+        if self._torn > 0 and self._due and not packet.is_keyframe:
+            self.holes += packet.dts - self._due > (packet.duration or 0) / 2
+        self._due = packet.dts + (packet.duration or 0)
 
     def is_shown(self, packet: Any) -> bool:
         """False for what the file's edit list leaves out, for a VP8 picture that others are predicted from, and for the
@@ -218,6 +240,8 @@ class Contents:
 
     streams: dict[int, StreamPackets]
     """Packets of each video stream, by its index."""
+    count: int = 0
+    """Packets of all tracks that hold something."""
     end: float = 0.0
     """When the last packet of any track ends, seconds on the file's clock."""
     read_to: int = 0
@@ -236,6 +260,7 @@ def read_packets(container: Any, path: Path) -> Contents:
             of.read += 1
         if not packet.size:
             continue
+        found.count += 1
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
             found.end = max(found.end, float((stamp + (packet.duration or 0)) * packet.time_base))
@@ -254,7 +279,7 @@ def _packets(container: Any, found: Contents) -> Iterator[Any]:
     import av
 
     try:
-        for packet in container.demux():
+        for packet in packets_of(container):
             if packet.time_base and (packet.size or packet.pts is not None):
                 yield packet
     except av.FFmpegError:

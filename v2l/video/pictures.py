@@ -121,7 +121,13 @@ def _stamped_in_order(packets: StreamPackets, format: str) -> bool:
     context = packets.stream.codec_context
     return bool(context.name in ("h264", "hevc") and context.has_b_frames and packets.in_order and format != AVI
                 and packets.count > len(packets.first)
-                and (format == MATROSKA or all(packet.pts == packet.dts for packet in packets.first)))
+                and (format == MATROSKA or _are_shown_alike(packets)))
+
+
+def _are_shown_alike(packets: StreamPackets) -> bool:
+    """Whether the first packets are shown as long after they are decoded as each other, or tell nothing of that."""
+    return len({None if packet.pts is None or packet.dts is None else packet.pts - packet.dts
+                for packet in packets.first}) == 1
 
 
 def _fields_later(packets: StreamPackets) -> bool:

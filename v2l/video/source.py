@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from v2l.errors import VideoError
-from v2l.video.container import decoder_of, open_container
+from v2l.video.container import decoder_of, open_container, packets_of
 from v2l.video.packets import Clock, is_decoded, is_header
 
 ANIMATION = -1
@@ -43,13 +44,17 @@ class Source:
     def _decode(self) -> Iterator[Any]:
         import av
 
-        packets = self.container.demux(self.stream)
+        packets = packets_of(self.container, self.stream)
         format = self.container.format.name
         clock = Clock(self.stream, format)
         while True:
             try:
                 packet = next(packets)
-            except (StopIteration, av.FFmpegError):
+            except StopIteration:
+                return
+            except av.FFmpegError:  # the file is broken here; what was read before is shown
+                with suppress(av.FFmpegError):
+                    yield from self.context.decode(None)
                 return
             if not packet.size and (packet.pts is not None or packet.dts is not None):
                 continue  # a picture that is shown again; without any time, it is the end

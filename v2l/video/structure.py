@@ -25,8 +25,9 @@ _HOLDERS = {_SEGMENT, _CLUSTER, 0xA3, 0xA0}
 """Elements of Matroska that hold pictures; the last two are blocks."""
 _SIZE = (1 << 31) - 1
 """What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
-_HEAD_OF_FLV, _SIZE_IN_FLV = 1 << 16, b"\0\x08filesize\0"
-"""Bytes in which an FLV's description stands, and what stands before its size in that, a number of 64 bits."""
+_HEAD_OF_FLV, _SIZE_IN_FLV, _LENGTH_IN_FLV = 1 << 16, b"\0\x08filesize\0", b"\0\x08duration\0"
+"""Bytes in which an FLV's description stands, and what stands in that before its size and before its length in
+seconds, numbers of 64 bits."""
 _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
 _FEW = 5
@@ -64,6 +65,8 @@ def holds_unread_films(path: Path, format: str) -> bool:
         if format == "swf":  # which tells its own length
             file.seek(int.from_bytes(file.read(8)[4:], "little"))
             return file.read(3) in _FLASH
+        if format == MP4:
+            return [kind for kind, _ in mp4_boxes(file, size) if kind in (b"moov", b"moof")].count(b"moov") > 1
         if format not in _FIRST_ONLY:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -227,14 +230,23 @@ def _avi_breaks_off(file: BinaryIO, size: int) -> bool:
     return False
 
 
+def _said_in_flv(file: BinaryIO, name: bytes) -> float:
+    """What an FLV says of itself; 0 where it does not, as where its writer could not go back to it."""
+    file.seek(0)
+    said = file.read(_HEAD_OF_FLV).partition(name)[2][:8]
+    return float(unpack(">d", said)[0]) if len(said) == 8 else 0.0
+
+
+def tells_its_length(path: Path) -> bool:
+    """Whether an FLV says how long it is; of one that does not, FFmpeg takes its last bytes for a time. OSError."""
+    with path.open("rb") as file:
+        return _said_in_flv(file, _LENGTH_IN_FLV) > 0
+
+
 def _flv_breaks_off(file: BinaryIO, size: int) -> bool:
     """Behind each tag stands how long it was, and in the first one, by most writers, how long the file is: it may have
     been cut between two tags."""
-    if size < 24:
-        return True
-    file.seek(0)
-    said = file.read(_HEAD_OF_FLV).partition(_SIZE_IN_FLV)[2][:8]
-    if len(said) == 8 and unpack(">d", said)[0] > size:
+    if size < 24 or _said_in_flv(file, _SIZE_IN_FLV) > size:
         return True
     file.seek(size - 4)
     (length,) = unpack(">I", file.read(4))

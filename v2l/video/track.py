@@ -19,24 +19,19 @@ from typing import Any
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container, unknown_matrix
-from v2l.video.kinds import check_file, other_kind
-from v2l.video.packets import Contents, StreamPackets, read_packets
+from v2l.video.kinds import TEXT, check_file, other_kind
+from v2l.video.packets import StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
 from v2l.video.source import ANIMATION, animation
 from v2l.video.streams import choose_stream
-from v2l.video.structure import becomes_encrypted, holds_unread_films, is_encrypted, is_read_through, kept_part
+from v2l.video.structure import is_encrypted
+from v2l.video.whole import check_whole, frames_said
 from v2l.wording import count_of, duration_text, time_text
 
 _PLAYLISTS = ("hls", "concat", "dash", "sdp", "rtsp", "rtp", "imf")
 """Formats that read other files than the one given."""
-_RECORDED = (MATROSKA, AVI, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "ogg", "yuv4mpegpipe")
-"""Formats whose writers may be stopped at any moment, without having promised a length."""
-_MARKED = ("apng", "mpjpeg", "smjpeg")
-"""Formats at whose end stands a mark that FFmpeg takes for a picture."""
 _RAW = ("dirac", "h264", "hevc", "vvc")
 """Formats of nothing but pictures that may say themselves how many there are a second; FFmpeg says 25 for all."""
-_NOT_COUNTED = 1 << 30
-"""Frames in the header of an AVI whose writer could not go back to it, such as one into a pipe, and up."""
 _HDR = (16, 18)
 """Transfer functions of PQ (SMPTE 2084) and HLG (ARIB B67)."""
 _LATER = 0.5
@@ -132,7 +127,9 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     if format in _PLAYLISTS:
         raise VideoError(f"{path} {other_kind(path) or 'is a playlist, not a video; give the video files themselves'}.")
     if format == "tty":  # any text, which FFmpeg would draw
-        raise VideoError(f"{path} {other_kind(path) or 'is text, not a video'}.")
+        raise VideoError(f"{path} {other_kind(path) or TEXT}.")
+    if not container.streams.video and (known := other_kind(path)) not in ("", TEXT):  # FFmpeg reads such as subtitles
+        raise VideoError(f"{path} {known}.")
     if format == "webp_pipe" and (track := _animation(path)):
         return track
     if format == "image2":
@@ -144,7 +141,7 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     if packets.encrypted:
         _refuse_encrypted(path)
     _check_codec(packets.stream.codec_context, path)
-    notes += _check_whole(container, packets, contents, path)
+    notes += check_whole(container, packets, contents, path)
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
@@ -159,55 +156,6 @@ def _check_codec(context: Any, path: Path) -> None:
     if context.width * context.height > LARGEST_PICTURE:
         raise VideoError(f"{path} says its pictures are {context.width} x {context.height} pixels; make them smaller, "
                          f"{LARGEST_PICTURE // 1_000_000} million at most.")
-
-
-def _check_whole(container: Any, packets: StreamPackets, contents: Contents, path: Path) -> list[str]:
-    """Refuses a file that breaks off, unless all the pictures are there that its header promises. A recorder that was
-    killed has promised nothing: then a note tells it."""
-    format = container.format.name
-    index = len(packets.stream.index_entries) if format == MP4 else 0  # of an mp4, it lists every picture
-    cut = (packets.cut and format in (MP4, MATROSKA, AVI, FLV)) or packets.read < index
-    failed = contents.failed and not (format in _MARKED and is_read_through(path, contents.read_to))
-    part = kept_part(path, format, contents.read_to)
-    if format == "mpegts" and becomes_encrypted(path, packets.read_to, packets.stream.id):
-        return [f"{path} is encrypted in its later part, and v2l has no keys; what comes before is watched."]
-    if part == 1 and (format != "ogg" or contents.failed) and holds_unread_films(path, format):
-        read = "which FFmpeg mixes up" if format == "swf" else "of which FFmpeg reads only the first"
-        return [f"{path} holds films put one behind the other, {read}"
-                f"{' where there is sound' if format == 'ogg' else ''}; give each as a file of its own."]
-    if not cut and not failed and part == 1:
-        return []
-    promised, seen = (1.0, part) if 0 < part < 1 else _promised(container, packets, contents.end)
-    spared = 0.01 * promised + 2 * seen / max(1, packets.count) if format in (AVI, MATROSKA, FLV) else 0.0
-    if not cut and promised and promised - seen <= spared:
-        return []
-    if not promised and format in _RECORDED:
-        return [f"{path} breaks off before its end, as where a recorder was stopped or a copy was not finished; "
-                "what is there is watched."]
-    whole = packets.count - packets.cut
-    found = whole if 0 < part < 1 else packets.count
-    wanted = max(index, whole + 1, round(found * promised / seen) if seen > 0 else 0)
-    raise VideoError(f"{path} is truncated: {whole} of about {wanted} frames could be read; "
-                     "copy or download it again.")
-
-
-def _promised(container: Any, packets: StreamPackets, file_end: float) -> tuple[float, float]:
-    """(seconds the header promises, seconds found); 0 promised where it promises nothing."""
-    format, stream = container.format.name, packets.stream
-    start = min(packets.pts, default=0)
-    seen = float((max(packets.pts, default=0) + packets.last_duration - start) * stream.time_base)
-    if format == AVI and stream.average_rate:  # its length is guessed from the file's size, the count is the header's
-        return float(_frames_said(stream) / stream.average_rate), seen
-    if format in (MATROSKA, FLV):  # one length for all tracks
-        return (container.duration or 0) / 1e6, file_end - min(0.0, (container.start_time or 0) / 1e6)
-    if format == "mxf" and stream.average_rate:
-        return (container.duration or 0) / 1e6, float(packets.count / stream.average_rate)
-    return ((container.duration or 0) / 1e6 if format == "rm" else 0.0), seen
-
-
-def _frames_said(stream: Any) -> int:
-    """How many pictures the header of an AVI promises; 0 where it promises nothing."""
-    return stream.frames if stream.frames < _NOT_COUNTED else 0
 
 
 def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: list[str], path: Path) -> Track:
@@ -307,8 +255,10 @@ def _last_duration(container: Any, stream: Any, pts: array[int], known: int) -> 
     if len(pts) < 2:
         return known
     last = known or (pts[-1] - pts[0]) / (len(pts) - 1)
+    if container.format.name == AVI:  # whose packets last a tick each, of which there may be two a picture
+        last = max(last, min(b - a for a, b in pairwise(pts)))
     end = None
-    if container.format.name == AVI and _frames_said(stream) and stream.duration:
+    if container.format.name == AVI and frames_said(stream) and stream.duration:
         end = (stream.start_time or 0) + stream.duration
     elif container.format.name == MATROSKA and len(container.streams) == 1 and not container.start_time:
         end = round((container.duration or 0) / 1e6 / stream.time_base)
@@ -330,6 +280,9 @@ def _notes_on_time(packets: StreamPackets, times: array[float], end: float, path
     if jumps := packets.clock.jumps:
         notes.append(f"{path} has a clock that jumps {count_of(jumps, 'time')}, as where films were "
                      "put together; it is watched as one film without gaps.")
+    if packets.holes:
+        notes.append(f"{path} has lost pictures at {count_of(packets.holes, 'place')}, as where reception failed; "
+                     "those behind may look wrong.")
     still, at = max(((b - a, a) for a, b in pairwise([*times, end])), default=(0.0, 0.0))
     if still >= _STILL:
         notes.append(f"{path} shows one picture for {duration_text(still)}, from {time_text(at)} on.")

@@ -1,0 +1,166 @@
+"""Files as dashcams, capture programs, surveillance recorders and shells hand them over, whole and not."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import lzma
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+from av.video.frame import PictureType
+from reliability.corpus import ALL
+from support.videos import number, numbered, write
+
+from v2l.errors import VideoError
+from v2l.video.clip import Clip, open_clip
+
+B = {"bf": "2", "g": "20", "x264-params": "scenecut=0:b-adapt=0"}
+PACKET = 188
+"""Bytes of a packet of a broadcast."""
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 pictures of H.264, some shown later than they are decoded, with a key frame every 20, and
+    silence."""
+    return write(tmp_path_factory.mktemp("film") / "film.mp4", options=B, audio_s=2.4)
+
+
+def copied(film: Path, format: str, target: Any, **options: str) -> None:
+    """Copies the pictures and the sound into another container; `target` may be a Pipe."""
+    with av.open(str(film)) as source, av.open(target, "w", format=format, options=options) as output:
+        streams = [output.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                output.mux(packet)
+
+
+class Pipe:
+    """What is written, and cannot be gone back to."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, content: bytes) -> int:
+        self.content += content
+        return len(content)
+
+
+def shown(clip: Clip) -> list[int]:
+    return [number(frame.image) for frame in clip.frames()]
+
+
+@pytest.fixture(scope="module")
+def broadcast(film: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("broadcast") / "film.ts"
+    copied(film, "mpegts", str(path))
+    return path.read_bytes()
+
+
+def test_zeros_behind_a_broadcast_and_within_are_passed_over(broadcast: bytes, tmp_path: Path) -> None:
+    """Dashcams make a file as large as it may become, and bad sectors are copied as zeros."""
+    path, half = tmp_path / "dashcam.ts", len(broadcast) // PACKET // 2 * PACKET
+    path.write_bytes(broadcast[:half] + bytes(200_000) + broadcast[half:] + bytes(300_000))
+    clip = open_clip(path, ALL)
+    assert (shown(clip), clip.warnings) == (list(range(60)), [])
+
+
+def test_packets_that_a_broadcast_lost_are_told(broadcast: bytes, tmp_path: Path) -> None:
+    """Its counters tell; they begin anew, too, where segments were put together, and nothing is lost there."""
+    path, packets = tmp_path / "film.ts", len(broadcast) // PACKET
+    path.write_bytes(broadcast[: packets * 2 // 5 * PACKET] + broadcast[packets * 3 // 5 * PACKET :])
+    assert any("has lost pictures at 1 place" in note for note in open_clip(path, ALL).warnings)
+    path.write_bytes(broadcast * 2)
+    assert not any("lost" in note for note in open_clip(path, ALL).warnings)
+
+
+def test_a_flash_recording_that_was_stopped_promised_no_length(film: Path, tmp_path: Path) -> None:
+    pipe, path = Pipe(), tmp_path / "recording.flv"
+    copied(film, "flv", pipe)
+    path.write_bytes(pipe.content)
+    assert (open_clip(path, ALL).info.frames, open_clip(path, ALL).warnings) == (60, [])
+    for behind in (b"", bytes(50_000)):
+        path.write_bytes(pipe.content[: len(pipe.content) * 2 // 3] + behind)
+        clip = open_clip(path, ALL)
+        assert 20 < clip.info.frames < 60 and shown(clip)[:-3] == list(range(clip.info.frames - 3))
+        assert "breaks off before its end" in clip.warnings[0]
+
+
+def test_mp4_files_put_together_with_cat_are_told(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "two.mp4"
+    path.write_bytes(film.read_bytes() * 2)
+    clip = open_clip(path, ALL)
+    assert clip.info.frames == 60 and "of which FFmpeg reads only the first" in clip.warnings[0]
+    pieces = tmp_path / "pieces.mp4"
+    copied(film, "mp4", str(pieces), movflags="frag_keyframe+empty_moov")
+    content = pieces.read_bytes()
+    assert open_clip(pieces, ALL).warnings == []
+    pieces.write_bytes(content * 2)
+    assert "of which FFmpeg does not read all" in open_clip(pieces, ALL).warnings[0]
+
+
+def encode(path: Path, ticks: int = 1, plain: int = 0) -> None:
+    """Encodes 60 pictures of so many ticks each; the first `plain` ones are shown in the order of the file."""
+    with av.open(str(path), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=25 * ticks, options=B)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for i in range(60):
+            frame = av.VideoFrame.from_ndarray(numbered(i, 96, 64), format="rgb24").reformat(format="yuv420p")
+            frame.pts, frame.pict_type = i * ticks, PictureType.P if i < plain else PictureType.NONE
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def test_the_pictures_of_h264_in_avi_are_as_far_apart_at_the_end(tmp_path: Path) -> None:
+    """As ffmpeg copies them there: with two ticks a picture, of which FFmpeg takes the last one to be there for one."""
+    path = tmp_path / "camera.avi"
+    encode(path, ticks=2)
+    clip = open_clip(path, ALL)
+    assert ((clip.info.fps, clip.info.duration), clip.warnings) == (pytest.approx((25, 2.4)), [])
+    assert shown(clip) == list(range(60)) and clip.track.times[-1] == pytest.approx(2.36)
+
+
+def test_windows_media_with_h264_tells_times_in_the_order_of_decoding(tmp_path: Path) -> None:
+    """Written into a pipe. The first one shown out of order comes behind those that are decoded for a look."""
+    late = tmp_path / "late.mp4"
+    encode(late, plain=40)
+    pipe, path = Pipe(), tmp_path / "late.wmv"
+    copied(late, "asf", pipe)
+    path.write_bytes(pipe.content)
+    clip = open_clip(path, ALL)
+    assert (shown(clip), clip.warnings) == (list(range(60)), [])
+
+
+def tar_of(content: bytes) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        entry = tarfile.TarInfo("film.mp4")
+        entry.size = len(content)
+        archive.addfile(entry, io.BytesIO(content))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("make", "told"), [
+    (gzip.compress, "is packed with gzip"),
+    (lzma.compress, "is packed with xz"),
+    (tar_of, "is a tar archive"),
+    (lambda film: b"Rar!\x1a\x07\x01\0" + film, "is a RAR archive"),
+    (lambda film: b"7z\xbc\xaf\x27\x1c\0\4" + film, "is a 7z archive"),
+    (lambda film: b"%PDF-1.4\n", "is a PDF document"),
+    (lambda film: b"\0\5\x16\7\0\2\0\0Mac OS X        " + bytes(300), "has its name without ._"),
+    (lambda film: b"[InternetShortcut]\nURL=https://x.org\n", "is a link to a web page"),
+    (lambda film: b"[playlist]\nFile1=film.mp4\n", "is a playlist, not a video"),
+    (lambda film: film[: film.index(b"moov") - 4], r"lacks the index that cameras write at the end \(moov\)"),
+])
+def test_what_is_no_video_is_told_by_its_true_kind(film: Path, make: Callable[[bytes], bytes], told: str,
+                                                   tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(make(film.read_bytes()))
+    with pytest.raises(VideoError, match=told):
+        open_clip(path, ALL)
