@@ -196,6 +196,23 @@ def test_a_sampling_in_a_bad_rank_is_refused(engine: Engine) -> None:
         compose([engine.ingest(FILM, frames=1)], max_rank=0)
 
 
+def test_moments_are_found_as_the_command_line_finds_them(engine: Engine, tmp_path: Path) -> None:
+    places = [tmp_path / "long.v2lora", tmp_path / "film.v2lora"]
+    save(engine.ingest(LONG, segment="12s"), places[0])
+    save(engine.ingest(FILM), places[1])
+    printed = documents(run("find", *places, "a red ring", "--json", "--device", "cpu"))
+    found = engine.find(places, "a red ring")
+    assert [{"query": "a red ring", **one.document(), "model": "v2l/tiny"} for one in found] == printed != []
+    assert (found[0].file, found[0].start, found[0].end) == ("long.mp4", 12.0, 36.0) and found[0].score > 6
+    assert engine.find(load(places[0]), "a red ring", top=1)[0].segments == found[0].segments
+    assert engine.find(places, "a red ring", threshold=1000) == []
+    with pytest.warns(UserWarning, match="does not know what 'dog' is"):
+        assert engine.find(places[0], "dog") == []
+    for wrong in ({"top": 0}, {"threshold": "high"}, {"top": True}):
+        with pytest.raises(UsageError):
+            engine.find(places, "a red ring", **wrong)
+
+
 def test_progress_is_told_to_who_asked(engine: Engine) -> None:
     seen: list[tuple[str, int, int | None]] = []
     engine.ingest(LONG, segment="12s", frames=3, progress=lambda *what: seen.append(what))

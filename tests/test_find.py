@@ -18,6 +18,11 @@ from v2l.engine import Engine
 from v2l.model.claims import sought
 from v2l.model.generate import next_logits
 from v2l.model.prompt import question_prompt
+from v2l.serve.answering import RunningRows
+from v2l.serve.batcher import Batcher
+from v2l.serve.find import found_moments
+from v2l.serve.library import Library
+from v2l.serve.service import Service
 from v2l.strategies.parts import Parts, moments, score_parts
 from v2l.strategies.strategy import prepare
 from v2l.tiny.clips import scene, solo
@@ -217,6 +222,9 @@ def test_segments_that_are_too_many_to_be_asked_as_one_are_said_to_be_that(
                   ("ask", tmp_path / "many.v2lora", "short.v2lora", "?")):
         noted = run(*words, *TINY).stderr
         assert noted.count(many) == 1 and "does not know" not in noted and "one segment" not in noted
+    service = Service(engine, Library([tmp_path]), Batcher(engine))
+    [said] = found_moments(service, RunningRows(service), "dog", "many", 10, None)
+    assert said["hits"] == [] and many[2:] in said["note"]
     for question in ("What happened?", "Is there a dog?"):
         assert many not in run("ask", "long.v2lora", question, *TINY).stderr
     noted = run("ask", tmp_path / "two.v2lora", "When does a red ring appear?", *TINY).stderr

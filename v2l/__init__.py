@@ -6,6 +6,7 @@
         adapter = engine.ingest("lecture.mp4", segment="60s")
         save(adapter, "lecture.v2lora")
         print(engine.ask(adapter, "What happens first?").text)
+        print(engine.find(adapter, "a dog barks"))  # when: file, start, end, score
 
     for piece in Engine("500m").ask("lecture.v2lora", "What happens?"):
         print(piece, end="", flush=True)
@@ -21,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 __version__ = "0.4.0"
-__all__ = ["Adapter", "Answer", "Engine", "Reply", "V2LError", "__version__", "compose", "load", "save"]
+__all__ = ["Adapter", "Answer", "Engine", "FoundMoment", "Reply", "V2LError", "__version__", "compose", "load", "save"]
 
 if TYPE_CHECKING:
     from v2l.adapter.file import Adapter, load, save
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
     from v2l.errors import V2LError
     from v2l.model.answer import Answer
     from v2l.model.generate import Reply
+    from v2l.strategies.search import FoundMoment
 else:
     _MODULES = {"Adapter": "v2l.adapter.file", "Answer": "v2l.model.answer", "Engine": "v2l.door",
+                "FoundMoment": "v2l.strategies.search",
                 "Reply": "v2l.model.generate", "V2LError": "v2l.errors", "compose": "v2l.adapter.join",
                 "load": "v2l.adapter.file", "save": "v2l.adapter.file"}
 

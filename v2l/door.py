@@ -22,12 +22,13 @@ from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.join import join
 from v2l.adapter.record import foreign_text
 from v2l.config import STRATEGIES, Decoding, Sampling, Scenes, Strategy
-from v2l.errors import UsageError
+from v2l.errors import AdapterError, UsageError
 from v2l.model.answer import Answer
 from v2l.model.generate import Reply
 from v2l.model.text import LayerAdapter
 from v2l.strategies.answered import origin, with_origin
 from v2l.strategies.parts import Parts
+from v2l.strategies.search import FoundMoment, Search, best_first
 from v2l.strategies.strategy import Prepared, ask_prepared, prepare
 from v2l.system.progress import Progress
 from v2l.video.clip import Clip, open_clip
@@ -237,6 +238,32 @@ class Engine(engine.Engine):
 
         return (with_origin(answer, waiting.popleft()) for _, answer in ask_prepared(self, prepared(), decoding))
 
+    def find(self, adapters: Asked | Iterable[Asked], what: str, *, threshold: float | None = None,
+             top: int | None = None) -> list[FoundMoment]:
+        """When something happens, in one adapter or in any number: the moments that `v2l find` prints, the best first.
+
+        `what` is a thing, what it does, or a question of yes and no. Each moment has `adapter`, `file`, `start`, `end`
+        and `score`: how much surer the model is of it than without the video, nats. `threshold` is the score from
+        which on something is there, by default the base's own; `top` the most moments. That the base does not know
+        what is looked for is a UserWarning. Errors are V2LError.
+        """
+        several = cast("Iterable[Asked]", [adapters] if _is_one(adapters) else adapters)
+        _check_questions([what])
+        least = None if threshold is None else float(_number("threshold", threshold))
+        if top is not None and _number("top", top) < 1:
+            raise UsageError(f"top must be 1 or more, not {top}.")
+        self._load_text()
+        self.check_question(what)
+        search, found = Search(self, what, least), list[FoundMoment]()
+        for one in search.among((_name(each), self._parts(each)) for each in several):
+            if one.moments is None:
+                raise AdapterError(f"{one.name} cannot be searched, because with it the model's numbers are not "
+                                   "finite: it was damaged, or made so; get it again, or try dtype=\"float32\".")
+            found += one.moments
+        if search.unanswered:
+            warnings.warn(str(search.nothing(self.files.name)), stacklevel=2)
+        return best_first(found)[:top]
+
     def _load_text(self) -> None:
         with self._loading:
             self.load_text()
@@ -255,6 +282,11 @@ class Engine(engine.Engine):
 
 def _text(value: str | os.PathLike[str] | None) -> str | None:
     return None if value is None else os.fspath(value)
+
+
+def _name(adapter: Asked) -> str:
+    """An adapter as it was named."""
+    return adapter.name if isinstance(adapter, Adapter) else os.fspath(adapter)
 
 
 def _is_one(adapter: object) -> bool:
@@ -277,7 +309,7 @@ def _clip(video: Any, sampling: Sampling, times: Any, name: str | None, stack: E
 
 
 def _number(name: str, value: Any) -> Any:
-    whole = name in ("frames", "resolution", "max_new_tokens", "seed")
+    whole = name in ("frames", "resolution", "max_new_tokens", "seed", "top")
     if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
         raise UsageError(f"{name} is a {'whole ' if whole else ''}number, not {value!r}.")
     if not math.isfinite(value):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from v2l.adapter.record import foreign_text, is_foreign, many_as_one_text
+from v2l.adapter.record import foreign_text, is_foreign
 from v2l.adapter.wall import at_text
 from v2l.cli import options
 from v2l.cli.adapters import Choice, chosen, first_record, note_ambiguous, read_adapter
@@ -18,16 +17,16 @@ from v2l.cli.ask import base_of, check_any_preset
 from v2l.cli.console import Console, Failures, columns, one_line, write, write_json
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in, read_fitting
 from v2l.cli.options import argument, option
-from v2l.config import PRESETS, SURE, SURE_OF_GENERAL, Strategy
+from v2l.config import PRESETS, SURE, SURE_OF_GENERAL
 from v2l.errors import AdapterError, UsageError, V2LError, sentence
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
-from v2l.strategies.answered import stretch
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
     from v2l.engine import Engine
-    from v2l.strategies.parts import Moment, Parts, Scores
+    from v2l.strategies.parts import Parts
+    from v2l.strategies.search import FoundMoment, Search
 
 
 def _number(text: str | float) -> float:
@@ -94,11 +93,13 @@ def find_(
     engine.check_question(query)
     with console.working("Loading"):
         engine.load_text()
-    search = _Search(names, choice, engine, console, failures, json)
+    from v2l.strategies.search import Search
+
+    search, searching = Search(engine, query, threshold), _Searching(names, choice, engine, console, failures, json)
     with console.working("Searching"):
-        found = search.moments(query, threshold)[:top]
-    _print(found, query, format, json)
-    search.note(query, bool(found))
+        found = searching.moments(search)[:top]
+    _print(found, searching, query, format, engine.files.name if json else None)
+    searching.note(search, bool(found))
     failures.exit()
 
 
@@ -118,47 +119,38 @@ def _checked(names: Sequence[str], queries: Sequence[str], choice: Choice, forma
     return queries[0]
 
 
-@dataclass(frozen=True)
-class _Found:
-    """A moment, and the adapter it is in."""
-
-    name: str
-    moment: Moment
-    several_videos: bool
-    document: dict[str, Any]
-
-
-class _Search:
+class _Searching:
     """Looks through adapters, and remembers what is to be told of it."""
 
     def __init__(self, names: list[str], choice: Choice, engine: Engine, console: Console, failures: Failures,
                  json: bool) -> None:
         self._names, self._choice, self._engine, self._json = names, choice, engine, json
         self._console, self._failures = console, failures
-        self._threshold = 0.0
-        self._best: tuple[float, str] | None = None
-        """Score and place of the likeliest segment of all."""
-        self._foreign: list[str] = []
-        self._unanswered = self._told_times = False
+        self.foreign: set[str] = set()
+        """Adapters of videos that the base was made for nothing like."""
+        self.several_videos = self._told_times = False
         self._one_segment = ""
-        self._many: tuple[str, int] | None = None
 
-    def moments(self, query: str, threshold: float | None) -> list[_Found]:
+    def moments(self, search: Search) -> list[FoundMoment]:
         """Moments of all adapters, the best first. What fails is counted and stops no other."""
-        from v2l.strategies.parts import score_parts, sure_from
+        from v2l.strategies.search import best_first
 
-        self._threshold = sure_from(self._engine) if threshold is None else threshold
-        waiting: list[tuple[str, Adapter]] = []
-        found: list[_Found] = []
-        scored = score_parts(self._engine, self._read(waiting), [query])
-        for number, (parts, [scores]) in enumerate(scored):
-            name, adapter = waiting.pop(0)
-            found += self._of_one(name, adapter, parts, scores, query)
-            self._console.progress("Searching", number + 1, len(self._names))
-        return sorted(found, key=lambda one: -one.moment.score)
+        found: list[FoundMoment] = []
+        for number, one in enumerate(search.among(self._read()), 1):
+            if one.moments is None:
+                self._failed(AdapterError(f"{one.name} cannot be searched, because with it the model's numbers are not "
+                                          "finite: it was damaged, or made so; get it again, or try --dtype "
+                                          "float32."), [one.name])
+            elif one.moments:
+                self.several_videos |= one.parts.several_videos
+                if len(one.parts) == 1 and len(self._names) == 1:
+                    self._one_segment = one.name
+            found += one.moments or []
+            self._console.progress("Searching", number, len(self._names))
+        return best_first(found)
 
-    def _read(self, waiting: list[tuple[str, Adapter]]) -> Iterator[Parts]:
-        """Every adapter that can be asked, appended to `waiting` in the same order."""
+    def _read(self) -> Iterator[tuple[str, Parts]]:
+        """Every adapter that can be asked."""
         from v2l.strategies.parts import Parts
 
         for name, adapter in read_fitting(self._names, self._chosen, self._engine, self._failed):
@@ -167,8 +159,9 @@ class _Search:
             except V2LError as error:
                 self._failed(error, [name])
                 continue
-            waiting.append((name, adapter))
-            yield parts
+            if is_foreign(adapter.record):
+                self.foreign.add(name)
+            yield name, parts
 
     def _chosen(self, name: str) -> Adapter:
         """What of an adapter is searched; says once where times are of several videos."""
@@ -184,73 +177,33 @@ class _Search:
         for name in names if self._json else ():
             write_json({"adapter": name, "error": sentence(error, f"{name}: ")})
 
-    def _of_one(self, name: str, adapter: Adapter, parts: Parts, scores: Scores, query: str) -> Iterator[_Found]:
-        from v2l.strategies.parts import moments
-
-        if is_foreign(adapter.record):
-            self._foreign.append(name)
-        if any(map(math.isnan, scores.by_part)):
-            self._failed(AdapterError(f"{name} cannot be searched, because with it the model's numbers are not finite: "
-                                      "it was damaged, or made so; get it again, or try --dtype float32."), [name])
-            return
-        if not scores.answerable:
-            self._unanswered = True
-            self._note_many(name, parts)
-            return
-        best = max(scores.by_part)
-        if self._best is None or best > self._best[0]:
-            self._best = best, f"{parts.label(scores.by_part.index(best))} of {name}"
-        for moment in moments(parts, scores.by_part, self._threshold):
-            if len(parts) == 1 and len(self._names) == 1:
-                self._one_segment = name
-            segments = [{"start": round(start, 3), "end": round(end, 3), "score": round(scores.by_part[i], 3)}
-                        for i in range(moment.first, moment.last + 1) for start, end in parts.parts[i].spans]
-            document = {"query": query, "adapter": name,
-                        **stretch(moment.source, moment.start, moment.end, moment.started),
-                        "score": round(moment.score, 3), "segments": segments, "model": self._engine.files.name,
-                        **({"foreign": True} if is_foreign(adapter.record) else {})}
-            yield _Found(name, moment, parts.several_videos, document)
-
-    def _note_many(self, name: str, parts: Parts) -> None:
-        """Notes an adapter of which so many segments are asked as one that it tells nothing."""
-        if (count := max(len(part.spans) for part in parts.parts)) > Strategy.join_up_to:
-            self._many = name, count
-
-    def note(self, query: str, found: bool) -> None:
+    def note(self, search: Search, found: bool) -> None:
         """Says what is odd about what was found, or that nothing was."""
-        if self._unanswered and self._many:
-            self._console.warn(many_as_one_text(*self._many))
-        elif self._unanswered:
-            self._console.warn(f"{self._engine.files.name} does not know what {query!r} is; say it in other words, or "
-                               "read what happens: v2l ask --timeline.")
-        elif not found and self._best:
-            score, place = self._best
-            self._console.warn(f"Nothing found that scores {self._threshold:g} or more; the likeliest is {place}, with "
-                               f"{score:.1f}. --threshold sets another score.")
-        if self._foreign:
-            self._console.warn(foreign_text(*self._foreign, of=len(self._names)))
+        if (search.unanswered or not found) and (why := search.nothing(self._engine.files.name)):
+            self._console.warn(why if search.unanswered else f"{why} --threshold sets another score.")
+        if self.foreign:
+            self._console.warn(foreign_text(*sorted(self.foreign), of=len(self._names)))
         if self._one_segment:
             self._console.warn(f"{self._one_segment} has one segment; v2l ingest --segment gives finer times.")
 
 
-def _print(found: Sequence[_Found], query: str, format: str | None, json: bool) -> None:
-    """Prints moments, the best first, or for players in the order of time. UsageError where these are of several
-    videos."""
+def _print(found: Sequence[FoundMoment], searching: _Searching, query: str, format: str | None, model: str | None
+           ) -> None:
+    """Prints moments, the best first, or for players in the order of time; as JSON where `model`, the base, is named.
+    UsageError where a file for players would be of several videos."""
     if not found:
         return
-    if json:
+    if model:
         for one in found:
-            write_json(one.document)
+            foreign = {"foreign": True} if one.adapter in searching.foreign else {}
+            write_json({"query": query, **one.document(), "model": model, **foreign})
         return
-    moments = [one.moment for one in found]
     if format:
-        if len({(moment.source, moment.started) for moment in moments}) > 1:
-            raise UsageError(f"{found[0].name} holds several videos, whose times a player would mix up; take one out "
-                             "with --video NAME, or what was watched live with --from and --to.")
-        write(subtitles([Cue(moment.start, moment.end, query) for moment in moments], format), end="")
+        if len({(one.file, one.started) for one in found}) > 1:
+            raise UsageError(f"{found[0].adapter} holds several videos, whose times a player would mix up; take one "
+                             "out with --video NAME, or what was watched live with --from and --to.")
+        write(subtitles([Cue(one.start, one.end, query) for one in found], format), end="")
         return
-    videos = any(one.several_videos for one in found)
-    rows = [(one_line(one.name), at_text(one.moment.started, one.moment.start),
-             at_text(one.moment.started, one.moment.end), f"{one.moment.score:.1f}",
-             *([one_line(one.moment.source)] if videos else [])) for one in found]
+    rows = [(one_line(one.adapter), at_text(one.started, one.start), at_text(one.started, one.end), f"{one.score:.1f}",
+             *([one_line(one.file)] if searching.several_videos else [])) for one in found]
     write(Grid(rows=rows, left=(0, 4)).text(columns()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,15 +13,14 @@ from v2l.serve.answering import RunningRows
 from v2l.serve.events import Worked, unless_hung_up
 from v2l.serve.fields import Fields
 from v2l.serve.guard import body_of
-from v2l.serve.library import ServedAdapter
 from v2l.serve.refusal import Refusal, json_response
 from v2l.serve.service import Service
 from v2l.strategies.answered import stretch
-from v2l.strategies.parts import Parts, moments, score_parts, sure_from
+from v2l.strategies.parts import Parts
+from v2l.strategies.search import FoundMoment, Search, best_first
 
 MOST_HITS = 1000
 """Moments that are told of at a time."""
-_UNKNOWN = "The model does not know what {!r} is; say it in other words, or ask what happens."
 
 
 async def find(service: Service, request: Request) -> Response:
@@ -50,11 +48,10 @@ def found_moments(service: Service, rows: RunningRows, query: str, id: str | Non
     entries = list(service.library.entries().values()) if id is None else [service.library.entry(id)]
     service.load()
     service.engine.check_question(query)
-    least = sure_from(rows) if threshold is None else threshold
-    asked: list[ServedAdapter] = []
+    search = Search(rows, query, threshold)
     skipped: list[dict[str, str]] = []
 
-    def parts() -> Iterator[Parts]:
+    def parts() -> Iterator[tuple[str, Parts]]:
         for entry in entries:
             try:
                 if entry.label is None:
@@ -65,24 +62,14 @@ def found_moments(service: Service, rows: RunningRows, query: str, id: str | Non
                     raise
                 skipped.append({"id": entry.id, "error": str(error)})
                 continue
-            asked.append(entry)
-            yield made
+            yield entry.id, made
 
-    hits: list[dict[str, Any]] = []
-    best, known = -math.inf, True
-    for number, (made, [scores]) in enumerate(score_parts(rows, parts(), [query])):
-        entry, known = asked[number], scores.answerable
-        if any(map(math.isnan, scores.by_part)):
-            skipped.append({"id": entry.id, "error": f"With {entry.id} the model's numbers are not finite."})
-            continue
-        best = max(best, *scores.by_part)
-        hits += [{"id": entry.id, "source": made.parts[moment.first].video,
-                  **stretch(moment.source, moment.start, moment.end, moment.started), "score": round(moment.score, 3)}
-                 for moment in (moments(made, scores.by_part, least) if known else ())]
-    hits.sort(key=lambda hit: -hit["score"])
-    note = None
-    if asked and not known:
-        note = _UNKNOWN.format(query)
-    elif not hits and best > -math.inf:
-        note = f"Nothing scores {least:g} or more; the likeliest has {best:.1f}."
-    yield {"hits": hits[:top], "threshold": least, "note": note, "skipped": skipped}
+    found: list[FoundMoment] = []
+    for one in search.among(parts()):
+        if one.moments is None:
+            skipped.append({"id": one.name, "error": f"With {one.name} the model's numbers are not finite."})
+        found += one.moments or []
+    hits = [{"id": one.adapter, "source": one.video, **stretch(one.file, one.start, one.end, one.started),
+             "score": round(one.score, 3)} for one in best_first(found)[:top]]
+    note = search.nothing(service.engine.files.name) if search.unanswered or not hits else None
+    yield {"hits": hits, "threshold": search.threshold, "note": note, "skipped": skipped}
