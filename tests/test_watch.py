@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
 from fractions import Fraction
 from pathlib import Path
+from threading import Condition, Event, Thread
 
 import numpy as np
 import pytest
 from support.cli import documents, run
 from support.videos import number, write
 
-from v2l.adapter import load
+from v2l.adapter import Adapter, load, save
+from v2l.adapter.wall import wall_start
 from v2l.config import Sampling
 from v2l.engine import Engine
+from v2l.errors import ModelError, OutputError, VideoError
+from v2l.live import collect
 from v2l.live.address import parse_address
-from v2l.live.source import Picture, Reading, events
+from v2l.live.clip import shrunk
+from v2l.live.collect import Backlog
+from v2l.live.source import Gap, Picture, Reading, Waiting, events
+from v2l.live.watch import watch_live
+from v2l.live.watching import State, Watched, Watching
 from v2l.live.windows import Plan, Window, Windows
-from v2l.video.clip import open_clip
+from v2l.model.prompt import cut_tiles
+from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import regular, windows
 from v2l.video.given import clip_of_frames
 
@@ -69,3 +80,249 @@ def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(film: Path,
     images = [event.rgb for event in events(parse_address(str(film)), Reading()) if isinstance(event, Picture)][20:]
     alone = engine.ingest(clip_of_frames(np.stack(images), [i / 10 for i in range(20)], sampling), sampling)
     assert memory.A[:, 16:].tobytes() == alone.A.tobytes() and memory.B[:, 16:].tobytes() == alone.B.tobytes()
+
+
+def test_a_picture_is_held_as_small_as_its_tiles_need_it() -> None:
+    pictures = np.random.default_rng(0)
+    for width, height, resolution in ((1280, 720, 384), (640, 479, 64), (333, 700, 512), (96, 64, 384), (720, 980, 64)):
+        image = pictures.integers(0, 255, (height, width, 3), np.uint8)
+        small = shrunk(image, resolution)
+        assert small.size <= image.size and max(small.shape) in (resolution, max(width, height))
+        assert np.array_equal(cut_tiles(small, resolution, 512), cut_tiles(image, resolution, 512))
+
+
+# -- a base that does not keep up --------------------------------------------------------------------------------------
+
+
+def window(number: int, pictures: int) -> Window:
+    return Window(number, number + 1, [number + i / pictures for i in range(pictures)], [np.zeros(1)] * pictures)
+
+
+def waiting(backlog: Backlog) -> list[tuple[float, int]]:
+    """The segments that wait, and how many frames of each."""
+    return [(one.start, len(one.times)) for one in backlog.waiting]
+
+
+def test_frames_that_wait_are_never_more_than_one_segment_has() -> None:
+    backlog = Backlog(8, patient=False)
+    seen = []
+    for place in range(12):
+        backlog.put(window(place, 8))
+        seen.append(waiting(backlog))
+    assert seen[:4] == [[(0, 8)], [(0, 4), (1, 4)], [(0, 2), (1, 2), (2, 4)], [(0, 2), (1, 2), (2, 2), (3, 2)]]
+    assert seen[-1] == [(place, 1) for place in range(4, 12)]
+    assert [one.start for one in backlog.dropped] == [0, 1, 2, 3]
+    first = backlog.take()
+    assert first is not None and (first.times, first.left_out) == ([4.0], 7)
+
+
+def test_a_pipe_is_held_back_instead() -> None:
+    backlog = Backlog(8, patient=True)
+
+    def bring() -> None:
+        for place in range(3):
+            backlog.put(window(place, 8))
+        backlog.end()
+
+    thread = Thread(target=bring)
+    thread.start()
+    taken = []
+    while not backlog.is_over:
+        assert len(backlog.waiting) <= 1
+        if (one := backlog.take()) is not None:
+            taken.append((one.start, len(one.times)))
+    thread.join()
+    assert taken == [(0, 8), (1, 8), (2, 8)]
+
+
+# -- watching, of a source that the test plays -------------------------------------------------------------------------
+
+SCENE = np.zeros((64, 64, 3), np.uint8)
+
+
+class Notes:
+    """Keeps what it is told; `on_watched` and `on_failed` are called then."""
+
+    def __init__(self) -> None:
+        self.segments: list[Watched] = []
+        self.notes: list[str] = []
+        self.errors: list[Exception] = []
+        self.states: list[State] = []
+        self.told = Condition()
+
+    def state(self, state: State) -> None:
+        self.states.append(state)
+
+    def watched(self, watched: Watched, engine: Engine) -> None:
+        with self.told:
+            self.segments.append(watched)
+            self.told.notify_all()
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def failed(self, error: Exception) -> None:
+        with self.told:
+            self.errors.append(error)
+            self.told.notify_all()
+
+    def until(self, what: Callable[[], bool]) -> None:
+        with self.told:
+            assert self.told.wait_for(what, 30)
+
+    @property
+    def spans(self) -> list[tuple[float, float, int]]:
+        """Start, end and frames of each segment."""
+        return [(one.segment.segments[0]["start"], one.segment.segments[0]["end"], one.frames)
+                for one in self.segments]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine("tiny", device="cpu", dtype="float32", offline=True)
+
+
+@pytest.fixture
+def play(engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Notes]:
+    """Watches what a generator yields in segments of two seconds, four frames of each; as fast as that goes, unless
+    the address is one of a camera."""
+
+    def play(source: Iterator[object], notes: Notes | None = None, address: str = "cam.ts",
+             output: Path | None = None, **settings: object) -> Notes:
+        monkeypatch.setattr(collect, "events", lambda address, reading: source)
+        notes = notes or Notes()
+        watch_live(engine, Watching(parse_address(address), output or tmp_path / "cam.v2lora", 2.0,
+                                    Sampling(frames=4, fps=4.0, resolution=64), Reading(), **settings), notes)
+        return notes
+
+    return play
+
+
+def pictures(start: float, end: float, rate: float = 5.0) -> Iterator[Picture]:
+    for i in range(round(start * rate), round(end * rate)):
+        yield Picture(SCENE, i / rate, rate)
+
+
+def test_stretches_without_pictures_are_told_and_recorded(play: Callable[..., Notes], tmp_path: Path) -> None:
+    def source() -> Iterator[object]:
+        yield Waiting(0.0)
+        yield from pictures(0, 3)
+        yield Waiting(4.5)
+        yield Gap(3.0, 9.0, "the connection was lost")
+        yield from pictures(9, 12)
+
+    notes = play(source())
+    assert notes.spans == [(0, 2, 4), (2, 4, 4), (8, 10, 4), (10, 12, 4)]
+    assert notes.notes == ["No pictures for 6.0 s: the connection was lost."]
+    memory = load(tmp_path / "cam.v2lora")
+    assert [(s["name"], s["duration"], s["gaps"]) for s in memory.sources] == [
+        ("cam.ts", 12, [[3.0, 9.0, "the connection was lost"]])]
+    began = wall_start(memory.sources[0])
+    assert began is not None and abs((datetime.now(timezone.utc) - began).total_seconds()) < 60
+    assert notes.segments[2].start - began == pytest.approx(timedelta(seconds=8), abs=timedelta(seconds=0.002))
+
+
+def test_a_watch_that_is_begun_again_goes_on_with_the_file(play: Callable[..., Notes], tmp_path: Path) -> None:
+    play(pictures(0, 2))
+    notes = play(pictures(0, 4))
+    assert notes.notes == [f"{tmp_path / 'cam.v2lora'} is there and goes on: 1 segment of cam.ts."]
+    memory = load(tmp_path / "cam.v2lora")
+    assert [segment["source"] for segment in memory.segments] == [0, 1, 1]
+    assert memory.sources[0]["started"] < memory.sources[1]["started"]
+
+
+def test_it_goes_on_with_no_file_of_another_model_or_of_no_watch(
+        play: Callable[..., Notes], engine: Engine, tmp_path: Path) -> None:
+    play(pictures(0, 2))
+    there = load(tmp_path / "cam.v2lora")
+    other = {"base": {**there.record["base"], "fingerprint": "other"}}
+    film = {"sources": [{key: value for key, value in there.sources[0].items() if key != "started"}]}
+    for change, said in ((other, "was made with the model v2l/tiny"), (film, "no watch wrote it")):
+        save(replace(there, record={**there.record, **change}), tmp_path / "cam.v2lora")
+        before = (tmp_path / "cam.v2lora").read_bytes()
+        with pytest.raises(OutputError, match=said):
+            play(pictures(0, 2))
+        assert (tmp_path / "cam.v2lora").read_bytes() == before
+
+
+def test_old_segments_leave_the_file_and_their_gaps_with_them(play: Callable[..., Notes], tmp_path: Path) -> None:
+    def source() -> Iterator[object]:
+        yield from pictures(0, 1)
+        yield Gap(1.0, 2.0, "the connection was lost")
+        yield from pictures(2, 11)
+
+    play(source(), keep=4.0)
+    memory = load(tmp_path / "cam.v2lora")
+    assert [(s["start"], s["end"]) for s in memory.segments] == [(6, 8), (8, 10), (10, 11)]
+    assert memory.sources[0]["gaps"] == []
+
+
+def test_a_disk_on_which_nothing_can_be_written_is_told_once_and_tried_again(
+        play: Callable[..., Notes], tmp_path: Path) -> None:
+    folder, away, notes = tmp_path / "disk", tmp_path / "away", Notes()
+    folder.mkdir()
+
+    def source() -> Iterator[object]:
+        yield from pictures(0, 2.2)
+        notes.until(lambda: len(notes.segments) == 1)
+        folder.rename(away)
+        yield from pictures(2.2, 6.2)
+        notes.until(lambda: len(notes.errors) == 1)
+        away.rename(folder)
+        yield from pictures(6.2, 8)
+
+    play(source(), notes, output=folder / "cam.v2lora")
+    assert [type(error) for error in notes.errors] == [OutputError]
+    assert notes.spans == [(0, 2, 4), (2, 4, 4), (4, 6, 4), (6, 8, 4)]
+    assert [s["start"] for s in load(folder / "cam.v2lora").segments] == [0, 2, 4, 6]
+
+
+def test_a_segment_that_cannot_be_watched_stops_no_other(
+        play: Callable[..., Notes], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(clip: Clip, sampling: Sampling, dtype: str) -> Adapter:
+        if clip.span(sampling)[0] == 2:
+            raise ModelError("The model gave numbers that are not finite.")
+        return Engine.ingest(engine, clip, sampling, dtype)
+
+    monkeypatch.setattr(engine, "ingest", failing)
+    notes = play(pictures(0, 6))
+    assert notes.spans == [(0, 2, 4), (4, 6, 4)] and len(notes.errors) == 1
+    assert load(tmp_path / "cam.v2lora").sources[0]["gaps"] == [[2, 4, "it could not be watched"]]
+
+
+def test_a_base_that_is_too_slow_leaves_frames_out_and_says_so(
+        play: Callable[..., Notes], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    came = Event()
+
+    def slow(clip: Clip, sampling: Sampling, dtype: str) -> Adapter:
+        assert came.wait(30)
+        return Engine.ingest(engine, clip, sampling, dtype)
+
+    def source() -> Iterator[object]:
+        yield from pictures(0, 2.2)
+        notes.until(lambda: bool(notes.states))
+        yield from pictures(2.2, 10)
+        came.set()
+
+    notes = Notes()
+    monkeypatch.setattr(engine, "ingest", slow)
+    play(source(), notes, "rtsp://me:hidden@cam/a")
+    memory = load(tmp_path / "cam.v2lora")
+    assert memory.sources[0]["name"] == "rtsp://cam/a" and b"hidden" not in (tmp_path / "cam.v2lora").read_bytes()
+    dropped = memory.sources[0]["dropped"]
+    assert sum(frames for _, _, frames in notes.spans) + dropped["frames"] == 20
+    assert dropped["frames"] >= 8 and dropped["rule"].endswith(".")
+
+
+def test_what_ends_a_source_comes_after_what_it_showed(play: Callable[..., Notes], tmp_path: Path) -> None:
+    def source() -> Iterator[object]:
+        yield from pictures(0, 3)
+        raise VideoError("rtsp://cam/a: the connection was refused; tried again 3 times.")
+
+    with pytest.raises(VideoError, match="tried again 3 times"):
+        play(source())
+    assert [(s["start"], s["end"]) for s in load(tmp_path / "cam.v2lora").segments] == [(0, 2), (2, 3)]
+
+
+def test_watching_ends_when_it_is_to(play: Callable[..., Notes]) -> None:
+    assert play(pictures(0, 1e9), until=5.0).spans == [(0, 2, 4), (2, 4, 4), (4, 5, 4)]

@@ -149,9 +149,10 @@ class Windows:
         times, images, self._times, self._images = self._times, self._images, [], []
         if not times:
             return
-        start = self.plan.span(self._number)[0]
-        begin = start if times[0] - start < self.plan.step else times[0]
-        chosen = nearest_of(times, self.plan.moments(begin, max(end, times[-1] + self.plan.step)))
+        start, step = self.plan.span(self._number)[0], self.plan.step
+        first = start if times[0] - start < step else times[0]
+        last = end if end - times[-1] <= self.plan.spare + step else times[-1] + step
+        chosen = nearest_of(times, self.plan.moments(first, last))
         yield Window(start, end, [times[i] for i in chosen], [images[i] for i in chosen])
 
 

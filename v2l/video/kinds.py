@@ -76,8 +76,9 @@ def _refuse_address(name: str) -> None:
         raise VideoError(f"{name.replace(':/', ':///', 1)} is an address; give the name of the file: "
                          f"{shell_word(unquote(name[5:]))}.")
     if re.match(r"[a-z][a-z0-9+]+:/", name):
-        raise VideoError(f"{name.replace(':/', '://', 1)} is an address, and v2l reads files only; "
-                         "download the video first.")
+        shown = re.sub(r":/+(?:[^/]*@)?", "://", name, count=1)  # a password is nobody's business
+        raise VideoError(f"{shown} is an address, and v2l reads videos from files only; download the video first, or "
+                         "watch what is live with: v2l watch.")
 
 
 def other_kind(path: Path) -> str:
