@@ -180,6 +180,27 @@ def test_times_of_several_videos_lead_to_the_right_one(page: Open) -> None:
     assert opened.locator("video").get_attribute("aria-label") == "50% off #1?.mp4"
 
 
+def test_each_of_several_videos_is_asked_itself(page: Open, engine: Engine, folder: Path) -> None:
+    """One after the other, since the server looks at one at a time; of a chosen segment, only the video it is of."""
+    opened = page("#talks/both")
+    opened.wait_for_selector(".segment")
+    assert opened.inner_text("#direct-text") == "ask the 2 videos themselves, too"
+    opened.check("#direct")
+    every = ask(opened, "What appears first?")
+    opened.wait_for_function("document.querySelectorAll('.answer')[0].querySelectorAll('section').length == 3")
+    assert every.locator("h3").all_inner_texts() == ["from the adapter", "from 50% off #1?.mp4", "from lecture.mp4"]
+    opened.wait_for_function("!document.querySelector('[aria-busy]')")
+    assert every.locator(".text").all_inner_texts()[1:] == [
+        engine.direct(folder / place, "What appears first?").text for place in ("50% off #1?.mp4", "talks/lecture.mp4")]
+    opened.get_by_role("button", name="Segment 2 of 3, 0:12 to 0:24").press("Enter")
+    opened.check("#only")
+    with opened.expect_request("**/api/direct") as asked:
+        part = ask(opened, "What moves?")
+    assert {key: asked.value.post_data_json[key] for key in ("source", "from", "to")} == {
+        "source": 1, "from": 12, "to": 24}
+    assert part.locator("h3").all_inner_texts() == ["from the adapter", "from lecture.mp4"]
+
+
 def test_moments_are_found_in_one_video_and_in_all(page: Open) -> None:
     opened = page()
     opened.fill("#everywhere", "a red ring moves down")

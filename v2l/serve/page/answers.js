@@ -28,19 +28,29 @@ export class Answers {
     if (!video) return;
     if (!question) { field.focus(); return; }
     const segment = byId("only").checked && !byId("only-choice").hidden ? this.film.segment : null;
-    const several = byId("direct").checked && !byId("direct-choice").hidden;
-    const sides = element("div", { class: several ? "sides two" : "sides" });
+    const there = byId("direct").checked ? withVideo(video).filter((number) => !segment || number === segment.source) : [];
+    const sides = element("div", { class: there.length ? "sides two" : "sides" });
     this.box.prepend(element("article", { class: "answer" }, element("h2", {}, question,
       segment ? element("span", { class: "soft" }, ` ${stretch(video.sources[segment.source], segment.start, segment.end)}`)
         : null), sides));
     field.select();
     const own = { strategy: byId("strategy").value, ...(segment ? within(segment, video.sources[segment.source]) : {}) };
-    this.put(sides, several ? "from the adapter" : "", video, "/v1/chat/completions",
+    this.put(sides, there.length ? "from the adapter" : "", video, "/v1/chat/completions",
              { model: video.id, messages: [{ role: "user", content: question }], stream: true, v2l: own });
-    if (several) this.put(sides, "from the video", video, "/api/direct", { id: video.id, question, stream: true });
+    this.putDirect(sides, there, video, { id: video.id, question, stream: true,
+                                          ...(segment ? { from: segment.start, to: segment.end } : {}) });
   }
 
-  /** One answer, as it comes. */
+  /** The answers of the videos themselves, one after the other: the server looks at one at a time. Whoever stops one
+      stops those after it. */
+  async putDirect(sides, there, video, body) {
+    for (const source of there) {
+      const title = video.sources.length > 1 ? `from ${video.sources[source].name}` : "from the video";
+      if (!await this.put(sides, title, video, "/api/direct", { ...body, source })) return;
+    }
+  }
+
+  /** One answer, as it comes; whether nobody stopped it. */
   async put(sides, title, video, path, body) {
     const abort = new AbortController(), { sources } = video;
     const text = element("p", { class: "text", "aria-busy": "true" }), facts = element("p", { class: "facts" });
@@ -67,6 +77,7 @@ export class Answers {
         if (own?.answered_by) this.film.setAnswered(own.answered_by);
         byId("live").textContent = `${title ? `Answer ${title}` : "Answer"}: ${said || "nothing"}`;
       }
+      return true;
     } catch (error) {
       if (!said) text.textContent = "";
       if (error.name === "AbortError") facts.textContent = "stopped";
@@ -75,6 +86,7 @@ export class Answers {
         facts.classList.add("warning");
         byId("live").textContent = error.message;
       }
+      return error.name !== "AbortError";
     } finally {
       this.running.delete(abort);
       stop.remove();
@@ -105,6 +117,11 @@ export class Answers {
       onclick: () => this.film.seek(one.start, number) }, text,
       new Set(sources.map((source) => source.name)).size > 1 ? ` ${one.file}` : null);
   }
+}
+
+/** Numbers of an adapter's videos that are there to be asked themselves. */
+export function withVideo(video) {
+  return [...video.sources.keys()].filter((number) => video.sources[number].video);
 }
 
 /** The range of time that a segment alone overlaps: of a live source by the clock, since others count seconds, too. */

@@ -1,6 +1,6 @@
 // The page: which adapter is open, what the library holds now, and finding moments.
 
-import { Answers } from "./answers.js";
+import { Answers, withVideo } from "./answers.js";
 import { Film } from "./film.js";
 import { askForKeyWith, json, listing, pathOf } from "./server.js";
 import { facts, filter, hashOf, showLibrary } from "./shelves.js";
@@ -92,7 +92,10 @@ function describe() {
   byId("facts").textContent = facts(open, true);
   byId("foreign").hidden = !open.foreign;
   byId("foreign").textContent = "The model knows nothing of what this video shows: what it answers is made up.";
-  byId("direct-choice").hidden = !open.sources.some((source) => source.video) || open.sources.length > 1;
+  const there = withVideo(open).length, all = open.sources.length;
+  byId("direct-choice").hidden = !there;
+  byId("direct-text").textContent = all === 1 ? "ask the video itself, too" :
+    there === all ? `ask the ${all} videos themselves, too` : `ask the ${there} of ${all} videos that are here, too`;
   byId("strategy").parentElement.hidden = open.segments.length < 2;
   byId("gone").hidden = true;
   byId("send").disabled = false;
