@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
@@ -11,7 +16,7 @@ from threading import Condition, Event, Thread
 
 import numpy as np
 import pytest
-from support.cli import documents, run
+from support.cli import command, documents, environment, refused, run
 from support.videos import number, write
 
 from v2l.adapter import Adapter, load, save
@@ -23,23 +28,26 @@ from v2l.live import collect
 from v2l.live.address import parse_address
 from v2l.live.clip import shrunk
 from v2l.live.collect import Backlog
+from v2l.live.rolling import Rolling
 from v2l.live.source import Gap, Picture, Reading, Waiting, events
 from v2l.live.watch import watch_live
 from v2l.live.watching import State, Watched, Watching
-from v2l.live.windows import Plan, Window, Windows
+from v2l.live.windows import Chooser, Plan, Window, Windows
 from v2l.model.prompt import cut_tiles
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import regular, windows
+from v2l.video.decode import Decoder
 from v2l.video.given import clip_of_frames
+from v2l.wording import wall_json
 
 
-def cut(path: Path, plan: Plan) -> Iterator[Window]:
-    """The windows of a file that is watched as a live source."""
-    open_one = Windows(plan)
-    for event in events(parse_address(str(path)), Reading(plan)):
-        if isinstance(event, Picture):
-            yield from open_one.add(event.rgb, event.at, event.rate)
-    yield from open_one.close()
+def cut(clip: Clip, plan: Plan) -> Iterator[Window]:
+    """The windows of a film whose frames come one by one."""
+    chooser, collected = Chooser(plan), Windows(plan)
+    for index, image in Decoder(clip.track).images(range(clip.info.frames)):
+        if chooser.wants(at := clip.track.times[index]):
+            yield from collected.add(image, at, plan.rate)
+    yield from collected.close()
 
 
 @pytest.mark.parametrize(("rate", "length", "frames", "fps"), [
@@ -51,7 +59,7 @@ def test_a_film_at_a_constant_rate_gives_the_frames_that_ingest_takes_of_the_fil
     sampling = Sampling(frames=frames, fps=fps)
     clip = open_clip(film, sampling)
     parts = windows(clip, sampling, regular(0, clip.end, length))
-    made = list(cut(film, Plan(length, sampling)))
+    made = list(cut(clip, Plan(length, sampling, float(rate))))
     assert [[number(image) for image in window.images] for window in made] == [clip.window(p).indices for p in parts]
     assert [time for window in made for time in window.times] == pytest.approx(
         [clip.track.times[i] for p in parts for i in clip.window(p).indices], abs=0.001)
@@ -326,3 +334,102 @@ def test_what_ends_a_source_comes_after_what_it_showed(play: Callable[..., Notes
 
 def test_watching_ends_when_it_is_to(play: Callable[..., Notes]) -> None:
     assert play(pictures(0, 1e9), until=5.0).spans == [(0, 2, 4), (2, 4, 4), (4, 5, 4)]
+
+
+# -- files ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("roll", "name"), [
+    (None, "cam.v2lora"), (3600, "cam-2026-11-28T14.v2lora"), (1800, "cam-2026-11-28T14-30.v2lora"),
+    (86400, "cam-2026-11-28.v2lora"), (25200, "cam-2026-11-28T14.v2lora"), (90, "cam-2026-11-28T14-58-30.v2lora")])
+def test_a_file_is_named_by_the_local_time_at_which_it_begins(
+        monkeypatch: pytest.MonkeyPatch, roll: float | None, name: str) -> None:
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        assert Rolling(Path("cam.v2lora"), roll=roll).path_at(datetime(2026, 11, 28, 13, 59, 58, tzinfo=timezone.utc)
+                                                              ) == Path(name)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_files_that_hold_nothing_of_late_go_and_no_others(play: Callable[..., Notes], tmp_path: Path) -> None:
+    play(pictures(0, 2), roll=86400)
+    now = datetime.now(timezone.utc)
+    (today,) = tmp_path.glob("cam-*.v2lora")
+    memory = load(today)
+    for day, began in ((3, now - timedelta(days=3)), (1, now - timedelta(days=1, seconds=-60)), (4, None)):
+        source = {key: value for key, value in memory.sources[0].items() if key != "started"}
+        if began:
+            source["started"] = wall_json(began)
+        path = tmp_path / f"cam-{now.astimezone() - timedelta(days=day):%Y-%m-%d}.v2lora"
+        save(replace(memory, record={**memory.record, "sources": [source]}), path)
+        save(memory, path.with_name("old" + path.name))
+    before = set(tmp_path.iterdir())
+    today.unlink()
+    play(pictures(0, 2), roll=86400, keep=86400.0)
+    assert before - set(tmp_path.iterdir()) == {
+        tmp_path / f"cam-{now.astimezone() - timedelta(days=3):%Y-%m-%d}.v2lora"}
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_watch_has_its_file_alone_and_where_it_is_killed_the_next_goes_on(tmp_path: Path, film: Path) -> None:
+    path = tmp_path / "cam.v2lora"
+    piped = write(tmp_path / "film.ts", frames=50, rate=10, options={"g": "10", "bf": "0"})
+    process = subprocess.Popen(
+        command("watch", "-", "-o", path, "--segment", "2s", "--frames", 2, "--json"), env=environment(),
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    with process:
+        try:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(piped.read_bytes())
+            process.stdin.flush()
+            assert json.loads(process.stdout.readline())["end"] == 2
+            assert "is being written by another run" in run("watch", film, "-o", path, status=1).stderr
+        finally:
+            process.kill()
+    held = len(load(path).segments)
+    assert held in (1, 2)
+    run("watch", film, "-o", path, "--segment", "2s", "--frames", 2)
+    assert [segment["source"] for segment in load(path).segments] == [0] * held + [1, 1]
+
+
+def test_what_was_seen_is_written_when_watching_is_interrupted(play: Callable[..., Notes], tmp_path: Path) -> None:
+    notes = Notes()
+
+    def source() -> Iterator[object]:
+        yield from pictures(0, 3)
+        os.kill(os.getpid(), signal.SIGINT)
+        while True:
+            yield Waiting(3.0)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            play(source(), notes)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert notes.spans == [(0, 2, 4), (2, 3, 4)] and notes.notes[0].startswith("Stopping")
+    assert len(load(tmp_path / "cam.v2lora").segments) == 2
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("cam.ts",), "with -o"),
+    (("cam.ts", "-o", "cam.mp4"), "does not end in .v2lora"),
+    (("cam.ts", "-o", "a.v2lora", "--segment", "0.5s"), "at least 1 second"),
+    (("cam.ts", "-o", "a.v2lora", "--keep", "30s"), "--keep must be at least as long as a segment, 60 s"),
+    (("cam.ts", "-o", "a.v2lora", "--roll", "25h"), "give 24h or less"),
+    (("ftp://me:hidden@cam/a", "-o", "a.v2lora"), "is no kind of address"),
+])
+def test_calls_that_make_no_sense_are_refused_before_a_model_is_loaded(
+        monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert said in refused("watch", *words, status=2)
+
+
+def test_ingest_names_the_command_that_watches_an_address_and_no_password() -> None:
+    said = refused("ingest", "rtsp://me:hidden@cam/stream")
+    assert "rtsp://cam/stream is an address" in said and "v2l watch" in said and "hidden" not in said
