@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
+from tests.support.senders import Camera, Channel, h264, segments, silent
 from tests.support.videos import number, write
 from v2l.config import Sampling
-from v2l.errors import UsageError
-from v2l.live.address import parse_address
-from v2l.live.source import Picture, Reading, events
+from v2l.errors import UsageError, VideoError
+from v2l.live.address import Address, parse_address
+from v2l.live.source import Gap, Picture, Reading, Waiting, events
 from v2l.live.windows import Plan
+
+ROOT = str(Path(__file__).parents[1])
+QUICK = Reading(timeout=0.5, pause=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -20,13 +33,33 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("film") / "film.mkv")
 
 
-def seen(path: Path, reading: Reading) -> list[tuple[int, float]]:
-    return [(number(event.rgb), round(event.at, 3)) for event in events(parse_address(str(path)), reading)
+def seen(source: Path | str, reading: Reading) -> list[tuple[int, float]]:
+    return [(number(event.rgb), round(event.at, 3)) for event in events(parse_address(str(source)), reading)
             if isinstance(event, Picture)]
+
+
+def refusal(source: Path | str, reading: Reading = QUICK) -> str:
+    with pytest.raises(VideoError) as error:
+        seen(source, reading)
+    return str(error.value)
+
+
+def children() -> list[int]:
+    """The processes that this one has started and that are still there."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state, parent = (folder / "stat").read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(parent) == os.getpid() and state != "Z":
+            found.append(int(folder.name))
+    return found
 
 
 def test_a_file_gives_each_picture_at_its_own_time(film: Path) -> None:
     assert seen(film, Reading()) == [(i, round(i / 25, 3)) for i in range(60)]
+    assert not children()
 
 
 def test_only_pictures_that_may_be_wanted_are_given(film: Path) -> None:
@@ -34,8 +67,213 @@ def test_only_pictures_that_may_be_wanted_are_given(film: Path) -> None:
     assert given == [(i, i / 25) for i in (0, 9, 12, 18, 24, 25, 34, 37, 43, 49, 50, 59)]
 
 
+@pytest.fixture
+def stdin(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """What is written here comes out of this process's stdin."""
+    read, write = os.pipe()
+    with os.fdopen(read) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        yield write
+
+
+@pytest.mark.parametrize("name", ["film.mkv", "film.ts", "film.h264"])
+def test_a_pipe_gives_the_pictures_until_its_writer_closes_it(tmp_path: Path, stdin: int, name: str) -> None:
+    content = b"".join(h264()) if name.endswith("h264") else write(tmp_path / name, frames=50).read_bytes()
+
+    def send() -> None:
+        with os.fdopen(stdin, "wb") as pipe:
+            pipe.write(content)
+
+    sender = Thread(target=send)
+    sender.start()
+    assert seen("-", Reading()) == [(i, i / 25) for i in range(50)]
+    sender.join()
+
+
+def test_a_pipe_that_is_silent_is_told_and_waited_for(stdin: int) -> None:
+    units = h264(40)
+    os.write(stdin, b"".join(units[:25]))
+    given: list[Picture] = []
+    told = []
+    for event in events(parse_address("-"), QUICK):
+        if isinstance(event, Picture):
+            given.append(event)
+        elif isinstance(event, Waiting) and event.reason and not told:
+            told.append(event)
+            os.write(stdin, b"".join(units[25:]))
+            os.close(stdin)
+    assert [number(picture.rgb) for picture in given] == list(range(40))
+    assert given[-1].at == pytest.approx(39 / 25)  # a pipe's own times count: it was not silent for long in them
+    assert told[0].reason == "nothing has come for 0.5 s" and told[0].at <= given[-1].at
+
+
+def test_a_file_is_followed_for_as_long_as_it_is_written(tmp_path: Path, film: Path) -> None:
+    content, path = film.read_bytes(), tmp_path / "growing.mkv"
+    numbers = []
+    with path.open("wb") as file:
+        file.write(content[: len(content) * 2 // 3])
+        file.flush()
+        for event in events(parse_address(str(path)), Reading(timeout=60)):
+            if isinstance(event, Picture):
+                numbers.append(number(event.rgb))
+            if len(numbers) == 1:
+                time.sleep(0.3)  # so that it has been read to where it ends for now
+                file.write(content[len(content) * 2 // 3 :])
+                file.close()
+    assert numbers == list(range(60))
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"", "nothing came"), (b"#EXTM3U\n#EXTINF:1,\nhttp://127.0.0.1:9/a.ts\n", "what comes is no video")])
+def test_files_that_are_no_video_are_refused(tmp_path: Path, content: bytes, words: str) -> None:
+    path = tmp_path / "film.ts"
+    path.write_bytes(content)
+    said = refusal(path)
+    assert said.startswith(f"{path}: {words}") and said.endswith(".")
+
+
+def test_a_picture_that_claims_to_be_huge_is_not_made(tmp_path: Path) -> None:
+    content = write(tmp_path / "film.mkv", "mjpeg", pixels="yuvj420p", frames=5).read_bytes()
+    huge = re.sub(rb"\xff\xc0\x00\x11\x08....", b"\xff\xc0\x00\x11\x08\xff\xdc\xff\xdc", content, flags=re.DOTALL)
+    assert huge != content
+    (tmp_path / "huge.mkv").write_bytes(huge)
+    assert "no picture of it could be decoded" in refusal(tmp_path / "huge.mkv")
+
+
+def test_a_camera_over_the_network_through_all_that_happens_to_it() -> None:
+    """Its clock jumps back, it sends nothing, it is killed and starts again; the time line goes on."""
+    given: list[Picture] = []
+    gaps: list[Gap] = []
+    reasons: list[str] = []
+    began, last = time.monotonic(), 0.0
+    with Camera(password="hidden") as camera, closing(events(parse_address(camera.url), QUICK)) as stream:
+        for event in stream:
+            at = event.end if isinstance(event, Gap) else event.at
+            assert at >= last
+            last = at
+            if isinstance(event, Gap):
+                gaps.append(event)
+                given.clear()
+            elif isinstance(event, Waiting):
+                reasons += [event.reason] if event.reason not in reasons else []
+                camera.frozen.clear()
+                if "ended" in event.reason and not camera.running:
+                    camera.start()
+            else:
+                given.append(event)
+                if len(given) == 10 and len(gaps) == 0:
+                    camera.ticks -= 30 * 90000
+                elif len(given) == 10 and len(gaps) == 1:
+                    camera.frozen.set()
+                elif len(given) == 10 and len(gaps) == 2:
+                    camera.stop()
+                elif len(given) == 10:
+                    break
+        assert camera.connections >= 3
+    assert [re.sub(r"[\d.]+ s", "N s", gap.reason) for gap in gaps] == [
+        "the clock of the source jumped back N s", "nothing has come for N s", "the connection ended"]
+    assert gaps[1].end - gaps[1].start > 0.5
+    assert abs(last - (time.monotonic() - began)) < 3
+    assert "nothing has come for 0.5 s; trying again in 0.05 s" in reasons
+    assert not children() and "hidden" not in str(gaps) + str(reasons)
+
+
+def test_the_password_is_in_no_message_and_in_no_list_of_processes() -> None:
+    with Camera(password="hidden") as camera:
+        with closing(events(parse_address(camera.url), QUICK)) as stream:
+            assert isinstance(next(stream), Picture)
+            (child,) = children()
+            shown = b"".join(Path(f"/proc/{child}/{name}").read_bytes() for name in ("cmdline", "environ"))
+            assert b"hidden" not in shown and b"reader" in shown
+        said = refusal(camera.url.replace("hidden", "wrong"))  # at once, though it would try for ever
+    assert said == f"rtsp://127.0.0.1:{camera.port}/live: the user or the password is not accepted."
+
+
+def test_a_server_that_never_answers_is_given_up_after_the_retries() -> None:
+    with silent() as port:
+        said = refusal(f"rtsp://127.0.0.1:{port}/x", Reading(timeout=0.3, retries=1, pause=0.05))
+    assert said == f"rtsp://127.0.0.1:{port}/x: nothing has come for 0.3 s; tried again 1 time."
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """Segments of half a second, 10 pictures a second."""
+    return segments(tmp_path_factory.mktemp("parts"), 12)
+
+
+def test_hls_that_grows_is_given_at_the_pace_at_which_it_plays(parts: list[bytes]) -> None:
+    began, given = time.monotonic(), []
+    with Channel(parts) as channel, closing(events(parse_address(channel.url), Reading(timeout=5))) as stream:
+        for event in stream:
+            assert isinstance(event, Picture)
+            given.append((number(event.rgb), event.at))
+            if len(given) == 18:
+                break
+        asked = {path for path in channel.asked if path.endswith(".ts")}
+    first = given[0][0]
+    assert first >= 10  # the last three segments of the five that are there
+    assert given == [(first + i, pytest.approx(i / 10, abs=0.02)) for i in range(18)]
+    assert time.monotonic() - began > 1.4 and len(asked) <= 7
+
+
+def test_hls_that_has_ended_is_given_whole_and_ends(parts: list[bytes]) -> None:
+    with Channel(parts, ended=True) as channel:
+        assert seen(channel.url, QUICK) == [(i, i / 10) for i in range(60)]
+        missing = refusal(channel.url.replace("live", "x"), Reading(retries=0))
+    assert missing == f"http://127.0.0.1:{channel.server.server_port}/x.m3u8: the server answers 404 (Not Found)."
+
+
+def test_a_playlist_leads_to_no_file(parts: list[bytes], film: Path) -> None:
+    with Channel([film.as_uri().encode()], ended=True) as channel:
+        channel.body = lambda name: (  # type: ignore[method-assign]
+            b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n" + film.as_uri().encode() + b"\n#EXT-X-ENDLIST\n")
+        assert "no video" in refusal(channel.url, Reading(retries=0))
+
+
+def test_a_camera_of_this_machine_gives_pictures_as_they_arrive_and_an_absent_one_is_told(film: Path) -> None:
+    there = Address("camera", str(film), "camera")  # a file stands for the device, in the same calls of OpenCV
+    with closing(events(there, QUICK)) as stream:
+        given = [event for event in (next(stream) for _ in range(30)) if isinstance(event, Picture)]
+    assert given[0].at == 0 and number(given[0].rgb) == 0
+    numbers = [number(picture.rgb) for picture in given]
+    assert numbers == sorted(numbers)
+    said = refusal("97", Reading(retries=0))
+    assert said == ("camera 97: no camera can be opened there; see that it is plugged in, and that nothing else uses "
+                    "it.")
+
+
+@pytest.mark.parametrize("source", ["rtsp", "-"])
+def test_the_reader_ends_when_its_parent_is_killed(source: str) -> None:
+    code = ("import sys, os\nfrom v2l.live.source import Reading, events\nfrom v2l.live.address import parse_address\n"
+            "for event in events(parse_address(sys.argv[1]), Reading(timeout=60)):\n"
+            "    children = open(f'/proc/self/task/{os.getpid()}/children').read()\n"
+            "    print(children, flush=True)\n")
+    with Camera() as camera:
+        parent = subprocess.Popen([sys.executable, "-c", code, camera.url if source == "rtsp" else source], text=True,
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": ROOT})
+        assert parent.stdout is not None and parent.stdin is not None
+        child = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        for _ in range(500):
+            if not alive(child):
+                break
+            time.sleep(0.01)
+        assert not alive(child)
+        parent.stdin.close()
+        parent.stdout.close()
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 @pytest.mark.parametrize(("text", "kind", "shown"), [
     ("rtsp://me:hidden@cam:554/live?token=hidden#hidden", "rtsp", "rtsp://cam:554/live"),
+    ("rtsp://cam/user=me&password=hidden&channel=1/x", "rtsp", "rtsp://cam/user=.../x"),
     ("https://me:hidden@[::1]/a.m3u8?key=hidden", "http", "https://[::1]/a.m3u8"),
     ("0", "camera", "camera 0"), ("/dev/video2", "camera", "/dev/video2"), ("-", "pipe", "stdin"),
     ("films/a.mkv", "file", "films/a.mkv"),

@@ -72,6 +72,10 @@ class Camera:
         secret = f"user:{self.password}@" if self.password else ""
         return f"rtsp://{secret}127.0.0.1:{self.port}/live"
 
+    @property
+    def running(self) -> bool:
+        return not self._over.is_set()
+
     def __enter__(self) -> Camera:
         self.start()
         return self
@@ -233,7 +237,7 @@ class Channel:
         return self
 
     def body(self, name: str) -> bytes:
-        if name.endswith(".m3u8"):
+        if name == "live.m3u8":
             return self.playlist().encode()
         number = name.removesuffix(".ts")
         return self.parts[int(number)] if number.isdecimal() and int(number) < len(self.parts) else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 from urllib.parse import urlsplit
@@ -59,4 +60,5 @@ def _network(text: str, scheme: str) -> Address:
     if not host:
         raise UsageError(f"The {scheme}:// address names no host; it is {scheme}://HOST:PORT/PATH.")
     name = f"[{host}]" if ":" in host else host
-    return Address(_SCHEMES[scheme], text, f"{scheme}://{name}{'' if port is None else f':{port}'}{parts.path}")
+    path = re.sub(r"=[^/]*", "=...", parts.path)  # some recorders want the password there
+    return Address(_SCHEMES[scheme], text, f"{scheme}://{name}{'' if port is None else f':{port}'}{path}")

@@ -137,6 +137,8 @@ def read(order: dict[str, Any], outbox: Outbox) -> None:
         raise
     except (OSError, ValueError, RuntimeError, LookupError) as error:
         raise Unwatchable(*reason_of(error, order["location"])) from error
+    if clock.origin is None:
+        raise Unwatchable("no picture of it could be decoded")
     if not stream.ended():
         raise Unwatchable("the connection ended")
 

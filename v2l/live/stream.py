@@ -277,8 +277,8 @@ def _camera(location: str, alive: Callable[[], None]) -> OpenSource:
     api = cv2.CAP_V4L2 if sys.platform.startswith("linux") and _is_device(location) else cv2.CAP_ANY
     camera = cv2.VideoCapture(int(location) if location.isdecimal() else location, api)
     if not camera.isOpened():
-        raise Unwatchable("there is no camera that can be opened; is it plugged in, and used by nothing else?")
-    return OpenSource(_looked(camera, alive), live=True, ended=lambda: False)
+        raise Unwatchable("no camera can be opened there; see that it is plugged in, and that nothing else uses it")
+    return OpenSource(_looked(camera, alive), live=True)
 
 
 def _is_device(location: str) -> bool:
@@ -290,7 +290,7 @@ def _looked(camera: Any, alive: Callable[[], None]) -> Iterator[tuple[float | No
     while True:
         there, image = camera.read()
         if not there:
-            return
+            raise Unwatchable("the camera gives no more pictures")
         alive()
         if image.shape[0] * image.shape[1] > LARGEST_PICTURE:
             raise Unwatchable("its pictures are too large", lasting=True)
