@@ -147,6 +147,11 @@ def test_a_token_that_cannot_be_read_is_no_fault_of_the_cache(tmp_path: Path, mo
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "none"))  # nobody is logged in
     with pytest.raises(ModelError, match=r"The connection to http://127\.0\.0\.1:9 failed"):
         resolve(REPO)
+    monkeypatch.delenv("HF_TOKEN_PATH")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    (tmp_path / "token").mkdir()
+    with pytest.raises(ModelError, match=r"token is no file with a token \(Is a directory\); name another with"):
+        resolve(REPO)
 
 
 def test_settings_that_end_the_import_of_the_client_are_named_before_it() -> None:

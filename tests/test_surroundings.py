@@ -23,9 +23,10 @@ from support.processes import ROOT
 from v2l.adapter import file as adapter_file
 from v2l.adapter import save
 from v2l.config import Decoding
-from v2l.errors import ModelError, is_memory, sentence
+from v2l.errors import ModelError, UsageError, is_memory, sentence
 from v2l.model.generate import choose_token
 from v2l.store import hub as client
+from v2l.store.default import default_model
 from v2l.store.resolve import pull
 from v2l.system.cache import cache_dir, sha256_of
 
@@ -41,6 +42,28 @@ def test_a_package_that_cannot_be_loaded_is_no_bug_in_v2l(tmp_path: Path, monkey
     told = sentence(caught.value)
     assert told.startswith("fragile cannot be loaded (ValueError: Invalid settings: garbage, use a name")
     assert "FRAGILE_" in told and len(told) < 250
+    (tmp_path / "unmapped.py").write_text("raise ImportError('libx.so: failed to map segment from shared object')\n")
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("unmapped")
+    assert "unmapped cannot be loaded" in (told := sentence(caught.value)) and "ulimit -v" in told
+
+
+def test_too_small_a_limit_of_memory_is_told_before_libraries_end_the_process(tmp_path: Path) -> None:
+    """torch is loaded below 1 GB of addresses, and then ends with a signal or without."""
+    program = ("import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_AS, (900_000 << 10,) * 2); "
+               f"sys.argv = ['v2l', 'ingest', {str(EXAMPLE)!r}, '--output-dir', {str(tmp_path)!r}]; "
+               "runpy.run_module('v2l', run_name='__main__')")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment())
+    assert done.returncode == 1 and "may take 922 MB of memory (ulimit -v)" in done.stderr
+
+
+def test_a_configuration_of_nothing_is_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As other programs are told to read no configuration: with /dev/null. Another file is no folder."""
+    monkeypatch.setenv("V2L_CONFIG", os.devnull)
+    assert default_model().name == "tiny"
+    monkeypatch.setenv("V2L_CONFIG", str(EXAMPLE))
+    with pytest.raises(UsageError, match=r"one-shape\.mp4 is no folder"):
+        default_model()
 
 
 # Nobody's home.

@@ -55,6 +55,8 @@ def is_memory(error: BaseException) -> bool:
             or (isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in _NO_MEMORY)))
 
 
+_NOT_MAPPED = "failed to map segment"
+"""What the system says of a library for which there is no memory, or that lies where no programs may."""
 _REASON = 100
 """Characters of what another package says, at most: torch lists all that it would take."""
 
@@ -66,6 +68,9 @@ def sentence(error: Exception, subject: str = "") -> str:
     if is_memory(error):
         return f"{subject}The memory did not suffice; use fewer --frames, a smaller --resolution or another --device."
     if package := _not_loaded(error):
+        if _NOT_MAPPED in str(error):
+            return (f"{subject}{package} cannot be loaded ({shorten(str(error), _REASON)}); check how much memory this "
+                    "process may take (ulimit -v), and that programs may lie where it is installed (noexec).")
         prefix = "HF" if package == "huggingface_hub" else package.upper()
         return (f"{subject}{package} cannot be loaded ({type(error).__name__}: {shorten(str(error), _REASON)}); "
                 f"check how it is installed, and the variables that it reads ({prefix}_...).")

@@ -16,6 +16,7 @@ from v2l.cli.complete_paths import adapter_paths, manifest_paths, video_paths
 from v2l.cli.values import PlainValues
 from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
 from v2l.errors import DeviceWarning, UsageError
+from v2l.system.memory import check_address_space
 from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among, wall_time
 
 if TYPE_CHECKING:
@@ -278,6 +279,7 @@ def given(**values: Any) -> dict[str, Any]:
 def load_engine(console: Console, model: str | None, checkpoint: str | None, device: str | None, dtype: Dtype,
                 offline: bool) -> Engine:
     """An engine whose base is on the disk, the default model's where none is named. V2LError."""
+    check_address_space()
     with console.working("Loading"):
         from v2l.engine import Engine
 

@@ -24,6 +24,11 @@ _LONGEST_PAUSE = 10**6
 _Result = TypeVar("_Result")
 
 
+def hub_home() -> str:
+    """Where Hugging Face keeps what it caches and the token, as the environment names it."""
+    return os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+
+
 def endpoint() -> str:
     return (os.environ.get("HF_ENDPOINT") or "https://huggingface.co").rstrip("/")
 
@@ -59,17 +64,17 @@ def _check_token() -> None:
     if os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN"):
         return  # no file is read
     named = os.environ.get("HF_TOKEN_PATH")
-    if not named:
-        return
-    path = Path(os.path.expandvars(named)).expanduser()
+    path = Path(os.path.expanduser(os.path.expandvars(named or os.path.join(hub_home(), "token"))))
     try:
         path.read_text()
     except FileNotFoundError:
         return  # not logged in
     except (OSError, ValueError) as error:
+        if isinstance(error, NotADirectoryError) and not named:
+            return  # HF_HOME is told of where something is to be cached there
         reason = (isinstance(error, OSError) and error.strerror) or "no text"
-        raise ModelError(f"HF_TOKEN_PATH ({named}) is no file with a token ({reason}); name another, or remove it and "
-                         "log in with `hf auth login`.") from None
+        raise ModelError(f"{f'HF_TOKEN_PATH ({named})' if named else path} is no file with a token ({reason}); name "
+                         "another with HF_TOKEN_PATH, or remove it and log in with `hf auth login`.") from None
 
 
 def connection() -> Any:

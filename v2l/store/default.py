@@ -83,6 +83,11 @@ def _line(file: Path) -> str:
         return text_of(file.read_bytes()).strip()
     except FileNotFoundError:
         return ""
+    except NotADirectoryError:
+        if str(file.parent) == os.devnull:  # as programs are told to read no configuration
+            return ""
+        raise UsageError(f"{file.parent} is no folder, and the default model is configured in one; name one with "
+                         "V2L_CONFIG, or remove that variable.") from None
     except (OSError, ValueError) as error:  # ValueError: bytes that are no text
         reason = getattr(error, "strerror", None) or "it is not text"
         raise UsageError(f"{file}, which names the default model, cannot be read ({reason}); name one anew with: "

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from v2l.config import PRESETS
 from v2l.errors import ModelError
-from v2l.store.connection import ask_json, check_settings, connection, endpoint, no_hub, within_limit
+from v2l.store.connection import ask_json, check_settings, connection, endpoint, hub_home, no_hub, within_limit
 from v2l.system.cache import hash_of, needs_home, remember
 from v2l.system.files import LEFT_OVER, reach_disk, replacing
 from v2l.system.progress import Progress
@@ -64,8 +64,8 @@ class Repo:
 
 def hub_cache() -> Path:
     """The Hugging Face cache that the environment names now. ModelError for a user who has no home."""
-    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    named = os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE") or os.path.join(home, "hub")
+    named = (os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE")
+             or os.path.join(hub_home(), "hub"))
     with needs_home("HF_HOME"):
         return Path(os.path.expandvars(named)).expanduser()
 
