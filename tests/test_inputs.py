@@ -79,7 +79,7 @@ def test_questions_are_read_whatever_wrote_them(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("data", ["talks/a.v2lora\r\n".encode("utf-16"),
-                                  "talks/a.v2lora\n".encode("utf-8-sig"), b"talks/a.v2lora\0"])
+                                  "talks/a.v2lora\n".encode("utf-8-sig"), b"talks/a.v2lora\0", b'"talks/a.v2lora"\n'])
 def test_every_list_of_a_command_is_read_so(here: Path, data: bytes) -> None:
     (found,) = documents(run("info", "-", "--json", stdin=data))
     assert found["file"] == "talks/a.v2lora"

@@ -28,7 +28,15 @@ def expand(words: Iterable[str]) -> Iterator[str]:
             yield word
         elif sys.stdin:
             for lines in line_batches(sys.stdin.buffer, os.fsdecode):
-                yield from lines
+                yield from map(_name_in, lines)
+
+
+def _name_in(line: str) -> str:
+    """The name that a line of a list gives: without the quotes that `ls -Q`, or Windows where it copies a path, puts
+    around it, where nothing is called so with them."""
+    bare = line[1:-1]
+    quoted = len(line) > 2 and line[0] == line[-1] and line[0] in "\"'"
+    return bare if quoted and os.path.lexists(bare) and not os.path.lexists(line) else line
 
 
 def listed_in(file: str) -> list[str]:
@@ -38,7 +46,7 @@ def listed_in(file: str) -> list[str]:
             names = list(expand("-"))
         else:
             with open(file, "rb") as stream:
-                names = [name for lines in line_batches(stream, os.fsdecode, file) for name in lines]
+                names = [_name_in(line) for lines in line_batches(stream, os.fsdecode, file) for line in lines]
     except OSError as error:
         raise UsageError(f"Cannot read the list {file}: {error.strerror}.") from None
     if not names:

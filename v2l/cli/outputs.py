@@ -111,7 +111,7 @@ def plan_outputs(inputs: Iterable[str], output: Path | None, folder: Path | None
     usable, failures = [], plan.failures
     for job in [job for job, key in plan.jobs.items() if shard is None or shard.holds(key)]:
         try:
-            if os.path.exists(job.video):  # of one that is missing, opening it will say so
+            if os.path.isfile(job.video):  # of what is missing, or no file, opening it will say so
                 if not has_room_for(job.output):
                     raise OutputError(f"{job.output} has a name that is too long for that disk; {_by_itself(job)}.")
                 check_output(job.output, create_folder=folder is not None)
