@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from v2l.adapter.record import foreign_text, is_foreign
 from v2l.adapter.wall import at_text
@@ -17,7 +14,7 @@ from v2l.cli.ask import base_of, check_any_preset
 from v2l.cli.console import Console, Failures, columns, one_line, write, write_json
 from v2l.cli.inputs import adapters_and_questions, adapters_of, listed_in, read_fitting
 from v2l.cli.options import argument, option
-from v2l.config import PRESETS, SURE, SURE_OF_GENERAL
+from v2l.config import PRESETS
 from v2l.errors import AdapterError, UsageError, V2LError, sentence
 from v2l.report.grid import Grid
 from v2l.report.subtitles import SUBTITLES, Cue, subtitles
@@ -29,17 +26,6 @@ if TYPE_CHECKING:
     from v2l.strategies.search import FoundMoment, Search
 
 
-def _number(text: str | float) -> float:
-    """Any number. Raises typer.BadParameter for what is none."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a number.")
-    return value
-
-
 def find_(
     words: Annotated[list[str] | None, argument("ADAPTER... QUERY")] = None,
     adapters: Annotated[str | None, option("FILE", "Also search the adapters that FILE lists, one per line; - is "
@@ -47,9 +33,7 @@ def find_(
     from_: options.From = None, to: options.To = None, video: options.OfVideo = None,
     top: Annotated[int | None, option("N", "Print at most the N best moments.", "all", callback=options.positive)]
     = None,
-    threshold: Annotated[float | None, option(
-        "X", "Print moments that score X or more.", f"{SURE:g} for tiny, {SURE_OF_GENERAL:g} for others",
-        parser=_number)] = None,
+    threshold: options.Threshold = None,
     format: Annotated[str | None, option("NAME", "Write the moments of one video as a file for players: "
                                                  f"{', '.join(SUBTITLES)}.", "", **options.choice(SUBTITLES))] = None,
     model: Annotated[str | None, option("NAME", f"Base model: {options.MODEL_NAMES}.", "the adapter's",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from v2l.cli.complete_paths import adapter_paths, manifest_paths, video_paths
 from v2l.cli.values import PlainValues
-from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, Sampling
+from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, SURE, SURE_OF_GENERAL, Sampling
 from v2l.errors import DeviceWarning, UsageError
 from v2l.system.memory import check_address_space
 from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among, wall_time
@@ -81,6 +82,17 @@ def up_to(most: int) -> Callable[[float | None], float | None]:
 def not_negative(value: float | None) -> float | None:
     if value is not None and not 0 <= value < float("inf"):
         raise typer.BadParameter(f"{value} is not 0 or a number above it.")
+    return value
+
+
+def any_number(text: str | float) -> float:
+    """Any number. Raises typer.BadParameter for what is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a number.")
     return value
 
 
@@ -246,6 +258,8 @@ From = Annotated[Any, option("TIME", f"Only segments that end after TIME: {TIME_
 """A `When` or None, which typer has no word for."""
 To = Annotated[Any, option("TIME", "Only segments that start before TIME.", parser=parse_bound)]
 OfVideo = Annotated[str | None, option("NAME", "Only segments of the video NAME.")]
+Threshold = Annotated[float | None, option("X", "Take what scores X or more to be there.",
+                                           f"{SURE:g} for tiny, {SURE_OF_GENERAL:g} for others", parser=any_number)]
 Device = Annotated[str | None, option("NAME", "Compute on cpu, cuda, cuda:N or mps.", "cuda, else mps, else cpu",
                                       callback=device, autocompletion=completing(DEVICES))]
 ComputeDtype = Annotated[Dtype, option("TYPE", "Compute in float32, bfloat16 or float16.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated
@@ -13,7 +14,8 @@ from v2l.cli import options
 from v2l.cli.console import Console, is_terminal, report, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_output
-from v2l.errors import UsageError
+from v2l.cli.watch_ask import StandingPrinter, check_standing
+from v2l.errors import UsageError, V2LError
 from v2l.wording import TIME_FORMS, count_of, duration_text, size_text, wall_span_text
 
 if TYPE_CHECKING:
@@ -41,6 +43,10 @@ def watch_(
                                      callback=options.positive)] = 10.0,
     retries: Annotated[int | None, option("N", "Connect again N times, with growing pauses.", "for ever",
                                           callback=options.not_negative)] = None,
+    ask: Annotated[list[str] | None, option("QUESTION", "Ask each segment this as it is written; may be repeated.")]
+    = None,
+    on_yes: Annotated[str | None, option("CMD", "Run this command of the shell when an answer becomes yes.")] = None,
+    threshold: options.Threshold = None,
     model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     device: options.Device = None, dtype: options.ComputeDtype = options.Dtype.auto,
@@ -55,16 +61,23 @@ def watch_(
     A source that falls silent is connected to again. Where the model is slower than the stream, frames are left out,
     and said so. Ctrl-C ends it, and what was seen is kept.
 
+    --ask puts a question to each segment by itself, and prints its answer on a line; yes and no are told by score, as
+    `v2l find` finds. --on-yes runs a command when an answer becomes yes, and again only after it was no: one at a time,
+    for a minute at most. It finds V2L_FILE, V2L_QUESTION, V2L_ANSWER, V2L_SCORE, V2L_START, V2L_END (seconds),
+    V2L_STARTED_AT, V2L_ENDED_AT (UTC) and V2L_SOURCE in its environment; its output goes to stderr.
+
     \b
       v2l watch rtsp://camera/stream -o cam.v2lora --keep 24h
       v2l watch 0 -o desk.v2lora --segment 30s --roll 1h
       ffmpeg -i ... -f matroska - | v2l watch - -o show.v2lora
+      v2l watch rtsp://camera/door -o door.v2lora --ask "Is someone there?" --on-yes 'notify-send "$V2L_QUESTION"'
       v2l ask cam.v2lora --from 2026-11-28T14:00 "What happened?"
     """
     if output is None:
         raise UsageError("Name the file of the memory with -o, such as -o cam.v2lora.")
     check_output(output)
     _check_times(segment, keep, roll, until)
+    check_standing(ask or [], on_yes, threshold)
     from v2l.live.address import parse_address
 
     address = parse_address(source)
@@ -76,7 +89,9 @@ def watch_(
     with console.working("Loading"):
         engine.load()
     engine.progress = None
+    from v2l.live.on_yes import OnYes
     from v2l.live.source import Reading
+    from v2l.live.standing import StandingQuestions
     from v2l.live.watch import watch_live
     from v2l.live.watching import Watching
 
@@ -84,7 +99,11 @@ def watch_(
                         Reading(timeout=timeout, retries=retries), keep, roll, until, adapter_dtype.value)
     _note_cost(console, engine, watching)
     reports = _Reports(console, json, watching)
-    with console.working(address.shown, log=False):
+    with ExitStack() as opened:
+        if ask:
+            command = opened.enter_context(closing(OnYes(on_yes, reports.failed))) if on_yes else None
+            reports.standing = StandingPrinter(console, json, StandingQuestions(engine, ask, threshold), command)
+        opened.enter_context(console.working(address.shown, log=False))
         watch_live(engine, watching, reports)
     if reports.failures:
         raise typer.Exit(1)
@@ -127,6 +146,8 @@ class _Reports:
     def __init__(self, console: Console, json: bool, watching: Watching) -> None:
         self.console, self.json, self.watching = console, json, watching
         self.failures = 0
+        self.standing: StandingPrinter | None = None
+        """What puts standing questions, where there are some."""
         self._lock = Lock()
         self._size, self._behind, self._foreign = 0, False, False
 
@@ -147,6 +168,11 @@ class _Reports:
                 write_json(_document(watched))
             else:
                 write(_line(watched))
+        try:
+            if self.standing:
+                self.standing.of(watched)
+        except V2LError as error:
+            self.failed(error)
 
     def _tell_pace(self, watched: Watched) -> None:
         if watched.left_out and not self._behind:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from v2l.model.questions import WHEN_NOT, kind_of, plain_words, yes_or_no
+from v2l.model.questions import WHEN_NOT, WHOLE, kind_of, plain_words, yes_or_no
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,13 @@ def sought(query: str, grammar: bool) -> Sought:
     return Sought((_instructed(asked),) if grammar else tuple(_few(asked)), absent)
 
 
+def is_open(question: str) -> bool:
+    """Whether a question asks for more than yes or no: "What happens?", "How many rings are there?", "Describe it"."""
+    words = plain_words(question)
+    return kind_of(question) == WHOLE or bool(_OPEN.match(words))
+
+
+_OPEN = re.compile(r"(?:what|who|whom|whose|where|which|how|why|describe|list|name|count|tell|explain|give|read)\b")
 _WHEN_WORDS = ("when ", "at ", "around ", "in ", "during ", "on ", "which ", "what ")
 _AUXILIARY = re.compile(r"(?P<does>does|do|did|can|could|will|would|has|have) |(?:is|are|was|were|be) ")
 _ARTICLE = re.compile(r"(?:the|an?|any|some|one) ")
