@@ -13,7 +13,6 @@ from v2l.cli import options
 from v2l.cli.adapters import read_adapter
 from v2l.cli.ask import base_of, check_preset
 from v2l.cli.console import Console, Failures, write_json, write_path
-from v2l.cli.models import models
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_writable
 from v2l.config import PRESETS, Strategy
@@ -312,7 +311,6 @@ def _model_name(engine: Engine | None, adapter: Adapter) -> str:
 # The text model.
 
 
-@models.command("export", cls=options.Command)
 def export_model(
     name: Annotated[str, argument("NAME", PRESETS)],
     to: Annotated[tuple[str, Path], option("gguf FILE", "The GGUF file to write.", "", "--to", callback=_gguf_only)],

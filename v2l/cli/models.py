@@ -11,6 +11,7 @@ import typer
 
 from v2l.cli import options
 from v2l.cli.console import Console, columns, write, write_json, write_path
+from v2l.cli.export import export_model
 from v2l.cli.options import argument
 from v2l.config import PRESETS
 from v2l.wording import command, duration_text, size_text
@@ -176,3 +177,6 @@ def check_adapters(
         write(check_text(check, columns()))
     if not check.works:
         raise typer.Exit(1)
+
+
+models.command("export", cls=options.Command)(export_model)
