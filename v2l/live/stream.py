@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,8 +17,9 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from v2l.config import LARGEST_PICTURE
+from v2l.config import LARGEST_PICTURE, MOST_RATE
 from v2l.live.web import Web, web_reason
+from v2l.live.windows import USUAL_RATE
 from v2l.video.container import decoder_of, limited
 from v2l.video.decode import rgb_image
 from v2l.video.track import orientation_of, square_size
@@ -30,6 +33,8 @@ _FORMATS = {"http": f"hls,{_SENT},{_PARTS}",
 _RAW = ("h264", "hevc", "vvc", "mpegvideo", "m4v", "obu", "av1", "mjpeg", "mpjpeg")
 """Formats without times."""
 _BROADCASTS = ("mpegts", "mpeg")
+_OPENED: list[Any] = []
+"""Containers that were opened, none of which may be closed: PyAV can crash of it where Python files are read."""
 _POLL = 0.1
 """Seconds between looks at whether a file has grown."""
 
@@ -127,6 +132,8 @@ def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource
     web = Web(timeout, alive)
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["http"], "fpsprobesize": "0",
                "http_persistent": "0", "http_multiple": "0"}
+    # So long, at most, are pictures waited for that tell more than is known: of FLV, sound that may not come.
+    options["analyzeduration"] = "2000000"
     container: Any = av.open(location, container_options=options, io_open=web.open)
     listed = container.format.name == "hls"
     if not listed and (web.length is not None or container.format.name.startswith("mov")):
@@ -157,9 +164,8 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
         raise Unwatchable("what comes is no video that can be watched as it comes" if file.began else "nothing came",
                       lasting=True) from None
     stream = _decoded(container, alive, live=False)
-    if container.format.name in _RAW:
-        told = float(container.streams.video[0].codec_context.framerate or 0)
-        stream.step = 1 / told if told > 0 else 0.04 if kind == "file" else None
+    if container.format.name in _RAW and (stream.rate or kind == "file"):
+        stream.step = 1 / (stream.rate or USUAL_RATE)
     return stream
 
 
@@ -217,17 +223,23 @@ def _decoded(container: Any, alive: Callable[[], None], live: bool) -> OpenSourc
         raise Unwatchable("it sends sound, and no pictures" if container.streams.audio else "it sends no pictures",
                       lasting=True)
     stream = max(container.streams.video, key=_fitness)
-    for other in container.streams:
-        if other is not stream:
-            other.discard = "all"  # of HLS, what is discarded is not fetched
+    _OPENED.append(container)
+    with suppress(ImportError, AttributeError):  # before PyAV 18, all that is sent is fetched
+        from av.stream import Discard
+
+        for other in container.streams:
+            if other is not stream:
+                other.discard = Discard.all  # of HLS, what is discarded is not fetched
     if stream.codec_context is None:
         raise Unwatchable("its pictures are coded in a way that cannot be decoded", lasting=True)
     if stream.codec_context.width * stream.codec_context.height > LARGEST_PICTURE:
         raise Unwatchable(f"its pictures are larger than {LARGEST_PICTURE // 1_000_000} million pixels", lasting=True)
     limited(stream.codec_context)
-    return OpenSource(_pictures(container, stream, live, alive), live,
+    raw = container.format.name in _RAW
+    rate = float((None if raw else stream.average_rate) or stream.codec_context.framerate or 0)
+    return OpenSource(_pictures(container, stream, live, not raw, alive), live,
                       broadcast=container.format.name in _BROADCASTS, tick=float(stream.time_base),
-                      rate=float(stream.average_rate or 0))
+                      rate=rate if math.isfinite(rate) and 0 < rate <= MOST_RATE else 0.0)
 
 
 _LARGE = 1280 * 720
@@ -241,7 +253,7 @@ def _fitness(stream: Any) -> tuple[bool, int, int]:
     return size >= _LARGE, -size if size >= _LARGE else size, -stream.index
 
 
-def _pictures(container: Any, stream: Any, live: bool, alive: Callable[[], None]
+def _pictures(container: Any, stream: Any, live: bool, timed: bool, alive: Callable[[], None]
               ) -> Iterator[tuple[float | None, Callable[[], np.ndarray]]]:
     import av
     from av.video.reformatter import VideoReformatter
@@ -261,7 +273,7 @@ def _pictures(container: Any, stream: Any, live: bool, alive: Callable[[], None]
         except av.FFmpegError:  # a damaged picture; the ones after it may be well
             continue
         for frame in frames:
-            shown = None if frame.pts is None else float(frame.pts * tick)
+            shown = float(frame.pts * tick) if timed and frame.pts is not None else None
             yield shown, partial(_rgb, frame, convert, ratio)
 
 
