@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from importlib import import_module
 from threading import Condition, Thread
 from typing import Any, BinaryIO
 
@@ -193,6 +194,7 @@ def main() -> None:
     order = json.loads(sys.argv[1] or sys.stdin.buffer.readline())
     Thread(target=_end_with, args=(order["parent"], file), daemon=True).start()
     outbox = Outbox(file)
+    import_module("cv2" if order["kind"] == "camera" else "av")  # which may take longer than a source may be silent
     outbox.tell("ready")
     try:
         read(order, outbox)
