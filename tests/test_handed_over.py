@@ -8,6 +8,7 @@ import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import av
@@ -82,7 +83,7 @@ def test_packets_that_a_broadcast_lost_are_told(broadcast: bytes, tmp_path: Path
 
 def test_a_flash_recording_that_was_stopped_promised_no_length(film: Path, tmp_path: Path) -> None:
     pipe, path = Pipe(), tmp_path / "recording.flv"
-    copied(film, "flv", pipe)
+    copied(film, "flv", pipe, flvflags="no_duration_filesize")
     path.write_bytes(pipe.content)
     assert (open_clip(path, ALL).info.frames, open_clip(path, ALL).warnings) == (60, [])
     for behind in (b"", bytes(50_000)):
@@ -105,11 +106,15 @@ def test_mp4_files_put_together_with_cat_are_told(film: Path, tmp_path: Path) ->
     assert "of which FFmpeg does not read all" in open_clip(pieces, ALL).warnings[0]
 
 
-def encode(path: Path, ticks: int = 1, plain: int = 0) -> None:
-    """Encodes 60 pictures of so many ticks each; the first `plain` ones are shown in the order of the file."""
+def encode(path: Path, ticks: int = 1, plain: int = 0, tagged: bool = False) -> None:
+    """Encodes 60 pictures of so many ticks each; the first `plain` ones are shown in the order of the file. `tagged`
+    says how their colours are coded."""
     with av.open(str(path), "w") as output:
         stream: Any = output.add_stream("libx264", rate=25 * ticks, options=B)
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        if tagged:
+            context = stream.codec_context
+            context.color_primaries = context.color_trc = context.colorspace = context.color_range = 1
         for i in range(60):
             frame = av.VideoFrame.from_ndarray(numbered(i, 96, 64), format="rgb24").reformat(format="yuv420p")
             frame.pts, frame.pict_type = i * ticks, PictureType.P if i < plain else PictureType.NONE
@@ -164,3 +169,33 @@ def test_what_is_no_video_is_told_by_its_true_kind(film: Path, make: Callable[[b
     path.write_bytes(make(film.read_bytes()))
     with pytest.raises(VideoError, match=told):
         open_clip(path, ALL)
+
+
+def with_aperture(content: bytes) -> bytes:
+    """An mp4 with a clean aperture, into the description of its pictures: 80 x 48 of 96 x 64, and off the middle."""
+    aperture = pack(">I4s8i", 40, b"clap", 80, 1, 48, 1, -4, 1, -6, 1)
+    entry = content.index(b"avc1", content.index(b"stsd"))
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        at = content.rindex(kind, 0, entry + 4) - 4
+        length = int.from_bytes(content[at : at + 4], "big") + len(aperture)
+        content = content[:at] + length.to_bytes(4, "big") + content[at + 4 :]
+    at = content.index(b"avcC") - 4
+    return content[:at] + aperture + content[at:]
+
+
+def with_edges(content: bytes) -> bytes:
+    """The same in Matroska, in place of what is said there of colours."""
+    edges, at = b"\x54\xcc\x81\4\x54\xbb\x81\2\x54\xdd\x81\x0c\x54\xaa\x81\x0e", content.index(b"\x55\xb0\x90")
+    return content[:at] + edges + b"\xec\x81\0" + content[at + 19 :]
+
+
+def test_what_the_container_cuts_off_is_not_shown(film: Path, tmp_path: Path) -> None:
+    """As players and FFmpeg's programs from 7.1 on have it: 4 columns at the left, 12 at the right, 2 lines on top."""
+    tagged = tmp_path / "tagged.mkv"
+    encode(tagged, tagged=True)
+    for whole, cropped in ((film, with_aperture(film.read_bytes())), (tagged, with_edges(tagged.read_bytes()))):
+        path = tmp_path / f"cropped{whole.suffix}"
+        path.write_bytes(cropped)
+        clip, all_of_it = open_clip(path, ALL), next(open_clip(whole, ALL).frames()).image
+        assert (clip.info.width, clip.info.height) == (80, 48)
+        assert (next(clip.frames()).image == all_of_it[2:50, 4:84]).all()

@@ -20,6 +20,7 @@ import numpy as np
 
 from v2l.errors import VideoError
 from v2l.video.container import unknown_matrix
+from v2l.video.crop import UNCROPPED, Crop
 from v2l.video.source import Source
 from v2l.video.track import Track
 
@@ -212,7 +213,7 @@ class FrameReader:
         frame, track = self.frame, self.track
         stored = track.stored if (frame.width, frame.height) == track.coded else None
         try:
-            return rgb_image(frame, self.convert, stored, track.orientation)
+            return rgb_image(frame, self.convert, stored, track.orientation, track.crop if stored else UNCROPPED)
         except (av.FFmpegError, ValueError) as error:
             raise VideoError(f"{track.name} cannot be decoded; convert it, to H.264 for example.") from error
 
@@ -223,13 +224,19 @@ class FrameReader:
         self.source.close()
 
 
-def rgb_image(frame: Any, convert: Any, stored: tuple[int, int] | None, orientation: tuple[bool, bool, bool]
-              ) -> np.ndarray:
+def rgb_image(frame: Any, convert: Any, stored: tuple[int, int] | None, orientation: tuple[bool, bool, bool],
+              crop: Crop = UNCROPPED) -> np.ndarray:
     """A decoded picture as it is shown, RGB uint8 [height, width, 3]: brought to `stored`, its width and height with
-    square pixels, and turned. `convert` is PyAV's VideoReformatter. Errors: PyAV's, ValueError."""
-    width, height = stored or (None, None)
+    square pixels and without what `crop` cuts off, and turned. `convert` is PyAV's VideoReformatter. Errors: PyAV's,
+    ValueError."""
+    (width, height), (left, top) = stored or (None, None), crop[:2]
+    if stored and crop != UNCROPPED:
+        wide = stored[0] / (frame.width - left - crop[2])  # pixels of the same height, that is
+        width, height, left = round(frame.width * wide), frame.height, round(left * wide)
     # By way of BGR, as OpenCV does: the same to the bit.
     image = convert.reformat(_plain(frame), width, height, "bgr24", interpolation="BICUBIC").to_ndarray()
+    if stored and crop != UNCROPPED:
+        image = image[top : top + stored[1], left : left + stored[0]]
     return _turned(image[..., ::-1], orientation)
 
 

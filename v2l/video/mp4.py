@@ -12,7 +12,8 @@ from typing import BinaryIO
 
 _AROUND = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf")
 """Boxes that hold the ones that count."""
-_COUNT = {b"trun": 16, b"hdlr": 16, b"stts": 16, b"stsz": 16, b"stco": 16, b"co64": 16, b"stsc": 1 << 24}
+_COUNT = {b"trun": 16, b"hdlr": 16, b"stts": 16, b"stsz": 16, b"stco": 16, b"co64": 16, b"stsc": 1 << 24,
+          b"stsd": 1 << 16}
 """How much is read of those, at most."""
 _DEEPEST = 10
 """Box within a box; FFmpeg reads no deeper."""
@@ -37,6 +38,16 @@ def samples_of_fragments(path: Path) -> int:
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         return sum(_numbers(content)[1] for kind, content in _boxes(file, 0, size) if kind == b"trun")
+
+
+def video_samples(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """What the tracks of video say of their samples, the first description of each, from its box's content on."""
+    video = False
+    for kind, content in _boxes(file, 0, size):
+        if kind == b"hdlr":
+            video = content[8:12] == b"vide"
+        elif kind == b"stsd" and video:
+            yield content[16 : 8 + int.from_bytes(content[8:12], "big")]
 
 
 def _claims(file: BinaryIO, size: int) -> Iterator[int]:

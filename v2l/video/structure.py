@@ -20,8 +20,8 @@ from v2l.video.container import AVI, FLV, MATROSKA, MP4
 
 _MOST = 1 << 20
 """Elements that are looked at; a file of nothing but headers could have any number."""
-_SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
-_HOLDERS = {_SEGMENT, _CLUSTER, 0xA3, 0xA0}
+SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
+_HOLDERS = {SEGMENT, _CLUSTER, 0xA3, 0xA0}
 """Elements of Matroska that hold pictures; the last two are blocks."""
 _SIZE = (1 << 31) - 1
 """What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
@@ -165,7 +165,7 @@ def _listed(file: BinaryIO, start: int, end: int) -> list[int]:
 
 
 
-def _element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:
+def ebml_element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:
     """(id, where its content begins, its length or None where that is unknown) of an EBML element."""
     file.seek(start)
     head = file.read(12)
@@ -186,15 +186,15 @@ def _matroska(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
     """(id, where it ends) of the elements of a file's segments; within clusters only where these tell no length."""
     start = 0
     for _ in range(_MOST):
-        element = _element(file, start) if start < size else None
+        element = ebml_element(file, start) if start < size else None
         if element is None:
             if 0 < size - start < 12:
                 yield _CLUSTER, size + 1  # not even a whole head
             return
         kind, body, length = element
-        if kind == _SEGMENT and length is not None:
+        if kind == SEGMENT and length is not None:
             yield kind, body + length
-        if kind == _SEGMENT or (kind == _CLUSTER and length is None):
+        if kind == SEGMENT or (kind == _CLUSTER and length is None):
             start = body  # go on within it
             continue
         if length is None:
@@ -209,7 +209,7 @@ def _matroska_breaks_off(file: BinaryIO, size: int) -> bool:
 
 
 def _clusters_end(file: BinaryIO, size: int) -> int:
-    return max((end for kind, end in _matroska(file, size) if kind in _HOLDERS and kind != _SEGMENT), default=0)
+    return max((end for kind, end in _matroska(file, size) if kind in _HOLDERS and kind != SEGMENT), default=0)
 
 
 def _avi_breaks_off(file: BinaryIO, size: int) -> bool:

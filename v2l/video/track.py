@@ -19,6 +19,7 @@ from typing import Any
 from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container, unknown_matrix
+from v2l.video.crop import UNCROPPED, Crop, crop_of
 from v2l.video.kinds import TEXT, check_file, other_kind
 from v2l.video.packets import StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
@@ -73,6 +74,8 @@ class Track:
     """How pictures are shown: with x and y exchanged, then mirrored left to right, then upside down."""
     coded: tuple[int, int] = (0, 0)
     """Width and height of the pictures as they are stored."""
+    crop: Crop = UNCROPPED
+    """What of them is not shown."""
     varies: bool = False
     """Whether the rate varies so much that frames are to be taken by their times, not by their numbers."""
     decoder: str = ""
@@ -192,12 +195,14 @@ def _track(container: Any, packets: StreamPackets, pictures: Pictures, notes: li
     if shown.indexed and not packets.clock.jumps and format in (MP4, MATROSKA):  # their index leads to key frames
         keys = tuple(bisect_left(pts, p) for p in sorted(packets.key_pts))
     orientation = orientation_of(first)
-    width, height = square_size(first.width, first.height, stream.sample_aspect_ratio)
+    crop = crop_of(path, format, container.streams.video.index(stream), (first.width, first.height))
+    width, height = square_size(first.width - crop[0] - crop[2], first.height - crop[1] - crop[3],
+                                stream.sample_aspect_ratio)
     if orientation[0]:
         width, height = height, width
     return Track(str(path), os.path.abspath(path), fps, width, height, times, pts, shown.timed, shown.begin, keys,
-                 stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), uneven,
-                 decoder_version(), tuple(notes))
+                 stream.codec_context.color_trc in _HDR, stream.index, orientation, (first.width, first.height), crop,
+                 uneven, decoder_version(), tuple(notes))
 
 
 @dataclass(frozen=True)
