@@ -1,7 +1,7 @@
 // Questions to the video that is open, and the answers as they come: newest first, the direct one beside the adapter's.
 
 import { stream } from "./server.js";
-import { byId, element, moment, sourceOf, stretch, withTimes } from "./words.js";
+import { byId, dayOf, element, moment, sourceOf, stretch, withTimes } from "./words.js";
 
 /** Asks and shows. `film` is gone to and marked; `current()` is the adapter that is open. */
 export class Answers {
@@ -31,7 +31,7 @@ export class Answers {
     const there = byId("direct").checked ? withVideo(video).filter((number) => !segment || number === segment.source) : [];
     const sides = element("div", { class: there.length ? "sides two" : "sides" });
     this.box.prepend(element("article", { class: "answer" }, element("h2", {}, question,
-      segment ? element("span", { class: "soft" }, ` ${stretch(video.sources[segment.source], segment.start, segment.end)}`)
+      segment ? element("span", { class: "soft" }, ` ${stretch(video.sources[segment.source], segment.start, segment.end, dayOf(video))}`)
         : null), sides));
     field.select();
     const own = { strategy: byId("strategy").value, ...(segment ? within(segment, video.sources[segment.source]) : {}) };
@@ -52,7 +52,7 @@ export class Answers {
 
   /** One answer, as it comes; whether nobody stopped it. */
   async put(sides, title, video, path, body) {
-    const abort = new AbortController(), { sources } = video;
+    const abort = new AbortController();
     const text = element("p", { class: "text", "aria-busy": "true" }), facts = element("p", { class: "facts" });
     const stop = element("button", { type: "button", class: "quiet", onclick: () => abort.abort() }, "Stop");
     sides.append(element("section", { "aria-label": title || "answer" }, title ? element("h3", {}, title) : null, text,
@@ -72,7 +72,7 @@ export class Answers {
         own = chunk.v2l ?? own;
         finish = choice?.finish_reason ?? finish;
       }
-      this.finished(text, facts, said, sources, own, finish, [first, performance.now() - started]);
+      this.finished(text, facts, said, video, own, finish, [first, performance.now() - started]);
       if (video.id === this.current()?.id) {
         if (own?.answered_by) this.film.setAnswered(own.answered_by);
         byId("live").textContent = `${title ? `Answer ${title}` : "Answer"}: ${said || "nothing"}`;
@@ -94,25 +94,28 @@ export class Answers {
     }
   }
 
-  finished(text, facts, said, sources, own, finish, [first, whole]) {
+  finished(text, facts, said, video, own, finish, [first, whole]) {
+    const { sources } = video, live = sources.some((source) => source.started);
     const seek = (seconds, source) => this.film.seek(seconds, source), by = own?.answered_by ?? [];
     const lines = by.filter((one) => one.answer !== undefined);
     if (own?.strategy === "timeline" && lines.length) {
-      text.replaceChildren(...lines.map((one) => element("span", { class: "line" }, this.chip(one, sources), one.answer)));
+      text.replaceChildren(...lines.map((one) => element("span", { class: live ? "line live" : "line" },
+        this.chip(one, video), one.answer)));
     } else text.replaceChildren(...withTimes(said || "(nothing)", sources, seek));
     if (finish === "length") text.append(element("span", { class: "soft" }, " …"));
     const how = { join: by.length > 1 ? "all segments joined" : "", each: "one answer made of all segments'" }[own?.strategy];
     const took = (ms) => `${(ms / 1000).toFixed(ms < 95 ? 2 : ms < 9950 ? 1 : 0)} s`;
     const cost = first && whole - first > 200 ? `${took(whole)}, first word after ${took(first)}` : took(whole);
     const some = own?.segments ?? (by.length === 1 ? by : []), chips = lines.length || !some.length || by.length > 24 ? [] : by;
-    facts.append(...(chips.length ? ["answered by ", ...chips.flatMap((one) => [this.chip(one, sources), " "])] : []),
+    facts.append(...(chips.length ? ["answered by ", ...chips.flatMap((one) => [this.chip(one, video), " "])] : []),
                  element("span", {}, [how, own?.foreign ? "made up: the model knows nothing of this video" : "", cost]
                    .filter(Boolean).join(" · ")));
   }
 
   /** A button that goes to a stretch of a video. */
-  chip(one, sources) {
-    const number = sourceOf(one, sources), text = stretch(sources[number], one.start, one.end);
+  chip(one, video) {
+    const { sources } = video, number = sourceOf(one, sources);
+    const text = stretch(sources[number], one.start, one.end, dayOf(video));
     return element("button", { type: "button", class: "time", "aria-label": `Go to ${text}`,
       onclick: () => this.film.seek(one.start, number) }, text,
       new Set(sources.map((source) => source.name)).size > 1 ? ` ${one.file}` : null);

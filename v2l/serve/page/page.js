@@ -4,7 +4,7 @@ import { Answers, withVideo } from "./answers.js";
 import { Film } from "./film.js";
 import { askForKeyWith, json, listing, pathOf } from "./server.js";
 import { facts, filter, hashOf, showLibrary } from "./shelves.js";
-import { byId, count, element, named, stretch } from "./words.js";
+import { byId, count, dayOf, element, named, stretch } from "./words.js";
 
 const EVERY = 10_000; // ms between looks at the library: files grow, come and go
 const TOP = 20; // hits of a search
@@ -15,7 +15,8 @@ const film = new Film(byId("stage"), byId("films"), {
   onSegment(segment) {
     const useful = segment !== null && open.segments.length > 1;
     byId("only-choice").hidden = !useful;
-    if (useful) byId("only-text").textContent = `only ${stretch(open.sources[segment.source], segment.start, segment.end)}`;
+    if (useful) byId("only-text").textContent = `only ${stretch(open.sources[segment.source], segment.start,
+                                                                    segment.end, dayOf(open))}`;
     else byId("only").checked = false;
   },
   onTime: (seconds, source) => history.replaceState(null, "", hashOf(open.id, seconds, source)),
@@ -183,9 +184,11 @@ function row(hit, most, everywhere) {
   const bar = element("span", { class: "score", "aria-hidden": "true" }, element("span"));
   bar.firstElementChild.style.width = `${Math.max(2, 100 * hit.score / most)}%`;
   const name = everywhere ? element("span", { class: "name" }, named(hit.id))
-    : open.sources.length > 1 ? element("span", { class: "name" }, open.sources[hit.source].name) : null;
+    : new Set(open.sources.map((source) => source.name)).size > 1
+      ? element("span", { class: "name" }, open.sources[hit.source].name) : null;
   const source = (everywhere ? videos.find((video) => video.id === hit.id) : open)?.sources[hit.source];
-  const inside = [element("span", { class: "time" }, stretch(source, hit.start, hit.end)), name, bar,
+  const inside = [element("span", { class: "time" }, stretch(source, hit.start, hit.end, everywhere ? "" : dayOf(open))),
+                  name, bar,
                   element("span", { class: "soft number" }, hit.score.toFixed(2))];
   return element("li", {}, everywhere ? element("a", { class: "moment", href: hashOf(hit.id, hit.start, hit.source) }, inside)
     : element("button", { type: "button", class: "moment", onclick: () => film.seek(hit.start, hit.source) }, inside));

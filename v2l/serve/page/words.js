@@ -40,11 +40,20 @@ export const at = (source, seconds) => source?.started
 /** The same for where there is little room: 14:00:05. */
 export const briefly = (source, seconds) => source?.started ? at(source, seconds).slice(11) : clock(seconds);
 
-/** A stretch of a source: 0:05–0:10, or of a live one 2026-11-28 14:00:05–14:00:10. */
-export function stretch(source, start, end) {
+/** A stretch of a source: 0:05–0:10, or of a live one 2026-11-28 14:00:05–14:00:10, without a day that goes without
+    saying. */
+export function stretch(source, start, end, day = "") {
   if (!source?.started) return span(start, end);
-  const [from, to] = [at(source, start), at(source, end)];
-  return `${from}–${from.slice(0, 10) === to.slice(0, 10) ? to.slice(11) : to}`;
+  const [from, to] = [at(source, start), at(source, end)], days = new Set([from, to].map((text) => text.slice(0, 10)));
+  if (days.size > 1) return `${from}–${to}`;
+  return `${days.has(day) ? from.slice(11) : from}–${to.slice(11)}`;
+}
+
+/** The day of all that is kept of an adapter, if that is one. */
+export function dayOf({ sources, segments }) {
+  const days = new Set(segments.flatMap((one) => [one.start, one.end].map(
+    (seconds) => sources[one.source].started ? at(sources[one.source], seconds).slice(0, 10) : "")));
+  return days.size === 1 ? [...days][0] : "";
 }
 
 /** The moment of a time of a live source, in milliseconds since 1970. */
