@@ -93,6 +93,26 @@ def test_a_flash_recording_that_was_stopped_promised_no_length(film: Path, tmp_p
         assert "breaks off before its end" in clip.warnings[0]
 
 
+def test_an_avi_that_was_stopped_within_sound_is_told(tmp_path: Path) -> None:
+    """Into a pipe, so that its header promises nothing."""
+    pipe, path = Pipe(), tmp_path / "recording.avi"
+    copied(write(tmp_path / "film.avi", "mpeg4", audio_s=2.4), "avi", pipe)
+    path.write_bytes(pipe.content)
+    assert open_clip(path, ALL).warnings == []
+    path.write_bytes(pipe.content[: pipe.content.rindex(b"01wb", 0, len(pipe.content) * 2 // 3) + 9])
+    clip = open_clip(path, ALL)
+    assert shown(clip) == list(range(clip.info.frames)) and "breaks off before its end" in clip.warnings[0]
+
+
+def test_raw_av1_is_watched_as_far_as_it_goes(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.obu", "libsvtav1", options={"preset": "12", "crf": "30"})
+    content = path.read_bytes()
+    assert open_clip(path, ALL).warnings == []
+    path.write_bytes(content[: len(content) * 3 // 4])
+    clip = open_clip(path, ALL)
+    assert shown(clip) == list(range(clip.info.frames)) and "breaks off before its end" in clip.warnings[0]
+
+
 def test_mp4_files_put_together_with_cat_are_told(film: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.mp4"
     path.write_bytes(film.read_bytes() * 2)

@@ -224,10 +224,24 @@ def _avi_breaks_off(file: BinaryIO, size: int) -> bool:
             file.seek(at)
             kind, length, name = unpack("<4sI4s", file.read(12))
             if kind == b"LIST" and name == b"movi" and at + 8 + length > size:
-                return length != _UNTOLD
+                return length != _UNTOLD or _chunk_breaks_off(file, at + 12, size)
             at += 8 + length + length % 2
         start = end + end % 2
     return False
+
+
+def _chunk_breaks_off(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether the last of the chunks from a place on goes past the end; they may stand in lists."""
+    while at + 8 <= size:
+        file.seek(at)
+        kind, length = unpack("<4sI", file.read(8))
+        if kind == b"LIST":
+            at += 12
+        elif kind.isalnum():
+            at += 8 + length + length % 2
+        else:
+            return False
+    return at > size + 1  # some leave out the byte that fills up the last one
 
 
 def _said_in_flv(file: BinaryIO, name: bytes) -> float:
