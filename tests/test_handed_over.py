@@ -19,6 +19,7 @@ from support.videos import number, numbered, write
 
 from v2l.errors import VideoError
 from v2l.video.clip import Clip, open_clip
+from v2l.video.folder import find_videos
 
 B = {"bf": "2", "g": "20", "x264-params": "scenecut=0:b-adapt=0"}
 PACKET = 188
@@ -219,3 +220,12 @@ def test_what_the_container_cuts_off_is_not_shown(film: Path, tmp_path: Path) ->
         clip, all_of_it = open_clip(path, ALL), next(open_clip(whole, ALL).frames()).image
         assert (clip.info.width, clip.info.height) == (80, 48)
         assert (next(clip.frames()).image == all_of_it[2:50, 4:84]).all()
+
+
+def test_what_disks_keep_of_deleted_videos_is_passed_over(tmp_path: Path) -> None:
+    for name in ("a.mp4", "#recycle/b.mp4", "day/@eaDir/a.mp4/SYNOVIDEO_FILM.mp4", "$RECYCLE.BIN/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_videos(tmp_path)
+    assert found.files == [tmp_path / "a.mp4"]
+    assert sum("keeps deleted files or copies of its own; it is passed over" in note for note in found.notes("")) == 3

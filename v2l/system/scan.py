@@ -10,6 +10,8 @@ from pathlib import Path
 
 from v2l.wording import count_of
 
+_SYSTEMS = ("#recycle", "$RECYCLE.BIN", "@eaDir", "@Recycle", "RECYCLER", "System Volume Information", "lost+found")
+"""Folders in which Windows and network disks keep what was deleted, and copies of their own."""
 _MOST_KINDS = 8
 """Endings that are told of what was passed over."""
 
@@ -24,6 +26,8 @@ class Scan:
     """Folders that may not be entered."""
     links: list[Path] = field(default_factory=list)
     """Links to folders, which are not followed: some lead back to where they are."""
+    systems: list[Path] = field(default_factory=list)
+    """Folders that a system keeps for itself, which are passed over."""
     again: list[tuple[Path, Path]] = field(default_factory=list)
     """(another name of a file, the name under which it is among the files)."""
     others: Counter[str] = field(default_factory=Counter)
@@ -33,10 +37,12 @@ class Scan:
         """What was passed over because it is no `kind`, or is one already, as sentences for the user."""
         notes = [f"{path} is a link to a folder, which is not followed; name it to have what is in it." for path in
                  self.links]
+        notes += [f"{path} is a folder in which a system keeps deleted files or copies of its own; it is passed over."
+                  for path in self.systems]
         notes += [f"{path} is another name of {first}, which is taken once." for path, first in self.again]
         if self.others:
             kinds = [f"{count} {ending or 'without ending'}" for ending, count in self.others.most_common()]
-            more = ", ..." if len(kinds) > _MOST_KINDS else ""
+            more = " and others" if len(kinds) > _MOST_KINDS else ""
             notes.append(f"{count_of(self.others.total(), 'file')} passed over as no {kind}: "
                          f"{', '.join(kinds[:_MOST_KINDS])}{more}.")
         return notes
@@ -61,14 +67,16 @@ def scan(folder: Path, wanted: Callable[[Path], bool], ours: frozenset[str] = fr
 
 
 def files_below(folder: Path, found: Scan | None = None) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, in no order; what may not be entered and links go to `found`."""
+    """Every file below a folder that is not hidden, in no order; what may not be entered, links and what systems keep for
+    themselves go to `found`."""
     found = found or Scan()
 
     def closed(error: OSError) -> None:
         found.closed.append(Path(error.filename))
 
     for place, folders, files in os.walk(folder, onerror=closed):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found.systems += [Path(place, name) for name in sorted(folders) if name in _SYSTEMS]
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _SYSTEMS)
         found.links += [Path(place, name) for name in folders if os.path.islink(os.path.join(place, name))]
         for name in files:
             if not name.startswith("."):
