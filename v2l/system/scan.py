@@ -67,8 +67,8 @@ def scan(folder: Path, wanted: Callable[[Path], bool], ours: frozenset[str] = fr
 
 
 def files_below(folder: Path, found: Scan | None = None) -> Iterator[Path]:
-    """Every file below a folder that is not hidden, in no order; what may not be entered, links and what systems keep for
-    themselves go to `found`."""
+    """Every file below a folder that is not hidden, in no order; what may not be entered, links and what systems keep
+    for themselves go to `found`."""
     found = found or Scan()
 
     def closed(error: OSError) -> None:
