@@ -261,7 +261,7 @@ def _pictures(container: Any, stream: Any, live: bool, timed: bool, alive: Calla
     decoder, convert = decoder_of(stream), VideoReformatter()
     if live:  # a decoder of several pictures at a time hands each out that much later
         decoder.thread_count = 1
-    ratio, tick = stream.sample_aspect_ratio, stream.time_base
+    ratio, tick, turned = stream.sample_aspect_ratio, stream.time_base, None
     for packet in container.demux(stream):
         alive()
         try:
@@ -274,11 +274,13 @@ def _pictures(container: Any, stream: Any, live: bool, timed: bool, alive: Calla
             continue
         for frame in frames:
             shown = float(frame.pts * tick) if timed and frame.pts is not None else None
-            yield shown, partial(_rgb, frame, convert, ratio)
+            # A frame that was asked for its side data holds itself, and so 3 MB of 1080p, until garbage is collected.
+            turned = orientation_of(frame) if turned is None else turned
+            yield shown, partial(_rgb, frame, convert, ratio, turned)
 
 
-def _rgb(frame: Any, convert: Any, ratio: Any) -> np.ndarray:
-    return rgb_image(frame, convert, square_size(frame.width, frame.height, ratio), orientation_of(frame))
+def _rgb(frame: Any, convert: Any, ratio: Any, orientation: tuple[bool, bool, bool]) -> np.ndarray:
+    return rgb_image(frame, convert, square_size(frame.width, frame.height, ratio), orientation)
 
 
 def _camera(location: str, alive: Callable[[], None]) -> OpenSource:
