@@ -18,6 +18,7 @@ from support.library import EXAMPLES
 from v2l import load
 from v2l.adapter import Adapter
 from v2l.adapter.join import slice_segments
+from v2l.cli.adapters import changed_videos
 from v2l.door import Engine
 from v2l.errors import V2LError
 from v2l.live.on_yes import OnYes
@@ -72,8 +73,13 @@ def test_the_command_runs_when_an_answer_becomes_yes_and_learns_which(watched: P
     lines = [line.split("|") for line in (watched / "alarms").read_text().splitlines()]
     assert [line[:4] for line in lines] == [[RING, "yes", "12.000", "24.000"],
                                             ["Does a red ring move down?", "yes", "24.000", "36.000"]]
-    assert {tuple(line[4:]) for line in lines} == {(str(watched / "cam.v2lora"), str(watched / "long.mkv"))}
+    assert {tuple(line[4:]) for line in lines} == {(str(watched / "cam.v2lora"), "long.mkv")}
     assert (watched / "stderr").read_text().count("ended with status 3.") == 2, "and it is told, and watching goes on"
+
+
+@ON_POSIX
+def test_a_file_that_was_watched_as_it_grew_is_no_film_that_has_changed(watched: Path) -> None:
+    assert not changed_videos(str(watched / "cam.v2lora"), load(watched / "cam.v2lora").sources)
 
 
 @pytest.fixture(scope="module")

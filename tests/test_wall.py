@@ -17,6 +17,7 @@ from support.serving import served
 from v2l import load, save
 from v2l.adapter import Adapter
 from v2l.adapter.join import join, overlapping, slice_segments, within
+from v2l.adapter.provenance import lost_by
 from v2l.door import Engine
 from v2l.errors import AdapterError, UsageError
 from v2l.model.questions import clock_time_in
@@ -127,6 +128,12 @@ def test_live_sources_are_composed_by_when_they_started_whatever_the_order() -> 
     assert one.record == other.record and one.A.tobytes() == other.A.tobytes()
     assert [s.get("started") for s in one.sources] == [None, "2026-11-28T13:00:00Z", "2026-11-28T12:59:00-01:00"]
     assert slice_segments(one, [1]).record == early.record
+
+
+def test_another_day_of_the_same_camera_is_not_lost_for_its_name() -> None:
+    one, other = live(1), live(2, began="2026-11-29T13:00:00Z")
+    assert lost_by(other, join([one, other])[0]) == "holds 2026-11-28 14:00:00 to 14:01:00 of cam, which would be lost"
+    assert lost_by(join([other, one])[0], one) == ""
 
 
 # What the commands make of it.

@@ -82,7 +82,7 @@ def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(film: Path,
     assert told[-1]["size"] == (tmp_path / "a.v2lora").stat().st_size
     memory = load(tmp_path / "a.v2lora")
     assert [segment["timestamps"] for segment in memory.segments] == [[0, 1.9], [2.0, 3.9]]
-    assert memory.sources[0]["name"] == str(film) and memory.sources[0]["duration"] == 4
+    assert memory.sources[0]["name"] == "film.mkv" and memory.sources[0]["duration"] == 4
 
     engine, sampling = Engine("tiny", device="cpu", offline=True), Sampling(frames=3, resolution=64)
     images = [event.rgb for event in events(parse_address(str(film)), Reading()) if isinstance(event, Picture)][20:]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from v2l.adapter.record import Record, singles
+from v2l.adapter.wall import stretch_text, wall_start
 from v2l.errors import OutputError
 from v2l.wording import time_text
 
@@ -158,18 +160,19 @@ def lost_by(adapter: Adapter, there: Adapter) -> str:
     if base["fingerprint"] != adapter.record["base"]["fingerprint"]:
         return f"was made for another base, {base['id']}"
     held = _spans(adapter)
-    for name, (start, end) in _spans(there).items():
-        first, last = held.get(name, (math.inf, -math.inf))
+    for (name, began), (start, end) in _spans(there).items():
+        first, last = held.get((name, began), (math.inf, -math.inf))
         if start < first - SAME_SPAN or end > last + SAME_SPAN:
-            return f"holds {time_text(start)} to {time_text(end)} of {name}, which would be lost"
+            return f"holds {stretch_text(began, start, end)} of {name}, which would be lost"
     return ""
 
 
-def _spans(adapter: Adapter) -> dict[str, tuple[float, float]]:
-    """Where each video's segments begin and end, seconds."""
-    spans: dict[str, tuple[float, float]] = {}
+def _spans(adapter: Adapter) -> dict[tuple[str, datetime | None], tuple[float, float]]:
+    """Where each video's segments begin and end, seconds, by its name and, if it was watched live, when it started."""
+    spans: dict[tuple[str, datetime | None], tuple[float, float]] = {}
     for segment in adapter.segments:
-        name = adapter.sources[segment["source"]]["name"]
-        start, end = spans.get(name, (math.inf, -math.inf))
-        spans[name] = min(start, segment["start"]), max(end, segment["end"])
+        source = adapter.sources[segment["source"]]
+        video = source["name"], wall_start(source)
+        start, end = spans.get(video, (math.inf, -math.inf))
+        spans[video] = min(start, segment["start"]), max(end, segment["end"])
     return spans

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Literal
@@ -24,7 +25,12 @@ class Address:
     location: str = field(repr=False)
     """What opens it; it may hold a password."""
     shown: str
-    """How it is called in messages and records: without user, password and parameters."""
+    """How it is called in messages: without user, password and parameters."""
+
+    @property
+    def name(self) -> str:
+        """How it is called in records: as in messages, but a file without its folder."""
+        return os.path.basename(self.shown) if self.kind == "file" else self.shown
 
     @property
     def paced(self) -> bool:

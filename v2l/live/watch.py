@@ -61,7 +61,7 @@ class _Watch:
         label = self.rolling.check(datetime.now(timezone.utc), self.made_with)
         if label is not None:
             known = list(dict.fromkeys(source["name"] for source in label.record["sources"]))
-            new = "" if self.watching.address.shown in known else f", and this is {self.watching.address.shown}"
+            new = "" if self.watching.address.name in known else f", and this is {self.watching.address.name}"
             path = self.rolling.path_at(datetime.now(timezone.utc))
             self.listener.note(f"{path} is there and goes on: {count_of(len(label.record['segments']), 'segment')} of "
                                f"{known[-1]}{new}.")
@@ -141,7 +141,7 @@ class _Watch:
 
     def _source(self, window: Window) -> Record:
         """What the record says of the source, as of a window."""
-        collector, name = self.collector, self.watching.address.shown
+        collector, name = self.collector, self.watching.address.name
         assert collector.started is not None
         started, rate = wall_json(collector.started), collector.windows.plan.rate
         gaps = sorted([*collector.gaps, *self.lost])

@@ -63,11 +63,11 @@ def _is_text(head: bytes) -> bool:
 
 
 def has_changed(video: Path, source: Mapping[str, Any], adapter: Path) -> bool | None:
-    """Whether a file is not what was watched; None where it cannot be read, or the record, which may be a stranger's,
-    names something else than a file beside others. One of the same size that is no newer than the adapter is taken for
-    it; only others are read, once, to compare their sha256."""
+    """Whether a file is not what was watched; None where it cannot be read or was watched while it grew, and where the
+    record, which may be a stranger's, names something else than a file beside others. One of the same size that is no
+    newer than the adapter is taken for it; only others are read, once, to compare their sha256."""
     try:
-        if video.name != source["name"] or not video.is_file():
+        if "started" in source or video.name != source["name"] or not video.is_file():
             return None
         status = video.stat()
         if status.st_size != source["size"] or status.st_mtime <= adapter.stat().st_mtime:
