@@ -15,7 +15,7 @@ from v2l.cli.console import Console, is_terminal, report, write, write_json
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import check_output
 from v2l.cli.watch_ask import StandingPrinter, check_standing
-from v2l.errors import UsageError, V2LError
+from v2l.errors import OutputError, UsageError, V2LError
 from v2l.wording import TIME_FORMS, count_of, duration_text, size_text, wall_span_text
 
 if TYPE_CHECKING:
@@ -124,6 +124,7 @@ def _check_times(segment: float, keep: float | None, roll: float | None, until: 
 def _note_cost(console: Console, engine: Engine, watching: Watching) -> None:
     """Says where the file becomes so large that writing it anew with each segment costs much, or grows without end."""
     from v2l.adapter.dtypes import DTYPES
+    from v2l.live.rolling import most_segments
 
     config = engine.hypernetwork_files.config
     stored = DTYPES[engine.provenance(watching.sampling, watching.adapter_dtype).dtype].itemsize
@@ -132,9 +133,13 @@ def _note_cost(console: Console, engine: Engine, watching: Watching) -> None:
     lasting = min((time for time in (watching.keep, watching.roll, watching.until) if time), default=None)
     console.note(f"{watching.address.shown}: a segment each {duration_text(watching.length)}, {size_text(each)}, "
                  f"{hourly} an hour.")
+    most = most_segments(watching.sampling.frames) * watching.length
     if lasting is None and watching.address.paced:
-        console.warn(f"{watching.output} grows by {hourly} an hour, without end, and is written anew with each "
-                     "segment; --keep 24h drops what is older, --roll 1h begins a file each hour.")
+        console.warn(f"{watching.output} grows by {hourly} an hour, up to {duration_text(most)} of it, and is written "
+                     "anew with each segment; --keep 24h drops what is older, --roll 1h begins a file each hour.")
+    elif lasting is not None and lasting > most:
+        console.warn(f"One file holds no more than {duration_text(most)}, and then its oldest segments leave; "
+                     "--roll 24h begins a file each day.")
     elif lasting is not None and each * lasting / watching.length > LARGE_FILE:
         console.warn(f"{watching.output} grows to {size_text(each * lasting / watching.length)} and is written anew "
                      f"with each segment; --roll 1h begins a file each hour, of {hourly}.")
@@ -164,10 +169,13 @@ class _Reports:
             self._size = watched.file.size
             self._tell_pace(watched)
             self._tell_foreign(watched)
-            if self.json:
-                write_json(_document(watched))
-            else:
-                write(_line(watched))
+            try:
+                if self.json:
+                    write_json(_document(watched))
+                else:
+                    write(_line(watched))
+            except OutputError as error:  # where lines cannot be written, the file can
+                self._fail(error)
         try:
             if self.standing:
                 self.standing.of(watched)
@@ -196,15 +204,20 @@ class _Reports:
 
     def failed(self, error: Exception) -> None:
         with self._lock:
-            self.console.aside()
-            self.failures += 1
-            report(error, f"{self.watching.address.shown}: ")
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self.console.aside()
+        self.failures += 1
+        report(error, f"{self.watching.address.shown}: ")
 
 
 def _line(watched: Watched) -> str:
-    of = f" of {watched.frames + watched.left_out}" if watched.left_out else ""
-    return (f"{watched.file.path}: {wall_span_text(watched.start, watched.end)}, {watched.frames}{of} frames, "
-            f"{watched.seconds:.1f} s, {size_text(watched.file.size)}")
+    seen = count_of(watched.frames, "frame")
+    if watched.left_out:
+        seen = f"{watched.frames} of {watched.frames + watched.left_out} frames"
+    return (f"{watched.file.path}: {wall_span_text(watched.start, watched.end)}, {seen}, {watched.seconds:.1f} s, "
+            f"{size_text(watched.file.size)}")
 
 
 def _document(watched: Watched) -> dict[str, object]:

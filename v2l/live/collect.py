@@ -124,7 +124,9 @@ class Collector:
         elif isinstance(event, Picture):
             self._picture(event)
         else:
-            self._silence = getattr(event, "reason", "")
+            if event.reason and not self._silence:
+                self.listener.note(f"No picture comes: {event.reason.partition(';')[0]}.")
+            self._silence = event.reason
             self._put(self.windows.passed(event.at))
         self._tell()
         return False

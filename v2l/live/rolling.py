@@ -16,6 +16,7 @@ from pathlib import Path
 
 from v2l.adapter import Adapter, Label, load, load_label, save
 from v2l.adapter.join import join, slice_segments
+from v2l.adapter.label import MAX_HEADER
 from v2l.adapter.provenance import Provenance
 from v2l.adapter.record import Record
 from v2l.adapter.wall import wall_moments
@@ -25,10 +26,17 @@ from v2l.system.files import without_ending
 
 DAY = 24 * 3600.0
 """Seconds of the longest stretch that has a file of its own."""
+_SHARE = 0.75
+"""Of what one file can say of its segments, the part that a memory fills."""
 MOST_WAITING = 60
 """Segments that wait for a disk on which nothing can be written, before the oldest is given up."""
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(-\d\d(-\d\d)?)?)?", re.ASCII)
 """When a file begins, as its name says it."""
+
+
+def most_segments(frames: int) -> int:
+    """How many segments of so many frames one file holds; more push out the oldest."""
+    return int(_SHARE * MAX_HEADER) // (120 + 20 * frames)  # about what they take
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,8 @@ class Rolling:
         whole, _ = join([with_source(part, now) for part in (*parts, *segments)])
         if self.keep is not None:
             whole = since(whole, _last(whole.record) - timedelta(seconds=self.keep))
+        if (over := len(whole.segments) - most_segments(max(len(one["timestamps"]) for one in whole.segments))) > 0:
+            whole = slice_segments(whole, range(over, len(whole.segments)))
         return trimmed(whole)
 
     def _remove_old(self, before: datetime) -> None:

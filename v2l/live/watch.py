@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2l.adapter.record import Record
-from v2l.errors import OutputError
+from v2l.errors import AdapterError, OutputError
 from v2l.live.clip import LiveClip, LiveInfo
 from v2l.live.collect import RULE, Collector
 from v2l.live.rolling import Kept, Rolling
@@ -108,13 +108,15 @@ class _Watch:
         self.failures = 0
         try:
             kept = self.rolling.add(segment)
-        except OutputError as error:
+        except (OutputError, AdapterError) as error:
+            if isinstance(error, AdapterError) and not isinstance(error.__cause__, OSError):
+                raise  # the file is damaged, and stays so
             self._unwritten(error)
             return
         self.unwritten = False
         self._written(kept, window.left_out, time.perf_counter() - began)
 
-    def _unwritten(self, error: OutputError) -> None:
+    def _unwritten(self, error: Exception) -> None:
         """Tells once that the file cannot be written."""
         if not self.unwritten:
             self.listener.failed(error)
