@@ -423,10 +423,13 @@ def test_what_was_seen_is_written_when_watching_is_interrupted(play: Callable[..
     (("cam.ts", "-o", "a.v2lora", "--keep", "30s"), "--keep must be at least as long as a segment, 60 s"),
     (("cam.ts", "-o", "a.v2lora", "--roll", "25h"), "give 24h or less"),
     (("ftp://me:hidden@cam/a", "-o", "a.v2lora"), "is no kind of address"),
+    (("@nothing", "-o", "a.v2lora"), "nothing, which is to name the source, cannot be read"),
+    (("@address", "-o", "a.v2lora"), "http:// address names no host"),
 ])
 def test_calls_that_make_no_sense_are_refused_before_a_model_is_loaded(
         monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...], said: str) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("address").write_text("http://me:hidden@/live\n")
     assert said in refused("watch", *words, status=2)
 
 

@@ -56,8 +56,9 @@ def watch_(
     """Watch a live source, and keep a memory of it in a file.
 
     SOURCE is rtsp://..., http(s)://... of an HLS stream, a camera (0, or /dev/video0), a file that grows, or - for
-    what is piped in. Each segment is written when it ends, so the file can be asked at any moment; a crash loses the
-    open one at most, and the same command goes on with the file. Prints a line for each segment.
+    what is piped in. @FILE reads an address from the first line of FILE, where others cannot see its password.
+    Each segment is written when it ends, so the file can be asked at any moment; a crash loses the open one at most,
+    and the same command goes on with the file. Prints a line for each segment.
     A source that falls silent is connected to again. Where the model is slower than the stream, frames are left out,
     and said so. Ctrl-C ends it, and what was seen is kept.
 
@@ -80,7 +81,7 @@ def watch_(
     check_standing(ask or [], on_yes, threshold)
     from v2l.live.address import parse_address
 
-    address = parse_address(source)
+    address = parse_address(_spelled_out(source))
     if address.kind == "pipe" and is_terminal(sys.stdin):
         raise UsageError("Nothing is piped in; - reads a video from a pipe: ffmpeg -i ... -f matroska - | v2l watch -")
     sampling = options.given(frames=frames, fps=fps)
@@ -107,6 +108,21 @@ def watch_(
         watch_live(engine, watching, reports)
     if reports.failures:
         raise typer.Exit(1)
+
+
+def _spelled_out(source: str) -> str:
+    """The source that was named, or the first line of the file that `@FILE` names: others on this machine see the words
+    of a command, and an address may hold a password. UsageError."""
+    if not source.startswith("@"):
+        return source
+    try:
+        lines = Path(source[1:]).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or "it is no text"
+        raise UsageError(f"{source[1:]}, which is to name the source, cannot be read: {reason}.") from None
+    if not lines or not lines[0].strip():
+        raise UsageError(f"{source[1:]}, which is to name the source, is empty.")
+    return lines[0].strip()
 
 
 def _check_times(segment: float, keep: float | None, roll: float | None, until: float | None) -> None:
@@ -154,7 +170,7 @@ class _Reports:
         self.standing: StandingPrinter | None = None
         """What puts standing questions, where there are some."""
         self._lock = Lock()
-        self._size, self._behind, self._foreign = 0, False, False
+        self._size, self._behind, self._told_pace, self._foreign = 0, False, False, False
 
     def state(self, state: State) -> None:
         clock = f"{state.now.astimezone():%H:%M:%S}" if state.now else "waiting for a picture"
@@ -183,12 +199,11 @@ class _Reports:
             self.failed(error)
 
     def _tell_pace(self, watched: Watched) -> None:
-        if watched.left_out and not self._behind:
+        if watched.left_out and not self._told_pace:
+            self._told_pace = True
             self.console.warn(f"The model does not keep up: a segment of {duration_text(self.watching.length)} takes "
                               f"{duration_text(watched.seconds)}, so frames are left out; fewer --frames, a longer "
                               "--segment or a smaller --resolution take less.")
-        elif self._behind and not watched.left_out:
-            self.console.note("The model keeps up again.")
         self._behind = watched.left_out > 0
 
     def _tell_foreign(self, watched: Watched) -> None:

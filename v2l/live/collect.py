@@ -14,8 +14,8 @@ from v2l.live.source import Gap, Picture, Waiting, events
 from v2l.live.watching import Listener, State, Watching
 from v2l.live.windows import Plan, Window, Windows
 
-RULE = ("Where the base is slower than the stream, at most one segment's frames wait: every other frame of the segment "
-        "that has most is left out, until they fit; with one frame left in each, the oldest segment is dropped.")
+RULE = ("While watching is slower than the source, no more frames wait than one segment has: every other frame of the "
+        "longest segment that waits is left out, and at one frame each the oldest segment.")
 """What is done about a base that does not keep up, as records tell it."""
 _LOOK = 0.2
 """Seconds after which it is looked again whether watching is to end."""
@@ -93,7 +93,7 @@ class Collector:
         self.gaps: list[tuple[float, float, str]] = []
         self.error: Exception | None = None
         self.stopped = False
-        self._silence = ""
+        self._silence, self._is_silent = "", False
         self.thread = Thread(target=self._run, name="v2l-watch", daemon=True)
 
     def _run(self) -> None:
@@ -124,7 +124,8 @@ class Collector:
         elif isinstance(event, Picture):
             self._picture(event)
         else:
-            if event.reason and not self._silence:
+            if event.reason and not self._is_silent:
+                self._is_silent = True
                 self.listener.note(f"No picture comes: {event.reason.partition(';')[0]}.")
             self._silence = event.reason
             self._put(self.windows.passed(event.at))
@@ -135,7 +136,7 @@ class Collector:
         if self.started is None:
             self.started = datetime.now(timezone.utc) - timedelta(seconds=picture.at)
             self.size = picture.rgb.shape[1], picture.rgb.shape[0]
-        self._silence = ""
+        self._silence, self._is_silent = "", False
         image = shrunk(picture.rgb, self.watching.sampling.resolution)
         self._put(self.windows.add(image, picture.at, picture.rate))
 

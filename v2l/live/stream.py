@@ -100,7 +100,7 @@ def reason_of(error: Exception, location: str) -> tuple[str, bool]:
     if isinstance(error, (av.HTTPError, ConnectionRefusedError)):
         return "the connection was refused", False
     if isinstance(error, (av.DemuxerNotFoundError, ValueError)):
-        return "what comes is no video that can be watched", True
+        return "what comes is no video that can be watched as it comes; v2l ingest takes complete files", True
     if isinstance(error, OSError) and location.startswith("rtsp") and not _is_known(location):
         return "its host is not known", False
     return "the connection broke off", False
