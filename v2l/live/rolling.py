@@ -27,7 +27,7 @@ from v2l.system.files import without_ending
 DAY = 24 * 3600.0
 """Seconds of the longest stretch that has a file of its own."""
 _SHARE = 0.75
-"""Of what one file can say of its segments, the part that a memory fills."""
+"""Share of what one file can say of its segments that a memory fills."""
 MOST_WAITING = 60
 """Segments that wait for a disk on which nothing can be written, before the oldest is given up."""
 _STAMP = re.compile(r"\d{4}-\d\d-\d\d(T\d\d(-\d\d(-\d\d)?)?)?", re.ASCII)
