@@ -1,11 +1,14 @@
-"""Few tokens of one row go through the text stack in few operations: against the layers run as for anything else."""
+"""Few tokens go through the text stack in few operations: against the layers run as for anything else."""
 
 from __future__ import annotations
+
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import Tensor
 
+from tests.support.pretend import operations, pretended
 from v2l.model import text
 from v2l.model.config import TextConfig
 from v2l.model.packed import pack
@@ -83,12 +86,58 @@ def test_what_goes_from_layer_to_layer_may_be_larger_than_float16(monkeypatch: p
     assert distance(said(stack, None, 64, monkeypatch), exact) < 0.01
 
 
+@pytest.mark.parametrize("own", [False, True])
 @torch.inference_mode()
-def test_rows_with_padding_many_tokens_and_gradients_go_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_tokens_of_rows_compute_the_same(own: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that begin with padding, with an adapter each or one for all: their prompts, and a token of each."""
+    config = SHAPES["500M"]
+    stack, adapter = stack_of(config), adapter_of(config, 7)
+    if own:
+        torch.manual_seed(3)
+        adapter = [LayerAdapter(torch.randn(3, *layer.A.shape) / 2560, torch.randn(3, *layer.B.shape) / 960, 128.0)
+                   for layer in adapter]
+    ids, padding, found = torch.randint(300, (3, 7)), torch.tensor([2, 0, 3]), []
+    for few in (0, 64):
+        monkeypatch.setattr(text, "FEW", few)
+        cache = Cache(config, 3, 10, CPU, stack.dtype)
+        found.append(torch.cat([stack(stack.embed_tokens(part), cache, adapter, padding)
+                                for part in ids.split([5, 1, 1], 1)]))
+        assert cache.length == 7
+    assert distance(found[1], found[0]) < 1e-5
+
+
+@torch.inference_mode()
+def test_many_tokens_and_gradients_go_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
     stack = stack_of(SHAPES["2.2B"])
     monkeypatch.setattr(text.Layer, "add_few", None)
-    two = stack.embed_tokens(torch.ones(2, 4, dtype=torch.long))
-    for tokens, padding in ((two, None), (two[:1], torch.tensor([1])), (two[:1].repeat(1, 20, 1), None)):
+    many = stack.embed_tokens(torch.ones(5, 13, dtype=torch.long))
+    for tokens, padding in ((many, None), (many, torch.arange(5)), (many.flatten(0, 1)[None], None)):
         stack(tokens, Cache(stack.config, len(tokens), 80, CPU, torch.float32), None, padding)
     with torch.inference_mode(False), torch.enable_grad():
         stack(torch.ones(1, 1, 512), Cache(stack.config, 1, 4, CPU, torch.float32))
+
+
+@pytest.mark.parametrize("device, dtype, most", [
+    ("cpu", torch.float32, 29), ("cuda:0", torch.float32, 14), ("cuda:0", torch.bfloat16, 19),
+    ("mps:0", torch.float32, 28)])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_operations_of_a_layer_for_a_token(device: str, dtype: torch.dtype, most: int, rows: int) -> None:
+    """With an adapter for each row. Views cost nothing, and what torch does in one operation counts as one."""
+    def cost(layers: int) -> int:
+        config = TextConfig(48, 64, layers, 6, 2, 8, 50, 1e-5, 1e5, 64, False)
+        stack, adapter = stack_of(config).to(dtype), adapter_of(config, 4)
+        shape = (rows, 4, -1) if rows > 1 else (4, -1)
+        with pretended(device) if device != "cpu" else nullcontext(), torch.no_grad():
+            bound = [LayerAdapter(layer.A.expand(shape).to(device), layer.B.expand(shape).to(device), 2.0)
+                     for layer in adapter]
+            stack.to(device)
+            weights = sum(weight.numel() for weight in stack.parameters())
+            pack(stack)
+            assert sum(weight.numel() for weight in stack.parameters()) == weights
+            padding = torch.tensor([0, 1]).to(device) if rows > 1 else None
+            token = stack.embed_tokens(torch.ones(rows, 1, dtype=torch.long).to(device))
+            with operations() as counted:
+                stack(token, Cache(config, rows, 4, torch.device(device), dtype), bound, padding)
+        return counted.count
+
+    assert cost(3) - cost(2) <= most

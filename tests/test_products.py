@@ -9,10 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from v2l.config import HypernetConfig
 from v2l.engine import Engine
 from v2l.model import attention, base, hypernetwork, packed, text
+from v2l.model.config import VisionConfig
 from v2l.model.packed import Packable, PackedLinear, pack, packs
 from v2l.model.text import LayerAdapter
+from v2l.model.vision import Embeddings
 from v2l.video.clip import open_clip
 
 CPU = torch.device("cpu")
@@ -70,20 +73,37 @@ def by_hand(q: Tensor, k: Tensor, v: Tensor, causal: bool) -> Tensor:
     return scores.softmax(-1) @ v
 
 
-@pytest.mark.parametrize("faster", [True, False])
+@pytest.mark.parametrize("has", [(), ("avx512_bf16",), ("avx512_bf16", "amx_bf16")])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-6), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("batch, heads, kv_heads, t, s, causal", [
     (1, 6, 2, 200, 200, True), (1, 6, 2, 130, 333, True), (2, 4, 4, 257, 257, False), (1, 3, 1, 1, 77, True),
     (1, 4, 2, 5, 5, True), (1, 4, 2, 5, 9, True), (1, 2, 1, 64, 500, True)])
-def test_attention(faster: bool, dtype: torch.dtype, tolerance: float, batch: int, heads: int, kv_heads: int, t: int,
-                   s: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "blocks_are_faster", lambda: faster)
+def test_attention(has: tuple[str, ...], dtype: torch.dtype, tolerance: float, batch: int, heads: int, kv_heads: int,
+                   t: int, s: int, causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "cpu_has", lambda feature: feature in has)
     torch.manual_seed(0)
     q, k, v = (torch.randn(batch, n, tokens, 16, dtype=dtype) for n, tokens in ((heads, t), (kv_heads, s),
                                                                              (kv_heads, s)))
-    for scores in (1 << 21, 20_000):  # the second one splits heads and rows, with remainders
-        monkeypatch.setattr(attention, "SCORES_AT_ONCE", scores)
+    for at_once in (1 << 21, 20_000):  # the second one splits heads and rows, with remainders
+        monkeypatch.setattr(attention, "SCORES_AT_ONCE", at_once)
+        monkeypatch.setattr(attention, "MASK_AT_ONCE", at_once)
         close(attention.attend(q, k, v, causal=causal), by_hand(q, k, v, causal), tolerance)
+
+
+@torch.inference_mode()
+def test_a_context_is_not_copied_for_each_block_that_reads_it() -> None:
+    block = hypernetwork.Block(HypernetConfig(2, 64, 64, 64)).bfloat16()
+    x, context = torch.randn(1, 8, 512).bfloat16(), torch.randn(1, 300, 512).bfloat16()
+    with torch.autograd.profiler.profile(record_shapes=True) as seen:  # what products copy within shows nowhere else
+        block(x, context, None)
+    copied = [event.input_shapes[0] for event in seen.function_events if event.name == "aten::copy_"]
+    assert [1, 128, 308] in copied and [1, 512, 300] not in copied and [1, 300, 512] not in copied
+
+
+@torch.no_grad()
+def test_patches_lie_in_memory_as_the_norms_of_the_layers_want_them() -> None:
+    embeddings = Embeddings(VisionConfig(32, 64, 1, 2, 64, 16, 1e-6, 2))
+    assert embeddings(torch.rand(3, 3, 64, 64)).is_contiguous()
 
 
 def test_chunks_change_nothing_beyond_rounding(reference: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -144,3 +145,48 @@ def pretended(device: str, forbidden: Sequence[torch.dtype] = ()) -> Iterator[Pr
         patch.setattr(torch.inference_mode, "__enter__", _without_gradients)
         patch.setattr(torch.inference_mode, "__exit__", _as_before)
         yield pretence
+
+
+_FREE = {"alias", "as_strided", "detach", "empty", "empty_like", "expand", "mT", "new_empty", "permute", "reshape",
+         "select", "slice", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind", "unflatten",
+         "unsqueeze", "view", "_reshape_alias", "_unsafe_view"}
+"""Operations without arithmetic and without a copy."""
+_WHOLE = ("rms_norm", "scaled_dot_product_attention")
+"""Functions that a GPU computes in one operation."""
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is computed, on a pretended device or not. A `flatten` or `to` that copies counts by its copy."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        if name != "detach":
+            with self:
+                parts = func.decompose(*args, **(kwargs or {}))
+            if parts is not NotImplemented:
+                return parts
+        self.count += name not in _FREE
+        return func(*args, **(kwargs or {}))
+
+    def as_one(self, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """The function, which counts as one operation whatever it is made of."""
+        def whole(*args: Any, **kwargs: Any) -> Tensor:
+            before = self.count
+            made = function(*args, **kwargs)
+            self.count = before + 1
+            return made
+
+        return whole
+
+
+@contextlib.contextmanager
+def operations() -> Iterator[Operations]:
+    """What is counted for as long as the context lasts."""
+    with pytest.MonkeyPatch.context() as patch, Operations() as counted:
+        for name in _WHOLE:
+            patch.setattr(F, name, counted.as_one(getattr(F, name)))
+        yield counted

@@ -25,6 +25,8 @@ SCORES_AT_ONCE = 1 << 21
 """Scores held at a time: what stays in the processor's cache."""
 SCORES_ON_GPU = 1 << 25
 """Scores held at a time on a GPU, some three times over: 0.4 GB in float32, and enough work for a launch."""
+MASK_AT_ONCE = 1 << 23
+"""Places of a mask made at a time where torch's kernel computes: 16 MB."""
 _ROWS = 64
 """Queries that are at least taken together, however long the context: fewer would not keep the products busy."""
 
@@ -52,6 +54,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, causal: 
         return _plain(q, k, v, mask)
     in_blocks = t >= _ROWS and (faster or (causal and t < s))
     if in_blocks and mask is None and not training:
+        if t < s and q.dtype == torch.bfloat16 and cpu_has("amx_bf16"):
+            return _in_rows(q, k, v)
         return _in_blocks(q, k, v, causal)
     if causal and mask is None and t < s:
         mask = _until(t, s, q.device)
@@ -71,6 +75,19 @@ def _fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool) -
     return F.scaled_dot_product_attention(
         q, k, v, attn_mask=mask, is_causal=causal and mask is None, enable_gqa=shared
     )
+
+
+def _in_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """`attend` for the last queries of more keys, causally, by torch's kernel: some rows at a time, because it needs a
+    mask. With AMX 1.45 times as fast as `_in_blocks`, and half as far from float32 (500M, 2,048 of 6,144 tokens)."""
+    t, s = q.shape[2], k.shape[2]
+    rows = max(_ROWS, MASK_AT_ONCE // s)
+    y = torch.empty_like(q)
+    for i in range(0, t, rows):
+        j = min(i + rows, t)
+        seen = s - t + j
+        y[:, :, i:j] = _fused(q[:, :, i:j], k[:, :, :seen], v[:, :, :seen], _until(j - i, seen, q.device), False)
+    return y
 
 
 def _until(t: int, s: int, device: torch.device) -> Tensor:
@@ -117,6 +134,8 @@ def _some_at_a_time(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal
     group = n // n_kv
     rows = min(t, max(_ROWS, SCORES_ON_GPU // (b * group * s)))
     heads = min(n_kv, max(1, SCORES_ON_GPU // (b * group * rows * s)))
+    if t == 1 and heads == n_kv:
+        return _plain(q, k, v, mask)
     y = torch.empty_like(q)
     for i in range(0, t, rows):
         j = min(i + rows, t)

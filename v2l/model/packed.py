@@ -73,11 +73,21 @@ class Packable(nn.Module):
     def pack(self) -> None:
         raise NotImplementedError
 
+    def join(self) -> None:
+        """Makes one layer of those that read the same, where weights are not packed: on GPUs, which take longer to
+        begin a product of few rows than to compute it."""
+
 
 @torch.inference_mode()
 def pack(module: nn.Module) -> None:
-    """Replaces the linear layers of a module with loaded weights by their packed form, one at a time, where that pays.
-    They cannot be trained or saved after."""
+    """Replaces the linear layers of a module with loaded weights by their packed form, one at a time, where that pays;
+    on GPUs some are joined instead. They cannot be trained or saved after."""
+    if all(weight.device.type != "cpu" for weight in module.parameters()):
+        for part in module.modules():
+            if isinstance(part, Packable) and not part.packed:
+                part.join()
+                part.packed = True
+        return
     if not all(packs(weight.device, weight.dtype) for weight in module.parameters()):
         return
     for part in list(module.modules()):
@@ -87,3 +97,21 @@ def pack(module: nn.Module) -> None:
         for name, layer in list(part.named_children()):
             if type(layer) is nn.Linear:
                 setattr(part, name, PackedLinear([layer]))
+
+
+def joined(layers: Sequence[nn.Linear]) -> nn.Linear:
+    """Linear layers that read the same x as one, which gives their outputs side by side; for weights that stay as they
+    are."""
+    weight = torch.cat([layer.weight for layer in layers])
+    with torch.device("meta"):
+        layer = nn.Linear(weight.shape[1], len(weight), bias=False)
+    layer.weight = nn.Parameter(weight, requires_grad=False)
+    return layer
+
+
+def add_product(y: Tensor, layer: nn.Module, x: Tensor) -> None:
+    """Adds a linear layer without bias of x [n, i] to y [n, o], in place."""
+    if isinstance(layer, nn.Linear) and layer.weight.dtype == y.dtype:
+        y.addmm_(x, layer.weight.mT)
+    else:
+        y.add_(layer(x))

@@ -10,7 +10,7 @@ Shapes: b rows, t tokens, h hidden size, n heads, d head size, L layers, R rank 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -22,11 +22,12 @@ from torch.utils.checkpoint import checkpoint
 from v2l.config import CHUNK
 from v2l.model.attention import attend
 from v2l.model.config import TextConfig
-from v2l.model.packed import Packable, PackedLinear
+from v2l.model.norm import RMSNorm
+from v2l.model.packed import Packable, PackedLinear, add_product, joined
 from v2l.system.threads import yield_to_others
 
 FEW = 64
-"""Tokens of one row up to which operations, not arithmetic, take the time."""
+"""Tokens, of all rows together, up to which operations, not arithmetic, take the time."""
 READ = 20
 """Multiply-adds of a large product in the time in which one number is read from memory, float32 on a CPU."""
 
@@ -57,12 +58,15 @@ class LayerAdapter:
         return (x.to(self.A.dtype) @ self.A.mT) @ self.B * self.scale
 
     def add_to(self, y: Tensor, x: Tensor) -> None:
-        """Adds `delta` of x [t, d_in] to y [t, d_out], in place; both are of the dtype of A, and so is y. For an
-        adapter of one row."""
+        """Adds `delta` of x [n, d_in] to y [n, d_out], in place; y is of the dtype of A. Where there is an adapter for
+        each of b rows, the first n / b are of the first row."""
         self._look(len(x))
         x = x.to(self.A.dtype)
         if self.product is not None:
             y.addmm_(x, self.product)
+        elif self.A.dim() > 2:
+            rows = (len(self.A), -1)
+            y.unflatten(0, rows).baddbmm_(x.unflatten(0, rows) @ self.A.mT, self.B, alpha=self.scale)
         else:
             y.addmm_(x @ self.A.mT, self.B, alpha=self.scale)
 
@@ -106,35 +110,17 @@ class Cache:
         return held[0, :, :, :end], held[1, :, :, :end]
 
 
-def rms_norm(x: Tensor, eps: float = 1e-6) -> Tensor:
-    """x / rms(x), with the statistics in float32."""
-    y = x.float()
-    return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """x / rms(x) * weight."""
-
-    def __init__(self, size: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.weight * rms_norm(x, self.eps)
-
-    def of(self, x: Tensor) -> Tensor:
-        """`forward` of x [t, size] in float32, rounded to the weight's dtype once, at the end: half the operations."""
-        size = x.shape[-1]
-        length = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-        rms = torch.hypot(length, length.new_full((), (size * self.eps) ** 0.5)).mul_(size**-0.5)
-        return torch.mul(x, self.weight).div_(rms).to(self.weight.dtype)
-
-
 def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
     """Rotary positions: x [b, n, t, d], rope from `TextStack.rope`."""
     cos, sin = rope
     return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+
+
+def turning(rope: tuple[Tensor, Tensor]) -> Tensor:
+    """`rotate` as a product: rope of [b, t] tokens -> [b * t, d, d], with which the heads [n, d] of each are
+    multiplied."""
+    cos, sin = (part.flatten(0, 2).diag_embed() for part in rope)
+    return cos + sin.roll(sin.shape[-1] // 2, -2)
 
 
 class Attention(Packable):
@@ -146,14 +132,20 @@ class Attention(Packable):
             config.num_heads,
             config.num_kv_heads,
         )
-        self.qkv: PackedLinear | None = None
+        self.qkv: nn.Module | None = None
         self.q_proj = nn.Linear(h, config.num_heads * self.head_dim, bias=False)
         self.k_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
         self.v_proj = nn.Linear(h, config.num_kv_heads * self.head_dim, bias=False)
         self.o_proj = nn.Linear(config.num_heads * self.head_dim, h, bias=False)
 
     def pack(self) -> None:
-        self.qkv = PackedLinear([self.q_proj, self.k_proj, self.v_proj])
+        self._join(PackedLinear)
+
+    def join(self) -> None:
+        self._join(joined)
+
+    def _join(self, together: Callable[[Sequence[nn.Linear]], nn.Module]) -> None:
+        self.qkv = together([self.q_proj, self.k_proj, self.v_proj])
         del self.q_proj, self.k_proj, self.v_proj
 
     def forward(
@@ -167,20 +159,23 @@ class Attention(Packable):
         y = attend(q, k, v, mask, causal=True)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
-    def few(self, x: Tensor, rope: tuple[Tensor, Tensor], places: Tensor, held: Tensor) -> Tensor:
-        """`forward` for the few tokens x [t, h] of one row. Their keys and values go to `places` [2, kv heads, t, d] of
-        a cache, and `held` [2, 1, kv heads, s, d] are all so far, theirs included; rope is [t, 1, d] twice."""
-        cos, sin = rope
+    def few(self, x: Tensor, turns: Tensor, mask: Tensor | None, places: Tensor, held: Tensor) -> Tensor:
+        """`forward` for few tokens x [n, h], t of each of b rows, up to the last product: [n, heads * d]. Their keys
+        and values go to `places` [2, b, kv heads, t, d] of a cache, and `held` [2, b, kv heads, s, d] are all so far,
+        theirs included; `turns` are from `turning`."""
+        rows, qk = (held.shape[1], -1), self.heads + self.kv_heads
         qkv = self._project(x).view(len(x), -1, self.head_dim)
-        qk = qkv[:, : self.heads + self.kv_heads]
-        torch.addcmul(qk * cos, qk.roll(self.head_dim // 2, -1), sin, out=qk)
-        places.copy_(qkv[:, self.heads :].unflatten(1, (2, -1)).permute(1, 2, 0, 3))
-        y = attend(qkv[None, :, : self.heads].transpose(1, 2), held[0], held[1], causal=True)
-        return self.o_proj(y.transpose(1, 2).flatten(2)[0])
+        turned = torch.bmm(qkv[:, :qk], turns).unflatten(0, rows)
+        q, places[0] = turned[:, :, : self.heads].transpose(1, 2), turned[:, :, self.heads :].transpose(1, 2)
+        places[1] = qkv[:, qk:].unflatten(0, rows).transpose(1, 2)
+        return attend(q, held[0], held[1], mask, causal=True).transpose(1, 2).reshape(len(x), -1)
 
     def _project(self, x: Tensor) -> Tensor:
         """x [.., h] -> queries, keys and values side by side [.., all heads * d]."""
-        return self.qkv(x) if self.qkv else torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
+        if self.qkv is not None:
+            together: Tensor = self.qkv(x)
+            return together
+        return torch.cat([self.q_proj(x), self.k_proj(x), self.v_proj(x)], -1)
 
 
 class MLP(Packable):
@@ -190,24 +185,33 @@ class MLP(Packable):
         self.gate_proj: nn.Module = nn.Linear(h, inner, bias=False)
         self.up_proj = nn.Linear(h, inner, bias=False)
         self.down_proj = nn.Linear(inner, h, bias=False)
+        self.gate_up: nn.Module | None = None
 
     def pack(self) -> None:
         self.gate_proj = PackedLinear([self.gate_proj], "silu")
 
+    def join(self) -> None:
+        self.gate_up = joined([cast("nn.Linear", self.gate_proj), self.up_proj])
+        del self.gate_proj, self.up_proj
+
     def forward(self, x: Tensor, adapter: LayerAdapter | None) -> Tensor:
-        inner = self._gate(x) * self.up_proj(x)
+        inner = self._inner(x)
         y: Tensor = self.down_proj(inner)
         return y if adapter is None else (y.float() + adapter.delta(inner)).to(y.dtype)
 
     def add_few(self, y: Tensor, x: Tensor, adapter: LayerAdapter | None) -> None:
-        """Adds `forward` of the few tokens x [t, h] of one row to y [t, h], which is in float32."""
-        inner = self._gate(x).mul_(self.up_proj(x))
-        y.add_(self.down_proj(inner))
+        """Adds `forward` of few tokens x [n, h] to y [n, h], which is in float32."""
+        inner = self._inner(x)
+        add_product(y, self.down_proj, inner)
         if adapter is not None:
             adapter.add_to(y, inner)
 
-    def _gate(self, x: Tensor) -> Tensor:
-        return self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
+    def _inner(self, x: Tensor) -> Tensor:
+        if self.gate_up is not None:  # of these weights no gradient is asked
+            gate, up = self.gate_up(x).chunk(2, -1)
+            return F.silu(gate, inplace=True).mul_(up)
+        gate = self.gate_proj(x) if isinstance(self.gate_proj, PackedLinear) else F.silu(self.gate_proj(x))
+        return gate * self.up_proj(x) if torch.is_grad_enabled() else gate.mul_(self.up_proj(x))
 
 
 class Layer(nn.Module):
@@ -230,10 +234,11 @@ class Layer(nn.Module):
         x = x + self.self_attn(self.input_layernorm(x), rope, mask, cache, layer)
         return x + self.mlp(self.post_attention_layernorm(x), adapter)
 
-    def add_few(self, x: Tensor, rope: tuple[Tensor, Tensor], places: Tensor, held: Tensor,
+    def add_few(self, x: Tensor, turns: Tensor, mask: Tensor | None, places: Tensor, held: Tensor,
                 adapter: LayerAdapter | None) -> None:
-        """`forward` for the few tokens x [t, h] of one row, in float32 and in place."""
-        x += self.self_attn.few(self.input_layernorm.of(x), rope, places, held)
+        """`forward` for few tokens x [n, h], in float32 and in place; the rest is as `Attention.few` has it."""
+        attended = self.self_attn.few(self.input_layernorm.of(x), turns, mask, places, held)
+        add_product(x, self.self_attn.o_proj, attended)
         self.mlp.add_few(x, self.post_attention_layernorm.of(x), adapter)
 
 
@@ -293,8 +298,8 @@ class TextStack(nn.Module):
             *before, embeddings = embeddings.split(CHUNK, dim=1)
             for chunk in before:
                 self._run(chunk, cache, adapters, None)
-        if self._is_few(embeddings, adapters, padding):
-            return self._run_few(embeddings[0], cache, adapters)
+        if self._is_few(embeddings, adapters):
+            return self._run_few(embeddings, cache, adapters, padding)
         return self.logits(self._run(embeddings, cache, adapters, padding)[:, -1])
 
     def logits(self, hidden: Tensor) -> Tensor:
@@ -335,42 +340,48 @@ class TextStack(nn.Module):
         self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None, padding: Tensor | None
     ) -> Tensor:
         """`forward` up to the last layer: hidden states [b, t, h]."""
-        b, t = embeddings.shape[:2]
-        start, end = cache.length, cache.length + t
-        positions = torch.arange(start, end, device=embeddings.device).expand(b, t)
-        mask = None
-        if padding is not None:
-            positions = (positions - padding[:, None]).clamp(min=0)
-            keys = torch.arange(end, device=embeddings.device)
-            queries = keys[start:]
-            mask = (keys[None] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
-            mask = mask | (keys[None] == queries[:, None])[None]  # padding sees itself: no row of the softmax is empty
-            mask = mask[:, None]
+        positions, mask = self._places(embeddings, cache, padding)
         rope, x = self.rope(positions), embeddings
         for i, layer in enumerate(self.layers):
             yield_to_others()
             x = layer(x, rope, mask, cache, i, adapters[i] if adapters else None)
-        cache.length = end
+        cache.length += x.shape[1]
         return x
 
     @staticmethod
-    def _is_few(embeddings: Tensor, adapters: list[LayerAdapter] | None, padding: Tensor | None) -> bool:
-        """Whether `_run_few` takes these."""
+    def _places(embeddings: Tensor, cache: Cache, padding: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Positions [b, t] of the tokens after those in `cache`, and where there is padding the mask [b, 1, t, s] that
+        is True where they see another."""
         b, t = embeddings.shape[:2]
-        shared = not adapters or (adapters[0].A.dim() == 2 and adapters[0].A.dtype == torch.float32)
-        return b == 1 and t <= FEW and padding is None and shared and not torch.is_grad_enabled()
+        end = cache.length + t
+        positions = torch.arange(cache.length, end, device=embeddings.device).expand(b, t)
+        if padding is None:
+            return positions, None
+        keys = torch.arange(end, device=embeddings.device)
+        queries = keys[cache.length :]
+        mask = (keys[None] <= queries[:, None])[None] & (keys >= padding[:, None])[:, None]
+        mask = mask | (keys[None] == queries[:, None])[None]  # padding sees itself: no row of the softmax is empty
+        return (positions - padding[:, None]).clamp(min=0), mask[:, None]
 
-    def _run_few(self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None) -> Tensor:
-        """`forward` for few tokens [t, h] of the only row, one at a time above all: in half as many operations, which
-        take more of the time than the products do there. What goes from layer to layer stays in float32."""
-        start, end = cache.length, cache.length + len(embeddings)
-        cos, sin = (part[0].transpose(0, 1) for part in self.rope(torch.arange(start, end, device=self.device)[None]))
-        x = embeddings.to(torch.float32, copy=True)
-        places = cache.store[:, :, 0, :, start:end].unbind()
-        held = cache.store[:, :, :, :, :end].unbind()
+    @staticmethod
+    def _is_few(embeddings: Tensor, adapters: list[LayerAdapter] | None) -> bool:
+        """Whether `_run_few` takes these."""
+        exact = not adapters or adapters[0].A.dtype == torch.float32
+        return embeddings[..., 0].numel() <= FEW and exact and not torch.is_grad_enabled()
+
+    def _run_few(self, embeddings: Tensor, cache: Cache, adapters: list[LayerAdapter] | None, padding: Tensor | None
+                 ) -> Tensor:
+        """`forward` for few tokens, one of each row above all: in half as many operations, which take more of the time
+        than the products do there. What goes from layer to layer stays in float32."""
+        start, end = cache.length, cache.length + embeddings.shape[1]
+        positions, mask = self._places(embeddings, cache, padding)
+        if mask is not None:  # as it is added to the scores, which torch would make of it in every layer
+            mask = torch.zeros_like(mask, dtype=self.dtype).masked_fill_(~mask, -torch.inf)
+        turns, x = turning(self.rope(positions)), embeddings.flatten(0, 1).to(torch.float32, copy=True)
+        places, held = cache.store[..., start:end, :].unbind(), cache.store[..., :end, :].unbind()
         for i, layer in enumerate(cast("list[Layer]", self.layers)):
             yield_to_others()
-            layer.add_few(x, (cos, sin), places[i], held[i], adapters[i] if adapters else None)
+            layer.add_few(x, turns, mask, places[i], held[i], adapters[i] if adapters else None)
         cache.length = end
-        logits: Tensor = self.lm_head(self.norm.of(x[-1:]))
+        logits: Tensor = self.lm_head(self.norm.of(x.view_as(embeddings)[:, -1]))
         return logits

@@ -36,7 +36,10 @@ class Embeddings(nn.Module):
         """[n, 3, tile, tile] -> [n, p, e]"""
         patches = self._patches(tiles)
         places = patch_places(tiles.shape[-1] // self.patch_size, self.side)
-        return patches + self.position_embedding(places.to(tiles.device))
+        x: Tensor = patches + self.position_embedding(places.to(tiles.device))
+        # A convolution's patches lie one number beside the other, and sums keep that order: without this, every norm of
+        # every layer copies them first, and a tile of 500M takes 1.15 to 1.2 times as long.
+        return x.contiguous()
 
     def _patches(self, tiles: Tensor) -> Tensor:
         """[n, 3, tile, tile] -> [n, p, e]"""
