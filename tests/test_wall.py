@@ -227,6 +227,7 @@ def test_a_server_takes_and_tells_moments(folder: Path) -> None:
         listed = {one["id"]: one for one in server.ask("GET", "/api/library")[2]["videos"]}
         assert listed["cam"]["sources"][0]["started"] == "2026-11-28T14:59:48.250+01:00"
         assert "started" not in listed["film"]["sources"][0]
+        assert server.ask("GET", "/v1/models/cam")[2]["v2l"]["ended_at"] == "2026-11-28T14:00:24.250Z"
         body = {"model": "cam", "messages": [{"role": "user", "content": "What moves?"}]}
         for first in ("2026-11-28T15:00:15", "2026-11-28T14:00:15Z", 25):
             _, _, reply = server.ask("POST", "/v1/chat/completions", {**body, "v2l": {"from": first}})

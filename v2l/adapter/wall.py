@@ -72,6 +72,13 @@ def wall_keys(began: datetime | None, start: float, end: float) -> dict[str, str
     return {name: wall_json(began + timedelta(seconds=at)) for name, at in (("started_at", start), ("ended_at", end))}
 
 
+def whole_keys(record: Mapping[str, Any]) -> dict[str, str]:
+    """JSON keys of when the first segment of a record began and the last ended, as of `wall_keys`, of those that were
+    watched live."""
+    moments = wall_moments(record["sources"], record["segments"])
+    return {"started_at": wall_json(min(moments)), "ended_at": wall_json(max(moments))} if moments else {}
+
+
 def at_text(began: datetime | None, seconds: float) -> str:
     """A time of a source for people: by the wall clock, in local time, where that is known."""
     return time_text(seconds) if began is None else wall_text(began + timedelta(seconds=seconds))

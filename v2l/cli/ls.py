@@ -6,14 +6,13 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from v2l.adapter.record import Record, is_foreign
-from v2l.adapter.wall import at_text, wall_keys, wall_moments
+from v2l.adapter.wall import wall_moments, whole_keys
 from v2l.cli import options
 from v2l.cli.adapters import check_exists
 from v2l.cli.console import Console, Failures, one_line, write, write_json
@@ -22,7 +21,7 @@ from v2l.cli.options import argument, option
 from v2l.config import DEFAULT_MODEL
 from v2l.errors import V2LError
 from v2l.video.folder import has_changed
-from v2l.wording import count_of, shortened, size_text, time_text
+from v2l.wording import count_of, shortened, size_text, time_text, wall_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Label
@@ -49,20 +48,15 @@ class Listed:
         """How much was watched, of all its segments."""
         return float(sum(segment["end"] - segment["start"] for segment in self.label.record["segments"]))
 
-    @property
-    def moments(self) -> list[datetime]:
-        """When its segments began and ended, of those that were watched live."""
-        return wall_moments(self.label.record["sources"], self.label.record["segments"])
-
     def row(self) -> tuple[str, ...]:
         """File, video, length, segments, base, size, state, and a mark where the base knows nothing of the video."""
-        videos = self.videos
+        videos, record, state = self.videos, self.label.record, self.state
+        if state == LIVE:
+            state += f" until {wall_text(max(wall_moments(record['sources'], record['segments'])))}"
         return (one_line(str(self.path)), shortened(one_line(videos[0]), 40) if len(videos) == 1 else
                 f"{len(videos)} videos", time_text(round(self.seconds)),
-                count_of(len(self.label.record["segments"]), "segment"), _base_name(self.label.record),
-                size_text(self.label.size),
-                f"{LIVE} until {at_text(max(self.moments), 0)}" if self.state == LIVE else self.state,
-                "foreign" if is_foreign(self.label.record) else "")
+                count_of(len(record["segments"]), "segment"), _base_name(record), size_text(self.label.size), state,
+                "foreign" if is_foreign(record) else "")
 
     def document(self) -> dict[str, Any]:
         """The row for JSON; seconds and bytes as numbers."""
@@ -71,8 +65,7 @@ class Listed:
                 "segments": len(record["segments"]), "base": record["base"]["id"],
                 "hypernetwork": record["hypernetwork"]["id"], "dtype": self.label.dtype, "size": self.label.size,
                 "state": self.state, "foreign": is_foreign(record),
-                **(wall_keys(min(moments), 0, (max(moments) - min(moments)).total_seconds())
-                   if (moments := self.moments) else {})}
+                **whole_keys(record)}
 
 
 def ls(

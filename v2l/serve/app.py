@@ -17,6 +17,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from v2l.adapter.record import is_foreign
+from v2l.adapter.wall import whole_keys
 from v2l.serve.asking import ask_lines
 from v2l.serve.direct import Direct
 from v2l.serve.events import HungUp
@@ -67,7 +68,8 @@ def model_document(served: ServedAdapter) -> dict[str, Any]:
             "parent": record["base"]["id"],
             "v2l": {"sources": [source["name"] for source in record["sources"]], "duration": round(seconds, 3),
                     "segments": len(record["segments"]), "bytes": served.label.size,
-                    "fingerprint": served.fingerprint, "foreign": is_foreign(record)}}
+                    "fingerprint": served.fingerprint, "foreign": is_foreign(record),
+                    **whole_keys(record)}}
 
 
 def model_routes(service: Service) -> list[Route]:
