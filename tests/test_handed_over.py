@@ -82,6 +82,14 @@ def test_packets_that_a_broadcast_lost_are_told(broadcast: bytes, tmp_path: Path
     assert not any("lost" in note for note in open_clip(path, ALL).warnings)
 
 
+def test_a_broadcast_that_ends_within_a_packet_is_told(broadcast: bytes, tmp_path: Path) -> None:
+    path, end = tmp_path / "film.ts", len(broadcast) // PACKET * 3 // 4 * PACKET
+    for more, notes in ((0, 0), (37, 1), (187, 1)):
+        path.write_bytes(broadcast[: end + more])
+        warnings = open_clip(path, ALL).warnings
+        assert len(warnings) == notes and all("breaks off before its end" in note for note in warnings)
+
+
 def test_a_flash_recording_that_was_stopped_promised_no_length(film: Path, tmp_path: Path) -> None:
     pipe, path = Pipe(), tmp_path / "recording.flv"
     copied(film, "flv", pipe, flvflags="no_duration_filesize")

@@ -153,8 +153,9 @@ class StreamPackets:
         """Whether a packet ended before its length."""
         self.holes = 0
         """Places of a broadcast at which pictures were lost that the next one may need."""
-        self._torn, self._due = 0, 0
-        """For how many pictures more one is looked for, and when the next one is to be decoded, ticks."""
+        self._torn, self._longest = 0, 0
+        """For how many pictures more one is looked for, and the longest time from one to the next so far, ticks."""
+        self._last_dts: int | None = None
         self.unstamped = False
         """Whether a packet had no presentation time."""
         self.encrypted = False
@@ -206,9 +207,12 @@ class StreamPackets:
         """Counts a place where packets of the file were lost, as its counters tell, and a picture at least with them.
         Counters begin anew, too, where parts of a broadcast were put together; but there no time is missing."""
         self._torn = _TORN if packet.is_corrupt else self._torn - 1
-        if self._torn > 0 and self._due and not packet.is_keyframe:
-            self.holes += packet.dts - self._due > (packet.duration or 0) / 2
-        self._due = packet.dts + (packet.duration or 0)
+        gap = packet.dts - self._last_dts if self._last_dts is not None else 0
+        if self._torn > 0 and not packet.is_keyframe and gap > 1.5 * max(self._longest, packet.duration or 0) > 0:
+            self.holes += 1
+        elif self._torn <= 0:
+            self._longest = max(self._longest, gap)
+        self._last_dts = packet.dts
 
     def is_shown(self, packet: Any) -> bool:
         """False for what the file's edit list leaves out, for a VP8 picture that others are predicted from, and for the

@@ -30,6 +30,8 @@ _HEAD_OF_FLV, _SIZE_IN_FLV, _LENGTH_IN_FLV = 1 << 16, b"\0\x08filesize\0", b"\0\
 seconds, numbers of 64 bits."""
 _UNREAD = 256
 """Bytes behind the last packet that are nothing lost."""
+_TAIL = 10 * 204
+"""Bytes of the end of a broadcast that tell whether it ends within a packet: ten of the longest there are."""
 _FEW = 5
 """Packets of a broadcast in a row, by whose beginnings it is known."""
 _UNTOLD = (1 << 32) - 1
@@ -244,6 +246,18 @@ def _chunk_breaks_off(file: BinaryIO, at: int, size: int) -> bool:
     return at > size + 1  # some leave out the byte that fills up the last one
 
 
+def _packet_breaks_off(file: BinaryIO, size: int) -> bool:
+    """Whether a broadcast ends within one of its packets; not where something else comes behind them."""
+    file.seek(max(0, size - _TAIL))
+    tail = file.read()
+    for length in (188, 192, 204):
+        for first in range(min(length, len(tail))):
+            if set(tail[first::length]) == {0x47} and len(tail) > _FEW * length:
+                left = (len(tail) - first - 1) % length + 1
+                return left not in (length, 188)
+    return False
+
+
 def _said_in_flv(file: BinaryIO, name: bytes) -> float:
     """What an FLV says of itself; 0 where it does not, as where its writer could not go back to it."""
     file.seek(0)
@@ -289,7 +303,7 @@ def _gif_breaks_off(file: BinaryIO, size: int) -> bool:
 
 
 _CHECKS = {MATROSKA: _matroska_breaks_off, AVI: _avi_breaks_off, FLV: _flv_breaks_off,
-           "gif": _gif_breaks_off}
+           "gif": _gif_breaks_off, "mpegts": _packet_breaks_off}
 _PARTS = {MP4: _of_mp4, "apng": endings.of_apng, "asf": endings.of_asf, "dv": endings.of_dv, "ivf": endings.of_ivf,
           "mxf": endings.of_mxf, "nut": endings.of_nut, "ogg": endings.of_ogg, "swf": endings.of_swf,
           "yuv4mpegpipe": endings.of_y4m}

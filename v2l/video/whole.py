@@ -11,8 +11,8 @@ from v2l.video.mp4 import samples_of_fragments
 from v2l.video.packets import Contents, StreamPackets
 from v2l.video.structure import becomes_encrypted, holds_unread_films, is_read_through, kept_part, tells_its_length
 
-_RECORDED = (MATROSKA, AVI, FLV, "asf", "dv", "ivf", "mpjpeg", "mxf", "nut", "obu", "ogg",
-             "yuv4mpegpipe")
+_RECORDED = (MATROSKA, AVI, FLV, "asf", "dv", "ivf", "mpjpeg", "mpegts", "mxf", "nut", "obu",
+             "ogg", "yuv4mpegpipe")
 """Formats whose writers may be stopped at any moment, without having promised a length."""
 _MARKED = ("apng", "mpjpeg", "smjpeg")
 """Formats at whose end stands a mark that FFmpeg takes for a picture."""
