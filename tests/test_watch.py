@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -24,7 +25,7 @@ from v2l.adapter.wall import wall_start
 from v2l.config import Sampling
 from v2l.engine import Engine
 from v2l.errors import ModelError, OutputError, VideoError
-from v2l.live import collect
+from v2l.live import collect, rolling
 from v2l.live.address import parse_address
 from v2l.live.clip import shrunk
 from v2l.live.collect import Backlog
@@ -149,12 +150,13 @@ SCENE = np.zeros((64, 64, 3), np.uint8)
 
 
 class Notes:
-    """Keeps what it is told; `on_watched` and `on_failed` are called then."""
+    """Keeps what it is told."""
 
     def __init__(self) -> None:
         self.segments: list[Watched] = []
         self.notes: list[str] = []
         self.errors: list[Exception] = []
+        self.troubles: list[Exception] = []
         self.states: list[State] = []
         self.told = Condition()
 
@@ -172,6 +174,11 @@ class Notes:
     def failed(self, error: Exception) -> None:
         with self.told:
             self.errors.append(error)
+            self.told.notify_all()
+
+    def troubled(self, error: Exception) -> None:
+        with self.told:
+            self.troubles.append(error)
             self.told.notify_all()
 
     def until(self, what: Callable[[], bool]) -> None:
@@ -275,14 +282,32 @@ def test_a_disk_on_which_nothing_can_be_written_is_told_once_and_tried_again(
         notes.until(lambda: len(notes.segments) == 1)
         folder.rename(away)
         yield from pictures(2.2, 6.2)
-        notes.until(lambda: len(notes.errors) == 1)
+        notes.until(lambda: len(notes.troubles) == 1)
         away.rename(folder)
         yield from pictures(6.2, 8)
 
     play(source(), notes, output=folder / "cam.v2lora")
-    assert [type(error) for error in notes.errors] == [OutputError]
+    assert [type(error) for error in notes.troubles] == [OutputError] and notes.errors == []
     assert notes.spans == [(0, 2, 4), (2, 4, 4), (4, 6, 4), (6, 8, 4)]
     assert [s["start"] for s in load(folder / "cam.v2lora").segments] == [0, 2, 4, 6]
+
+
+def test_what_waits_too_long_for_a_disk_is_given_up_and_told(
+        play: Callable[..., Notes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rolling, "MOST_WAITING", 2)
+    notes = Notes()
+
+    def source() -> Iterator[object]:
+        yield from pictures(0, 6.2)
+        notes.until(lambda: len(notes.errors) == 1)
+        (tmp_path / "disk").mkdir()
+        yield from pictures(6.2, 8)
+
+    play(source(), notes, output=tmp_path / "disk" / "cam.v2lora")
+    assert re.match(r"The segment from [0-9:]+ is lost: it could not be written", str(notes.errors[0]))
+    memory = load(tmp_path / "disk" / "cam.v2lora")
+    assert [s["start"] for s in memory.segments] == [2, 4, 6]
+    assert [one.segment.segments[0]["start"] for one in notes.segments] == [2, 4, 6]
 
 
 def test_a_segment_that_cannot_be_watched_stops_no_other(

@@ -221,9 +221,16 @@ class _Reports:
         with self._lock:
             self._fail(error)
 
+    def troubled(self, error: Exception) -> None:
+        with self._lock:
+            self._report(error)
+
     def _fail(self, error: Exception) -> None:
-        self.console.aside()
         self.failures += 1
+        self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        self.console.aside()
         report(error, f"{self.watching.address.shown}: ")
 
 

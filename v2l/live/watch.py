@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -56,6 +57,8 @@ class _Watch:
         self.lost: list[tuple[float, float, str]] = []
         """Stretches that were seen and are in no file, and why."""
         self.left_out, self.dropped, self.failures, self.unwritten = 0, 0, 0, False
+        self.took: deque[tuple[int, float]] = deque()
+        """Frames left out, and seconds that watching took, of each segment that is to be written."""
 
     def run(self, stopping: Callable[[], bool]) -> None:
         label = self.rolling.check(datetime.now(timezone.utc), self.made_with)
@@ -76,7 +79,7 @@ class _Watch:
         finally:
             self.collector.stop()
         if self.rolling.waiting:
-            self._written(self.rolling.write(), 0, 0.0)
+            self._written(self.rolling.write())
         if self.collector.error is not None:
             raise self.collector.error
 
@@ -106,6 +109,7 @@ class _Watch:
             self.listener.failed(error)
             return
         self.failures = 0
+        self.took.append((window.left_out, time.perf_counter() - began))
         try:
             kept = self.rolling.add(segment)
         except (OutputError, AdapterError) as error:
@@ -114,25 +118,27 @@ class _Watch:
             self._unwritten(error)
             return
         self.unwritten = False
-        self._written(kept, window.left_out, time.perf_counter() - began)
+        self._written(kept)
 
     def _unwritten(self, error: Exception) -> None:
-        """Tells once that the file cannot be written."""
+        """Tells once that the file cannot be written, and gives up what has waited too long for it."""
         if not self.unwritten:
-            self.listener.failed(error)
+            self.listener.troubled(error)
             self.listener.note("Watching goes on, and what cannot be written is tried again after each segment.")
         self.unwritten = True
         while (lost := self.rolling.give_up()) is not None:
-            segment = lost.segments[0]
-            self.lost.append((segment["start"], segment["end"], "it could not be written"))
+            self.took.popleft()
+            start, end = lost.segments[0]["start"], lost.segments[0]["end"]
+            self.lost.append((start, end, "it could not be written"))
+            self.listener.failed(OutputError(f"The segment from {self._moment(start):%H:%M:%S} is lost: it could not "
+                                             "be written for too long."))
 
-    def _written(self, kept: list[Kept], left_out: int, seconds: float) -> None:
+    def _written(self, kept: list[Kept]) -> None:
         for one in kept:
-            segment = one.segment.segments[0]
-            last = one is kept[-1]
+            segment, (left_out, seconds) = one.segment.segments[0], self.took.popleft()
             self.listener.watched(
                 Watched(one, self._moment(segment["start"]), self._moment(segment["end"]), len(segment["timestamps"]),
-                        left_out if last else 0, seconds if last else 0.0), self.engine)
+                        left_out, seconds), self.engine)
 
     def _clip(self, window: Window) -> LiveClip:
         collector = self.collector
@@ -147,8 +153,9 @@ class _Watch:
         assert collector.started is not None
         started, rate = wall_json(collector.started), collector.windows.plan.rate
         gaps = sorted([*collector.gaps, *self.lost])
+        pictured = window.end - sum(end - start for start, end, _ in collector.gaps if end <= window.end)
         source: Record = {
-            "name": name, "duration": window.end, "fps": rate, "frames": round(window.end * rate),
+            "name": name, "duration": window.end, "fps": rate, "frames": round(max(0.0, pictured) * rate),
             "width": collector.size[0], "height": collector.size[1], "size": 0,
             "sha256": hashlib.sha256(f"{name} {started}".encode()).hexdigest(), "started": started}
         if gaps:

@@ -48,7 +48,7 @@ class Watched:
     left_out: int
     """Frames that were not looked at, so that the base keeps up."""
     seconds: float
-    """Time it took."""
+    """Time that watching it took."""
 
     @property
     def segment(self) -> Adapter:
@@ -83,4 +83,7 @@ class Listener(Protocol):
         """A sentence of what went otherwise than one would expect."""
 
     def failed(self, error: Exception) -> None:
-        """A segment could not be watched, or not be written; watching goes on."""
+        """A segment is lost; watching goes on."""
+
+    def troubled(self, error: Exception) -> None:
+        """Something does not work for now, and is tried again."""
