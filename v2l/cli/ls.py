@@ -53,6 +53,7 @@ class Listed:
         videos, record, state = self.videos, self.label.record, self.state
         if state == LIVE:
             state += f" until {wall_text(max(wall_moments(record['sources'], record['segments'])))}"
+            videos = list(dict.fromkeys(videos))  # a camera that was watched again is no other
         return (one_line(str(self.path)), shortened(one_line(videos[0]), 40) if len(videos) == 1 else
                 f"{len(videos)} videos", time_text(round(self.seconds)),
                 count_of(len(record["segments"]), "segment"), _base_name(record), size_text(self.label.size), state,

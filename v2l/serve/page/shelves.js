@@ -58,7 +58,9 @@ export function filter() {
 
 /** What is said of an adapter besides its name, in a line. */
 export function facts(video, inFull = false) {
-  const names = video.sources.map((source) => source.name);
+  // A camera that was watched again is no other.
+  const names = [...new Map(video.sources.map((source, number) =>
+    [source.started ? source.name : number, source.name])).values()];
   const seconds = video.segments.reduce((sum, { start, end }) => sum + end - start, 0);
   const last = video.segments.at(-1), live = last && video.sources[last.source].started;
   return [names.length === 1 ? names[0] : count(names.length, "video"), clock(seconds),
