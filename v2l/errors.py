@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from textwrap import shorten
 
@@ -53,6 +54,11 @@ def is_memory(error: BaseException) -> bool:
     # torch tells some full GPUs by a class of its own, all others by words; torch may not be imported here.
     return (isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
             or (isinstance(error, (RuntimeError, OSError)) and any(words in str(error) for words in _NO_MEMORY)))
+
+
+def debugging() -> bool:
+    """Whether tracebacks are wanted."""
+    return os.environ.get("V2L_DEBUG", "") not in ("", "0")
 
 
 _NOT_MAPPED = "failed to map segment"

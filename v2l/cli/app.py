@@ -12,7 +12,8 @@ import typer
 
 from v2l import __version__
 from v2l.cli.commands import COMPLETE, AllCommands
-from v2l.cli.console import debugging, write
+from v2l.cli.console import write
+from v2l.errors import debugging
 
 app = typer.Typer(cls=AllCommands, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]})

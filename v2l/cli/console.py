@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 
 from v2l.cli.values import PlainValues
 from v2l.cli.wrap import wrap_lines
-from v2l.errors import OutputError, UsageError, V2LError, sentence
+from v2l.errors import OutputError, UsageError, V2LError, debugging, sentence
 from v2l.system.interrupts import interrupt_behind, message_and_status
 
 if TYPE_CHECKING:
@@ -72,10 +72,6 @@ def _is_piped(stream: TextIO | None) -> bool:
     with suppress(OSError, ValueError):
         return stream is not None and stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
     return False
-
-
-def debugging() -> bool:
-    return os.environ.get("V2L_DEBUG", "") not in ("", "0")
 
 
 def ready_streams() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ import typer
 from v2l.adapter.record import foreign_text, is_foreign
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, write_json, write_path
+from v2l.cli.ingest_ray import Cluster, address, cluster_of, share_out_on
 from v2l.cli.inputs import expand
 from v2l.cli.options import argument, option
 from v2l.cli.outputs import Outputs, plan_outputs
@@ -23,8 +25,9 @@ from v2l.wording import TIME_FORMS, count_of, size_text, time_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
-    from v2l.many.ingest import Ingested, Settings
+    from v2l.many.ingest import Failed, Ingested, Settings
     from v2l.many.jobs import Job
+    from v2l.many.worker import Order
     from v2l.video.clip import Clip
     from v2l.video.cuts import SegmentSpec
 
@@ -39,6 +42,15 @@ def ingest(
         "no split")] = None,
     keep_segments: Annotated[bool, typer.Option("--keep-segments", help="Also keep one file per segment.")] = False,
     shard: options.OnlyShard = None,
+    ray: Annotated[str | None, option(
+        "[ADDRESS]", "Share the work out on a Ray cluster: local, HOST:PORT, ray://HOST:PORT or auto, as alone: "
+        "that of RAY_ADDRESS or of this machine, else one started for the run.", callback=address)] = None,
+    workers: Annotated[int | None, option("N", "With --ray: so many workers.", "all that there is room for",
+                                          callback=options.positive)] = None,
+    worker_cpus: Annotated[int | None, option("N", "With --ray: cores of a worker.", "4, or 1 beside a GPU",
+                                              callback=options.positive)] = None,
+    worker_gpus: Annotated[float | None, option("X", "With --ray: GPUs of a worker; 0.25 lets four share one.",
+                                                "1 where there are any", callback=options.not_negative)] = None,
     model: options.Model = None, checkpoint: options.Checkpoint = None,
     frames: options.MaxFrames = None, fps: options.Fps = None, resolution: options.Resolution = None,
     start: options.Start = None, end: options.End = None, stream: options.Stream = None,
@@ -62,18 +74,25 @@ def ingest(
       v2l ingest lecture.mp4 --start 12:00 --end 13:30 -o part.v2lora
       v2l ingest lecture.mp4 --segment 60s
       v2l ingest talks/ --output-dir adapters --shard 1/4
+      v2l ingest talks/ --model 500m --ray
     """
     if output is not None and output_dir is not None:
         raise UsageError("-o and --output-dir exclude each other.")
     sampling = options.given(frames=frames, fps=fps, start=start, end=end, stream=stream)
-    spec = _segments(segment, keep_segments)
+    spec, cluster = _segments(segment, keep_segments), cluster_of(ray, workers, worker_cpus, worker_gpus, device)
     outputs = plan_outputs(expand(videos), output, output_dir, shard)
     run = _Run(Console(quiet), json, outputs)
     run.report_plan(shard)
     if not outputs.videos and not outputs.failures:
         run.console.warn("No videos were named.")
     jobs, clip = run.first_that_opens(Sampling(**sampling))
-    if clip:
+    if clip and cluster:
+        from v2l.many.worker import Order
+
+        run.share_out(cluster, jobs, Order(model, checkpoint, device, dtype.value, offline,
+                                           {**sampling, "resolution": resolution}, adapter_dtype.value, force,
+                                           _asked(ctx), spec, keep_segments))
+    elif clip:
         engine = options.load_engine(run.console, model, checkpoint, device, dtype, offline)
         with run.console.working("Loading"):
             engine.fetch_hypernetwork()  # a model that cannot be had ends everything, a video only itself
@@ -149,26 +168,43 @@ class _Run:
 
     def make(self, engine: Engine, jobs: list[Job], clip: Clip, settings: Settings) -> None:
         from v2l.cli.cost import Cost, Teller
-        from v2l.many.ingest import Ingested, ingest_all
+        from v2l.many.ingest import ingest_all
 
         cost = Cost(engine, clip, settings.sampling, settings.segments is not None)
         teller = Teller(self.console, cost, len(jobs))
         engine.progress = teller.progress
+        with (self.noting_kept(jobs if settings.segments else []),
+              self.console.working(jobs[0].video.name, of=len(jobs), seeing=lambda: cost.seeing),
+              closing(ingest_all(engine, jobs, settings, clip)) as results):
+            self.take(results, teller.finished)
+
+    def share_out(self, cluster: Cluster, jobs: list[Job], order: Order) -> None:
+        """`make`, by the workers of a cluster."""
+        with self.noting_kept(jobs if order.segments else []):
+            share_out_on(cluster, jobs, order, self.console, self.take)
+
+    def take(self, results: Iterable[Ingested | Failed], finished: Callable[[bool], None] = lambda worked: None
+             ) -> None:
+        """Reports what becomes of videos; `finished` hears of each whether it took work."""
+        from v2l.many.ingest import Ingested
+
+        for result in results:
+            worked = isinstance(result, Ingested) and not result.skipped
+            self.console.finished(worked)
+            finished(worked)
+            self.console.aside()
+            if isinstance(result, Ingested):
+                self.report(result)
+            else:
+                self.fail(result.error, result.job.video)
+
+    @contextmanager
+    def noting_kept(self, jobs: list[Job]) -> Iterator[None]:
+        """Says at an interrupt what is kept of the segments of videos."""
         try:
-            with (self.console.working(jobs[0].video.name, of=len(jobs), seeing=lambda: cost.seeing),
-                  closing(ingest_all(engine, jobs, settings, clip)) as results):
-                for result in results:
-                    worked = isinstance(result, Ingested) and not result.skipped
-                    self.console.finished(worked)
-                    teller.finished(worked)
-                    self.console.aside()
-                    if isinstance(result, Ingested):
-                        self.report(result)
-                    else:
-                        self.fail(result.error, result.job.video)
+            yield
         except KeyboardInterrupt:
-            if settings.segments:
-                self.note_kept(jobs)
+            self.note_kept(jobs)
             raise
 
     def note_kept(self, jobs: list[Job]) -> None:

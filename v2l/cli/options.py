@@ -223,6 +223,10 @@ class Command(PlainValues, TyperCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         from v2l.cli.usage import refuse_empty
 
+        if "--ray" in args:
+            from v2l.cli.ingest_ray import with_address
+
+            args = with_address(args)
         if not ctx.resilient_parsing:  # of a call that is still being typed
             refuse_empty(self.params, args)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -98,16 +98,30 @@ def ingest_all(engine: Engine, jobs: Iterable[Job], settings: Settings, first: C
     What is no fault of one video (KeyboardInterrupt, for example) is raised; close the iterator when leaving it early.
     """
     with closing(_results(engine, jobs, settings, first)) as results:
-        for result in results:
-            if isinstance(result, Failed):
-                note_failure(result.job, result.error)
-            else:
-                forget_failure(result.job.output)
-            yield result
+        yield from map(_noted, results)
+
+
+def ingest_one(engine: Engine, job: Job, settings: Settings, patient: bool) -> Ingested | Failed | None:
+    """What becomes of one video, as of `ingest_all`. Where another process is at it: None, or if `patient`, what that
+    made of it."""
+    if patient:
+        (result,) = ingest_all(engine, [job], replace(settings, force=False))
+        return result
+    done = _one_pass(settings)(engine, [job], settings, None)
+    return next(map(_noted, list(done)), None)
+
+
+def _noted(result: Ingested | Failed) -> Ingested | Failed:
+    """A result, of which a note is left where it is a failure, and none where it is not."""
+    if isinstance(result, Failed):
+        note_failure(result.job, result.error)
+    else:
+        forget_failure(result.job.output)
+    return result
 
 
 def _results(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Results:
-    one_pass = _whole if settings.segments is None else _in_segments
+    one_pass = _one_pass(settings)
     busy = yield from one_pass(engine, jobs, settings, first)
     # What another process has just made is not made again, not even where everything is.
     settings = replace(settings, force=False)
@@ -124,6 +138,10 @@ def _tell_waiting(engine: Engine, job: Job) -> None:
 
 Pass = Generator[Ingested | Failed, None, list[Job]]
 """What becomes of videos; it returns those that another process is at."""
+
+
+def _one_pass(settings: Settings) -> Callable[[Engine, Iterable[Job], Settings, Clip | None], Pass]:
+    return _whole if settings.segments is None else _in_segments
 
 
 def _in_segments(engine: Engine, jobs: Iterable[Job], settings: Settings, first: Clip | None) -> Pass:
