@@ -16,7 +16,7 @@ from v2l.errors import OutputError, V2LError, VideoError
 from v2l.many.failures import last_failure
 from v2l.many.ingest import Failed, Ingested
 from v2l.many.jobs import Job
-from v2l.many.sharing import TRIES, Ended, Event, Ready, Taken, Unable, share_out
+from v2l.many.sharing import MOST_ENDS, Ended, Happening, Ready, Taken, Unable, share_out
 from v2l.many.worker import Order, Worker
 
 
@@ -24,7 +24,7 @@ from v2l.many.worker import Order, Worker
 class Pretended:
     """Workers that take as long as a video's name says, and to which happens what the tests say."""
 
-    happens: Callable[[int, Job | None], Event | None] = lambda worker, job: None
+    happens: Callable[[int, Job | None], Happening | None] = lambda worker, job: None
     """What happens to a worker that starts (no job) or was given a video; None: what should."""
     started: int = 0
     now: float = 0.0
@@ -32,7 +32,7 @@ class Pretended:
     """Seconds of work that each has done."""
     dismissed: list[int] = field(default_factory=list)
     given: list[tuple[int, str, bool]] = field(default_factory=list)
-    coming: list[tuple[float, int, Event]] = field(default_factory=list)
+    coming: list[tuple[float, int, Happening]] = field(default_factory=list)
 
     def start(self) -> int:
         self.started += 1
@@ -49,7 +49,7 @@ class Pretended:
     def dismiss(self, worker: int) -> None:
         self.dismissed.append(worker)
 
-    def wait(self) -> tuple[int, Event]:
+    def wait(self) -> tuple[int, Happening]:
         self.coming.sort(key=lambda item: item[0])
         self.now, worker, event = self.coming.pop(0)
         return worker, event
@@ -96,8 +96,8 @@ def test_a_video_that_ends_workers_is_not_tried_for_ever(jobs: Callable[..., lis
     crew = Pretended(lambda worker, job: Ended("it was killed") if job and job.video.stem == "1-bad" else None)
     videos = jobs("1-bad", "1-a", "1-b")
     became, _ = shared(crew, videos)
-    assert became["1-a"] == became["1-b"] == "made" and f"{TRIES} workers ended" in became["1-bad"]
-    assert [name for _, name, _ in crew.given].count("1-bad") == TRIES
+    assert became["1-a"] == became["1-b"] == "made" and f"{MOST_ENDS} workers ended" in became["1-bad"]
+    assert [name for _, name, _ in crew.given].count("1-bad") == MOST_ENDS
     failure = last_failure(videos[0].output)
     assert failure is not None and failure.error == became["1-bad"]
 
@@ -105,7 +105,7 @@ def test_a_video_that_ends_workers_is_not_tried_for_ever(jobs: Callable[..., lis
 def test_what_another_run_is_at_comes_last(jobs: Callable[..., list[Job]]) -> None:
     tried: list[str] = []
 
-    def happens(worker: int, job: Job | None) -> Event | None:
+    def happens(worker: int, job: Job | None) -> Happening | None:
         if job and job.video.stem == "1-taken" and not tried:
             tried.append("")
             return Taken()
@@ -151,7 +151,7 @@ def test_without_a_worker_that_can_work_the_run_ends(jobs: Callable[..., list[Jo
     crew = Pretended(lambda worker, job: Ended("no module named v2l"))
     with pytest.raises(V2LError, match="Workers end before they are ready: no module named v2l"):
         shared(crew, jobs("1-a", "1-b"))
-    assert crew.started == 2 * TRIES
+    assert crew.started == 2 * MOST_ENDS
 
 
 def test_a_place_that_cannot_be_written_fails_its_videos(jobs: Callable[..., list[Job]], tmp_path: Path) -> None:

@@ -20,14 +20,16 @@ from typing import Any
 
 from v2l.errors import UsageError, V2LError, debugging
 from v2l.many.jobs import Job
-from v2l.many.sharing import Ended, Event
+from v2l.many.sharing import Ended, Happening
 from v2l.many.worker import Order, Worker
 from v2l.wording import shortened
 
 MOST_CORES = 4
 """Cores of a worker that has no GPU, where its machine has as many: more of them share a video's work less well."""
-PATIENCE = 15.0
+LEAVING = 15.0
 """Seconds that workers have to leave their videos when the work is stopped."""
+_REACHED = 5.0
+"""Seconds within which a cluster answers that is there."""
 _STORE = 100 << 20
 """Bytes of the object store of a cluster that is started here: only names and records pass through it."""
 
@@ -64,8 +66,9 @@ def connected(address: str) -> Iterator[None]:
             _connect(ray, address)
         except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
             first = (str(error).strip() or type(error).__name__).splitlines()[0].partition(". ")[0].rstrip(".:")
-            raise V2LError(f"There is no Ray cluster at {address} ({first}); start one with ray start --head, or write "
-                           "--ray local for this machine alone.") from error
+            raise V2LError(f"There is no Ray cluster for us at {address} ({first}); start one with ray start --head, "
+                           "give its token if it wants one (RAY_AUTH_MODE=token and RAY_AUTH_TOKEN), or write --ray "
+                           "local for this machine alone.") from error
     try:
         yield
     finally:
@@ -80,10 +83,16 @@ def _is_running() -> bool:
     """Whether this machine is in a cluster: Ray notes where it is, and does not remove a note when it is killed."""
     folder = os.environ.get("RAY_TMPDIR") or ("/tmp" if os.name == "posix" else tempfile.gettempdir())
     with suppress(OSError, ValueError):
-        host, _, port = Path(folder, "ray", "ray_current_cluster").read_text().strip().rpartition(":")
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=2):
-            return True
+        _check_listens(Path(folder, "ray", "ray_current_cluster").read_text().strip())
+        return True
     return False
+
+
+def _check_listens(address: str) -> None:
+    """Raises OSError where nobody listens at HOST:PORT; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    with socket.create_connection((host.strip("[]"), int(port)), timeout=_REACHED):
+        pass
 
 
 def _guard() -> None:
@@ -96,6 +105,7 @@ def _guard() -> None:
 def _ray() -> Any:
     # Nothing is sent anywhere: of a cluster that is started here, Ray would report how it is used.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of what is wrong we tell in a sentence
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be; else it warns
     try:
         with warnings.catch_warnings():
@@ -120,6 +130,8 @@ def _connect(ray: Any, address: str) -> None:
     if address == "local":
         ray.init(address="local", include_dashboard=False, object_store_memory=_STORE, **quiet)
     else:
+        if address != "auto":
+            _check_listens(address)
         ray.init(address=address, **quiet)
 
 
@@ -185,7 +197,7 @@ class RayCrew:
             with suppress(Exception):  # it may be gone
                 self._ray.kill(actor)
 
-    def wait(self) -> tuple[int, Event]:
+    def wait(self) -> tuple[int, Happening]:
         done: list[Any] = []
         while not done:  # not for ever at once: a signal is heard in between
             done, _ = self._ray.wait(list(self._awaited), num_returns=1, timeout=1.0)
@@ -204,7 +216,7 @@ class RayCrew:
             if watching:
                 for worker in self._watching:
                     self._actors[worker].stop.remote()
-                self._ray.wait(watching, num_returns=len(watching), timeout=PATIENCE)
+                self._ray.wait(watching, num_returns=len(watching), timeout=LEAVING)
         finally:
             for worker in list(self._actors):
                 self.dismiss(worker)

@@ -15,7 +15,7 @@ from v2l.many.ingest import Failed, Ingested, Results
 from v2l.many.jobs import Job
 from v2l.system.files import create_folder
 
-TRIES = 3
+MOST_ENDS = 3
 """Workers that may end over one video, or in one place before they are ready, until that is given up."""
 
 
@@ -49,7 +49,7 @@ class Taken:
     """Another run is at the video."""
 
 
-Event = Ready | Unable | Ended | Taken | Ingested | Failed
+Happening = Ready | Unable | Ended | Taken | Ingested | Failed
 """What is heard of a worker; the last three of the video that it was given."""
 
 
@@ -66,7 +66,7 @@ class Crew(Protocol):
     def dismiss(self, worker: int) -> None:
         """Ends a worker."""
 
-    def wait(self) -> tuple[int, Event]:
+    def wait(self) -> tuple[int, Happening]:
         """What happens next, to which worker."""
 
 
@@ -74,8 +74,8 @@ def share_out(crew: Crew, jobs: Iterable[Job], workers: int, told: Callable[[str
               under_way: Callable[[list[Job]], None]) -> Results:
     """What became of each video, in the order in which they are done.
 
-    A video whose worker ends goes to the end of the queue, and after `TRIES` such ends has failed. One that another run
-    is at comes last. `told` gets sentences for the user, `under_way` the videos under way whenever these change.
+    A video whose worker ends goes to the end of the queue, and after `MOST_ENDS` such ends has failed. One that another
+    run is at comes last. `told` gets sentences for the user, `under_way` the videos under way whenever these change.
     Raises V2LError where no worker can work. Dismissing those that are left when it ends is up to the caller.
     """
     return _Sharing(crew, jobs, told, under_way).results(workers)
@@ -171,16 +171,16 @@ class _Sharing:
         starts, job = self.starts.pop(worker, 0), self.given.pop(worker, None)
         if job:
             self.ends[job] += 1
-            if self.ends[job] < TRIES:
+            if self.ends[job] < MOST_ENDS:
                 self.told(f"A worker ended while it watched {job.video}, which another will watch: {event.reason}.")
                 self.queue.append(job)
             else:
                 yield self.failed(job, V2LError(
-                    f"{job.video}: {TRIES} workers ended while they watched it, the last one so: {event.reason}; "
+                    f"{job.video}: {MOST_ENDS} workers ended while they watched it, the last one so: {event.reason}; "
                     f"watch it by itself to see why."))
-        elif starts >= TRIES:
+        elif starts >= MOST_ENDS:
             self.lost = V2LError(f"Workers end before they are ready: {event.reason}.")
-            self.told(f"A worker is left out, since it ended {TRIES} times before it was ready: {event.reason}.")
+            self.told(f"A worker is left out, since it ended {MOST_ENDS} times before it was ready: {event.reason}.")
             return
         self.starts[self.crew.start()] = starts + 1 if not job else 1
 
