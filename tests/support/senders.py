@@ -193,8 +193,11 @@ class Channel:
     """HLS over HTTP that grows by a segment each `length` seconds; of the last five the list tells.
     `with Channel(segments(...)) as channel: ... channel.url`."""
 
-    def __init__(self, parts: list[bytes], length: float = 0.5, ended: bool = False) -> None:
-        self.parts, self.length, self.ended = parts, length, ended
+    def __init__(self, parts: list[bytes], list: bytes | None = None, length: float = 0.5) -> None:
+        """`list` is sent in place of the list."""
+        self.parts, self.list, self.length = parts, list, length
+        self.ended = False
+        """Whether its list says that no more comes; a test may say so."""
         self.began = 0.0
         self.asked: list[str] = []
         """The paths that were asked for."""
@@ -238,7 +241,7 @@ class Channel:
 
     def body(self, name: str) -> bytes:
         if name == "live.m3u8":
-            return self.playlist().encode()
+            return self.playlist().encode() if self.list is None else self.list
         number = name.removesuffix(".ts")
         return self.parts[int(number)] if number.isdecimal() and int(number) < len(self.parts) else b""
 

@@ -21,16 +21,16 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from v2l.config import Sampling
+from v2l.config import DECODED_AHEAD, Sampling
 from v2l.live.clock import LiveClock, now
-from v2l.live.stream import OpenSource, Unwatchable, open_stream, reason_of
+from v2l.live.stream import OpenSource, Over, Unwatchable, open_stream, reason_of
 from v2l.live.windows import Chooser, Plan
 from v2l.video.decode import fitted
 
 _PULSE = 0.2
 """Seconds between two messages that say that something came."""
 _WAITING = 2
-"""Pictures that wait to be taken; one more is on its way."""
+"""Pictures that may wait to be taken, however large they are; smaller ones up to DECODED_AHEAD bytes."""
 _UNDECODED = 30.0
 """Seconds in which something came and became no picture."""
 
@@ -42,7 +42,7 @@ class Outbox:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._changed = file, Condition()
         self._messages: deque[tuple[dict[str, Any], np.ndarray | None]] = deque()
-        self._pictures = 0
+        self._pictures = self._bytes = 0
         self._sending = False
         self.live = True
         self.lost = 0
@@ -60,17 +60,17 @@ class Outbox:
         """Tells a picture."""
         began = time.monotonic()
         with self._changed:
-            if self.live and self._pictures >= _WAITING:
-                self.lost += 1
-                return
-            while self._pictures >= _WAITING:
+            while self._pictures >= _WAITING and self._bytes + image.nbytes > DECODED_AHEAD:
+                if self.live:
+                    self.lost += 1
+                    return
                 self._changed.wait()
             self.blocked += time.monotonic() - began
             height, width = image.shape[:2]
             self._messages.append(({"kind": "picture", "at": at, "height": height, "width": width, "lost": self.lost},
                                    image))
             self.lost = 0
-            self._pictures += 1
+            self._pictures, self._bytes = self._pictures + 1, self._bytes + image.nbytes
             self._changed.notify_all()
 
     def _send(self) -> None:
@@ -87,7 +87,7 @@ class Outbox:
                 if image is not None:
                     self._file.write(np.ascontiguousarray(image).data)
                     with self._changed:
-                        self._pictures -= 1
+                        self._pictures, self._bytes = self._pictures - 1, self._bytes - image.nbytes
                         self._changed.notify_all()
                 self._file.flush()
         os._exit(0)  # nobody reads it any more
@@ -127,11 +127,16 @@ class Pulse:
 def read(order: dict[str, Any], outbox: Outbox) -> None:
     """Reads a source to its end, and tells what comes. Unwatchable."""
     pulse = Pulse(outbox)
-    stream = open_stream(order["kind"], order["location"], order["timeout"], pulse)
+    try:
+        stream = open_stream(order["kind"], order["location"], order["timeout"], pulse)
+    except Over:
+        if order["origin"] is None:
+            raise
+        return  # it ended while the connection was lost
     outbox.live = stream.live
     clock = LiveClock(live=stream.live, tick=stream.tick, step=stream.step, broadcast=stream.broadcast,
                       in_parts=stream.in_parts, origin=order["origin"], last=order["last"])
-    outbox.tell("opened", patience=stream.patience, live=stream.live, rate=stream.rate)
+    outbox.tell("opened", patience=stream.patience, rate=stream.rate)
     try:
         _follow(stream, clock, order, outbox, pulse)
     except Unwatchable:

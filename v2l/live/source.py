@@ -113,7 +113,6 @@ class _Watch:
         self.connection: Connection | None = None
         self.lost: tuple[float, str] | None = None
         """Where the time line was when the last connection ended, and why it did."""
-        self.live = address.paced
         self.tried = 0
         """Times in a row that connecting gave no picture."""
         self.pauses = 0
@@ -133,7 +132,7 @@ class _Watch:
                 return
             if self.lost is None:
                 self.lost = self.last, reason
-            if not self.live or self.tried == self.reading.retries:
+            if not self.address.paced or self.tried == self.reading.retries:
                 yield from self._give_up(reason)
             self.tried += 1
             self.pauses = 0 if self.tried == 1 and time.monotonic() - began >= _LASTING else self.pauses
@@ -156,7 +155,7 @@ class _Watch:
                 quiet = min(quiet + ended - began, ended - connection.heard)
                 silent = quiet >= patience
                 reason = f"nothing has come for {patience:g} s" if silent else ""
-                if silent and self.live:
+                if silent and self.address.paced:
                     return reason
                 self.last = max(self.last, at or 0.0)
                 yield Waiting(self.last, reason)
@@ -165,8 +164,7 @@ class _Watch:
             if kind == "ready":
                 patience = self.reading.timeout
             elif kind == "opened":
-                patience, self.live = max(patience, message["patience"]), message["live"]
-                self.rate = message["rate"]
+                patience, self.rate = max(patience, message["patience"]), message["rate"]
             elif kind == "ended":
                 return None
             elif kind == "failed":
@@ -198,7 +196,7 @@ class _Watch:
 
     def _elapse(self) -> None:
         """Brings the time line to where this machine's clock is: nothing earlier can come any more."""
-        if self.origin is not None and self.live:
+        if self.origin is not None and self.address.paced:
             self.last = max(self.last, now() - self.origin)
 
     def _pause(self, reason: str) -> Iterator[LiveEvent]:

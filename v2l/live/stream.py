@@ -12,13 +12,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from urllib.error import URLError
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from v2l.config import LARGEST_PICTURE, MOST_RATE
-from v2l.live.web import Web, web_reason
 from v2l.live.windows import USUAL_RATE
 from v2l.video.container import decoder_of, limited
 from v2l.video.decode import rgb_image
@@ -46,6 +44,13 @@ class Unwatchable(Exception):
         super().__init__(reason)
         self.lasting = lasting
         """Whether trying again cannot help."""
+
+
+class Over(Unwatchable):
+    """The source is there as a whole, and has an end: nothing to be watched live, or not any more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason, lasting=True)
 
 
 @dataclass
@@ -93,7 +98,9 @@ def reason_of(error: Exception, location: str) -> tuple[str, bool]:
 
     if isinstance(error, (av.HTTPUnauthorizedError, av.HTTPForbiddenError)) or getattr(error, "code", 0) in (401, 403):
         return "the user or the password is not accepted", True
-    if isinstance(error, (URLError, OSError)) and not isinstance(error, av.FFmpegError):
+    if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
+        from v2l.live.web import web_reason
+
         return web_reason(error), False
     if isinstance(error, av.HTTPNotFoundError):
         return "there is nothing under this path", False
@@ -129,6 +136,8 @@ def _rtsp(location: str, alive: Callable[[], None]) -> OpenSource:
 def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
     import av
 
+    from v2l.live.web import Web
+
     web = Web(timeout, alive)
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["http"], "fpsprobesize": "0",
                "http_persistent": "0", "http_multiple": "0"}
@@ -136,9 +145,10 @@ def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource
     options["analyzeduration"] = "2000000"
     container: Any = av.open(location, container_options=options, io_open=web.open)
     listed = container.format.name == "hls"
-    if not listed and (web.length is not None or container.format.name.startswith("mov")):
-        raise Unwatchable("it is a film with an end, and nothing live; download it, and use v2l ingest", lasting=True)
-    stream = _decoded(container, alive, live=not web.ended)
+    whole = web.ended if listed else web.length is not None or container.format.name.startswith("mov")
+    if whole:
+        raise Over("it is a film with an end, and nothing live; download it, and use v2l ingest")
+    stream = _decoded(container, alive, live=True)
     stream.in_parts, stream.patience = listed, 3 * web.longest
     stream.ended = lambda: listed and web.ended
     return stream
