@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from support.watched import watched
@@ -17,10 +18,15 @@ from v2l.adapter.join import join, slice_segments
 from v2l.config import Decoding, Strategy
 from v2l.engine import Engine
 from v2l.model.answer import Answer
+from v2l.model.claims import presupposed
 from v2l.model.questions import (
+    AFTER,
+    BEFORE,
     BEGINS,
+    EARLIER,
     ENDS,
     FIRST_PART,
+    HOW_OFTEN,
     LAST_PART,
     MOMENT,
     WHEN,
@@ -32,8 +38,9 @@ from v2l.model.questions import (
     yes_or_no,
 )
 from v2l.model.text import LayerAdapter
-from v2l.strategies.parts import Parts
-from v2l.strategies.strategy import ask_prepared, chosen_strategy, combining_prompt, prepare, ranked
+from v2l.strategies.combined import combining_prompt
+from v2l.strategies.parts import Parts, Scores
+from v2l.strategies.strategy import ask_prepared, chosen_strategy, prepare, ranked
 from v2l.tiny.clips import scene, solo
 from v2l.tiny.world import MOTIONS, sample_times
 
@@ -60,6 +67,26 @@ def adapter(engine: Engine) -> Adapter:
 @pytest.fixture(scope="module")
 def parts(engine: Engine, adapter: Adapter) -> Parts:
     return Parts(engine, adapter)
+
+
+@pytest.fixture(scope="module")
+def two_in_one(engine: Engine) -> Parts:
+    """Two segments, the first with two objects, one after the other."""
+    acts = zip(ACTS, ("moves left", "stays still", "grows"), (6.0, 6.0, 12.0), strict=False)
+    clip = scene("gray", *(solo(*act, motion, seconds) for act, motion, seconds in acts))
+    times = [[12 * i + time for time in sample_times(12, 12)] for i in range(2)]
+    return Parts(engine, join([watched(engine, clip, when, 12.0 * i, 12.0 * i + 12)
+                               for i, when in enumerate(times)])[0])
+
+
+def shown_at(adapter: Adapter, order: list[int]) -> Adapter:
+    """Segments of an adapter, some more than once, one after the other as one video."""
+    A, B, r = adapter.A, adapter.B, adapter.rank
+    rows = [slice(r * i, r * i + r) for i in order]
+    segments = [{**adapter.segments[i], "start": 12.0 * at, "end": 12.0 * at + 12, "rank": [r * at, r * at + r]}
+                for at, i in enumerate(order)]
+    return replace(adapter, A=np.concatenate([A[:, row] for row in rows], 1),
+                   B=np.concatenate([B[:, row] for row in rows], 1), record={**adapter.record, "segments": segments})
 
 
 def asked(engine: Engine, parts: Parts, questions: list[str], strategy: Strategy) -> list[tuple[list[int], str]]:
@@ -93,7 +120,7 @@ def test_route_finds_the_segment(engine: Engine, parts: Parts) -> None:
     """One that names what only that segment shows, for each of them, all in one batch."""
     questions = [f"What color is the {shape}?" for _, shape in ACTS]
     for i, (by, answer) in enumerate(asked(engine, parts, questions, Strategy("route"))):
-        assert i in by and len(by) == 2 and answer == ACTS[i][0]
+        assert by == [i] and answer == ACTS[i][0]
     alone = asked(engine, parts, questions, Strategy("route", best=1))
     assert [len(by) for by, _ in alone] == [1] * SEGMENTS
     assert sum(by == [i] for i, (by, _) in enumerate(alone)) >= SEGMENTS - 1  # two are better than one
@@ -115,8 +142,10 @@ def test_join_is_the_whole_adapter(engine: Engine, adapter: Adapter, parts: Part
 
 def test_what_auto_chooses() -> None:
     few, moment = Strategy().join_up_to, "What color is the star?"
-    chosen = lambda name, question: [chosen_strategy(Strategy(name), k, question) for k in (1, 2, few, few + 1, 100)]
-    assert chosen("auto", moment) == ["join", "join", "join", "route", "route"]
+    chosen = lambda name, question, finds=False: [
+        chosen_strategy(Strategy(name), k, question, finds) for k in (1, 2, few, few + 1, 100)]
+    assert chosen("auto", moment) == chosen("auto", "How many are there?", True) == [*["join"] * 3, *["route"] * 2]
+    assert chosen("auto", moment, True) == ["join", *["route"] * 4]
     assert chosen("auto", "What happened?") == ["join", *["timeline"] * 4]
     assert chosen("auto", "When does a star appear?") == ["when"] * 5
     assert chosen("auto", "What appears last?") == ["join", *["last"] * 4]
@@ -144,8 +173,16 @@ def test_what_auto_chooses() -> None:
     (ENDS, ["When does it end?", "When will the video end?", "When is it over?", "At which second does it finish?"]),
     (FIRST_PART, ["What appears first?", "How does the film begin?", "What happened first in the video?"]),
     (LAST_PART, ["What is shown last?", "How does it end?"]),
+    (AFTER, ["What comes after the red ring?", "What happened after the goal?", "What follows the slide?",
+             "After the man falls, what comes next?", "What does the man do right after he falls?"]),
+    (BEFORE, ["What is shown before the red ring in the video?", "What precedes the slide?", "Who came before Anna?"]),
+    (EARLIER, ["Which comes first, the ring or the star?", "Did the man fall before the car arrived?",
+               "Was there a dog before the cat?", "What appears last: a star or a ring?"]),
+    (HOW_OFTEN, ["How many times does the ring appear?", "How often did he fall?"]),
     (MOMENT, ["What happens to the red ring?", "Describe the man in the hat.", "When the man falls, what does he do?",
-              "What does he say first?", "What happened after the goal?", "How many objects are there?",
+              "What does he say first?", "What happened after that?", "How many objects are there?",
+              "What happens 5 seconds after the goal?", "What did he say before the end?", "What comes before it?",
+              "How often does it not rain?", "Is the ring red?", "What is the score after the first half?",
               "What time is it?", "Was geschieht?", "What is on the slide?", "Who speaks last about money?", ""])])
 def test_the_kind_of_a_question(kind: str, questions: list[str]) -> None:
     assert {question: kind_of(question) for question in questions} == dict.fromkeys(questions, kind)
@@ -225,6 +262,71 @@ def test_what_is_first_and_last_is_asked_of_the_first_and_the_last(engine: Engin
     assert found == [([0], "the red ring"), ([SEGMENTS - 1], "the orange triangle")]
 
 
+def test_what_comes_before_and_after_is_asked_of_the_segments_around_it(engine: Engine, parts: Parts) -> None:
+    """Whatever it is called."""
+    names = [f"the {color} {shape}" for color, shape in ACTS]
+    called = ["the ring", "the star", "the blue one", names[3], "the purple object", names[5]]
+    questions = [*(f"What comes after {name}?" for name in called[:-1]),
+                 *(f"What is shown before {name}?" for name in called[1:])]
+    assert asked(engine, parts, questions, Strategy()) == [
+        ([i], names[i]) for i in (*range(1, SEGMENTS), *range(SEGMENTS - 1))]
+    ends = [f"What comes after {names[-1]}?", f"What comes before {names[0]}?", "What comes after the cyan moon?"]
+    assert [text for _, text in asked(engine, parts, ends, Strategy())] == ["nothing"] * 2 + ["there is no cyan moon"]
+
+
+def test_what_comes_after_in_the_same_segment_is_asked_of_that(engine: Engine, two_in_one: Parts) -> None:
+    questions = ["What comes after the red ring?", "What comes after the green star?", "What comes before the star?",
+                 "What comes before the blue circle?", "Does the red ring appear after the green star?",
+                 "Which comes first, the green star or the red ring?"]
+    assert asked(engine, two_in_one, questions, Strategy()) == [
+        ([0], "the green star"), ([1], "the blue circle"), ([0], "the red ring"), ([0], "the green star"),
+        ([0], "no: the red ring 0:00 to 0:12, the green star 0:00 to 0:12"),
+        ([0], "the red ring: the green star 0:00 to 0:12, the red ring 0:00 to 0:12")]
+
+
+def test_which_of_two_comes_first_is_told_from_their_times(engine: Engine, parts: Parts) -> None:
+    at = f"the blue circle {parts.label(2)}, the star {parts.label(1)}"
+    answers = {"Does the blue circle appear before the star?": f"no: {at}",
+               "Is the blue circle shown after the star?": f"yes: {at}",
+               "Which comes first, the blue circle or the star?": f"the star: {at}",
+               "What appears last, the blue circle or the star?": f"the blue circle: {at}",
+               "Does the star appear before the cyan moon?": f"the cyan moon in none of {SEGMENTS} segments"}
+    found = [text for _, text in asked(engine, parts, [*answers], Strategy())]
+    assert dict(zip(answers, found, strict=True)) == answers
+
+
+def test_how_often_counts_the_moments(engine: Engine, adapter: Adapter) -> None:
+    """Segments in a row are one."""
+    again = Parts(engine, shown_at(adapter, [0, 0, 1, 0]))
+    questions = [f"How many times does the {thing} appear?" for thing in ("red ring", "green star", "cyan moon")]
+    assert [text for _, text in asked(engine, again, questions, Strategy())] == [
+        "2 times: 0:00 to 0:24, 0:36 to 0:48", "1 time: 0:24 to 0:36", "0 times: in none of 4 segments"]
+
+
+def test_a_base_with_language_makes_one_answer_of_those_around_it(
+    engine: Engine, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both segments' own answers, with their times, in the prompt of the bare base."""
+    question = "What comes before the green star?"
+    answers = [engine.ask(parts.joined([i]), prompt, DECODING).finish().text
+               for i, prompt in ((0, "What comes last?"), (1, question))]
+    expected = combining_prompt(question, [(parts.label(i), answer) for i, answer in enumerate(answers)])
+    monkeypatch.setattr("v2l.strategies.parts.GENERAL_VOCABULARY", 100)
+    scores = Scores([0.0, 9.0, *[0.0] * (SEGMENTS - 2)], True, 1)
+    monkeypatch.setattr("v2l.strategies.strategy.score_parts", lambda *_: iter([(parts, [scores])]))
+    (one,) = prepare(engine, parts, [question], Strategy(), DECODING)
+    assert (one.strategy, one.by, one.adapter, one.prompt) == ("each", [0, 1], None, expected)
+
+
+def test_what_a_question_takes_to_be_there() -> None:
+    told = {"What color is the ring?": "ring", "What is the color of the ring?": "ring", "Which shape is red?":
+            "red object", "Is there a red ring in the video?": "red ring", "What is the red ring doing?": "red ring",
+            "What is to the left of the red one?": "red one", "What moves left?": "something moves left",
+            "What color is the background behind the red ring?": "red ring", "What does the slide say?": "slide",
+            "What color is the background?": "", "How many objects are there?": "", "What happens?": ""}
+    assert {question: presupposed(question) for question in told} == told
+
+
 def test_questions_of_all_kinds_keep_their_order(engine: Engine, parts: Parts) -> None:
     questions = ["What happened?", "What color is the star?", "When does the red ring appear?", "What appears last?",
                  "What happens?", "What color is the ring?", "When is there a green star?"]
@@ -241,7 +343,7 @@ def test_each_of_a_base_with_language_reads_all_answers(
 ) -> None:
     """Its own answers, in the order of time, in the prompt of the bare base; in rounds where they are many."""
     monkeypatch.setattr("v2l.strategies.parts.GENERAL_VOCABULARY", 100)
-    monkeypatch.setattr("v2l.strategies.strategy.COMBINED_AT_ONCE", at_once)
+    monkeypatch.setattr("v2l.strategies.combined.COMBINED_AT_ONCE", at_once)
     question = "What color is the star?"
     (one,) = prepare(engine, parts, [question], Strategy("each"), DECODING)
     answers = [engine.ask(parts.joined([i]), question, DECODING).finish().text for i in range(SEGMENTS)]

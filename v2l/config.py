@@ -91,14 +91,15 @@ class Strategy:
     """How an adapter of several segments is asked; the defaults did best in tests/measure/strategies.py."""
 
     name: str = "auto"
-    """join: all segments at once, summed in rank space; route: every segment by itself, then the best ones joined;
-    each: every segment by itself, then one answer made of theirs by a base that follows instructions, else as timeline;
-    timeline: what every segment says, and when; auto: what a question needs, which its words tell, and of one moment
-    join or route, by how many segments there are."""
+    """join: all segments at once, summed in rank space; route: the segment that most surely shows what a question names
+    or, where that is not known, the best by the answers of all, joined; each: every segment by itself, then one answer
+    made of theirs by a base that follows instructions, else as timeline; timeline: what every segment says, and when;
+    auto: what a question needs, which its words tell, and of one moment join or route."""
     join_up_to: int = 4
-    """auto joins no more segments than this: join and route did equally well up to 4, and route better from 6 on."""
+    """auto joins no more segments than this where it is not known which show what is asked about: then join and route
+    did equally well up to 4, and route better from 6 on."""
     best: int = 2
-    """route joins the answer of so many."""
+    """route joins so many of the best by their answers."""
     probe_tokens: int = 16
     """Longest answer by which route judges a segment."""
     segment_scale: float | None = 1.0
@@ -108,6 +109,8 @@ class Strategy:
 SURE = 6.0
 """Score of a segment, in nats, from which on it is taken to show what is looked for, of the embedded model: of what was
 there 98 % had more, and of what was not hardly any (tests/measure/moments.py)."""
+SHOWN_FROM = 3.0
+"""The same from which on the segment that scores highest is asked about a thing, instead of taking it to be nowhere."""
 SURE_OF_GENERAL = 2.0
 """The same of a base that follows instructions, e^2 = 7 times as sure as without the video: a choice, not measured."""
 

@@ -28,8 +28,9 @@ from v2l.model.generate import Reply
 from v2l.model.text import LayerAdapter
 from v2l.strategies.answered import origin, with_origin
 from v2l.strategies.parts import Parts
+from v2l.strategies.prepared import Prepared
 from v2l.strategies.search import FoundMoment, Search, best_first
-from v2l.strategies.strategy import Prepared, ask_prepared, prepare
+from v2l.strategies.strategy import ask_prepared, prepare
 from v2l.system.progress import Progress
 from v2l.video.clip import Clip, open_clip
 from v2l.video.cuts import SegmentSpec, frame_at, parse_segments, regular, windows

@@ -27,9 +27,10 @@ from v2l.adapter.join import join
 from v2l.config import STRATEGIES, Decoding, Strategy
 from v2l.engine import Engine
 from v2l.strategies.parts import Parts
-from v2l.strategies.strategy import Prepared, ask_prepared, prepare
+from v2l.strategies.prepared import Prepared
+from v2l.strategies.strategy import ask_prepared, prepare
 
-CLIPS = {1: 12, 2: 24, 3: 24, 4: 24, 6: 16, 8: 16, 16: 8}
+CLIPS = {1: 12, 2: 24, 3: 24, 4: 24, 6: 16, 8: 16, 16: 8, 32: 6}
 QUICK = {1: 2, 4: 3, 8: 2}
 WAYS = [name for name in STRATEGIES if name != "each"]
 """`each` is `timeline` for a base that cannot combine answers, as the embedded one."""
@@ -62,6 +63,8 @@ def right(q: Asked, one: Prepared, text: str) -> float:
         shown = one.by if one.strategy == "when" and not text.startswith("in none") else []
         told = one.strategy == "when" or text.startswith("there is no")
         return float(told and shown == [int(number) for number in q.answer.split()])
+    if q.group == "earlier":
+        return float(re.split("[:,;.]", text)[0].lower() == q.answer)
     return float(text == q.answer)
 
 

@@ -69,11 +69,13 @@ def ask(
     Several adapters are asked one by one, in batches, and each gives its answer on a line FILE: ANSWER; with --join
     they are joined first and give one answer, with --strategy join if no other is named.
 
-    Of adapters with several segments, --strategy join adds all segments up, route asks each segment and lets the best
-    two answer, timeline prints what each segment says and when, each makes one answer of that (with a base that
-    follows instructions; else as timeline). auto goes by the words of a question: of the whole, such as "What
-    happened?", timeline; "When does a dog bark?", the times of the segments that say yes; of what is first or last,
-    that segment; of what happens at 0:15, the segment there; all else join for few segments and route for many.
+    Of adapters with several segments, --strategy join adds all segments up, route asks the segment that most surely
+    shows what the question names (or, where that is not known, the two best by what each answers), timeline prints what
+    each segment says and when, each makes one answer of that (with a base that follows instructions; else as
+    timeline). auto goes by the words of a question: of the whole, such as "What happened?", timeline; "When does a dog
+    bark?", or how often, the times of the segments that say yes; of what is first or last, that segment; of what comes
+    before or after something, the segments around it; of which of two comes first, their times; of what happens at
+    0:15, the segment there; all else route, or join where there are few segments and nobody knows which show it.
 
     --timeline prints a line, or with --json an object, for each segment. --format srt and vtt are subtitles (vtt is
     chapters for a web page, too), chapters is what ffmpeg reads.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from v2l.model.answer import Answer
     from v2l.model.generate import Reply
     from v2l.strategies.parts import Parts
-    from v2l.strategies.strategy import Prepared
+    from v2l.strategies.prepared import Prepared
 
 
 @dataclass(frozen=True)

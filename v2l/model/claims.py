@@ -50,6 +50,31 @@ def is_open(question: str) -> bool:
 
 
 _OPEN = re.compile(r"(?:what|who|whom|whose|where|which|how|why|describe|list|name|count|tell|explain|give|read)\b")
+
+
+def presupposed(question: str) -> str:
+    """What a question to the embedded model's world takes to be there, as a query: of "What color is the ring?" a ring,
+    of "Where is the red ring?" a red ring, of "What moves left?" something that moves left. Empty where no words
+    tell."""
+    words = plain_words(question)
+    if _AUXILIARY.match(words):
+        return _parted(plain_words(yes_or_no(words, grammar=True)))[0]
+    if found := re.fullmatch(r"(?:what|which) (?:shape|thing|object) is (\w+)", words):
+        return f"{found[1]} object"
+    for named in _NAMED.finditer(words):
+        if not _NOT_SHOWN.fullmatch(named[1]):
+            return named[1]
+    found = re.fullmatch(r"(?:what|which)(?: thing| object| one)? (?!(?:thing|object|one)\b)(\w.+)", words)
+    return f"something {found[1]}" if found and _DOES.match(found[1]) else ""
+
+
+_NAMED = re.compile(r"\b(?:the|an?|any) (\w+(?: (?!(?:is|are|was|were|does|do|doing|of|in|on|at|to|from|with|behind"
+                    r"|when|while|and|or|say|says|moves?|moving|appears?|comes?|looks?|has|have|grows?|grew|shrinks?"
+                    r"|shrank|stays?|\w{3,}ed)\b)\w+)*)")
+_NOT_SHOWN = re.compile(r"(?:colou?r|shape|size|name|word|description|left|right|background|video|film|movie|clip"
+                        r"|objects?|things?|events?|first|last)(?: .+)?|.+ (?:background|colou?r)")
+_DOES = re.compile(r"(?:is |are )?\w+ing\b|does not \w+|(?!(?:is|was|does|has|happens|comes|appears)\b)\w+s\b")
+
 _WHEN_WORDS = ("when ", "at ", "around ", "in ", "during ", "on ", "which ", "what ")
 _AUXILIARY = re.compile(r"(?P<does>does|do|did|can|could|will|would|has|have) |(?:is|are|was|were|be) ")
 _ARTICLE = re.compile(r"(?:the|an?|any|some|one) ")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 MOMENT, WHOLE, WHEN, FIRST_PART, LAST_PART = "moment", "whole", "when", "first", "last"
 """What one segment, or none, settles; what all of it is about; when something is; what its first or last segment
 settles."""
 WHEN_NOT, WHEN_LAST, BEGINS, ENDS = "when not", "when last", "begins", "ends"
 """When something is not there; when it was there last; when the video itself begins, or ends."""
+AFTER, BEFORE, EARLIER, HOW_OFTEN = "after", "before", "earlier", "how often"
+"""What comes after, or before, something else; which of two comes first, or whether one does; how often something is
+there."""
 
 _VIDEO = (r"(?:(?:the|this) )?(?:(?:whole|entire|full) )?"
           r"(?:video|film|movie|clip|recording|footage|lecture|talk|episode|meeting)")
@@ -40,6 +44,25 @@ _END = {
     FIRST_PART: (rf"what {_COME} first{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:begin|start|open)"),
     LAST_PART: (rf"what {_COME} last{_IN_IT}", rf"how does (?:{_VIDEO}|it) (?:end|finish|close)"),
 }
+_SEEN = (rf"(?:{_COME}|{_HAPPENS}|follows|can be seen|can (?:we|you|one|i) see|(?:do|did) (?:we|you|one|i) see"
+         r"|(?:does|do|did) .+? (?:do|say|see|show))")
+_HEAD = rf"(?:what(?: else| thing| object| shape| scene| slide| event| word)?|who(?: else)?|which \w+) {_SEEN}"
+_NEXT = r"(?: (?:next|right|directly|immediately|just|shortly|straight))*"
+_SOMETHING = r"(?!(?:that|this|it|them|him|her|then|now|all)\b(?! \w)|\d|(?:the )?(?:\w+ )?(?:end|start|beginning)\b)"
+_BESIDE = re.compile(
+    rf"(?P<head>{_HEAD}){_NEXT} (?P<side>after|before) (?P<thing>{_SOMETHING}.+?){_IN_IT}"
+    rf"|(?:(?:right|directly|immediately|just|shortly) )?(?P<side2>after|before) (?P<thing2>{_SOMETHING}.+?),? "
+    rf"(?P<head2>{_HEAD}){_NEXT}{_IN_IT}"
+    rf"|(?P<head3>what|who|which \w+) (?P<side3>follow|precede)(?:s|ed|d)? (?P<thing3>{_SOMETHING}.+?){_IN_IT}")
+_EITHER = re.compile(
+    rf"(?:what|which|who)(?: (?:thing|object|one|event|of (?:them|these|the two)))* {_COME} "
+    rf"(?P<side>first|earlier|last|later)(?: {_VIDEO})?[,:;]? (?P<thing>.+?),? or (?P<other>.+)")
+_IS_EARLIER = re.compile(
+    rf"(?P<aux>does|did|do|is|was|are|were) (?:there )?(?P<thing>.+?) (?P<side>before|after) "
+    rf"(?P<other>{_SOMETHING}.+?)(?: (?:does|did|do|is|was))?{_IN_IT}")
+_IS_THERE = (r" (?:appears?|appeared|happens?|happened|comes?|came|occurs?|occurred|starts?|started|begins?|began"
+             r"|shows? up|takes? place|(?:is |was |be )?(?:shown|seen|there|visible|on screen))$")
+_OFTEN = re.compile(r"(?:how many times|how often) (.+)")
 _ASKS_WHEN = (r"(?:when(?: exactly)?|(?:(?:at|around|in|during|on) (?:what|which) (?:point|moment)"
               r"|(?:(?:at|around|in|during|on) )?(?:what|which) (?:time|minute|second|timestamp))s?(?: in time)?)")
 _AUXILIARY = r"(?:does|do|did|is|are|was|were|can|could|has|have|will|would)"
@@ -89,7 +112,11 @@ def kind_of(question: str) -> str:
     for kind, patterns in ((WHOLE, _WHOLE), *_END.items()):
         if any(re.fullmatch(pattern, words) for pattern in patterns):
             return kind
-    return MOMENT
+    if beside := beside_in(question):
+        return AFTER if beside.after else BEFORE
+    if earlier_in(question):
+        return EARLIER
+    return HOW_OFTEN if when_of_how_often(question) else MOMENT
 
 
 def _kind_of_when(asked: str) -> str:
@@ -104,6 +131,65 @@ def _kind_of_when(asked: str) -> str:
     if _LAST.fullmatch(asked):
         return WHEN_LAST
     return WHOLE if _ENDING.search(asked) else WHEN
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A question of what comes after, or before, something: "What is shown after the red ring?"."""
+
+    after: bool
+    thing: str
+    """"the red ring"."""
+    asks: str
+    """"What is shown", of which "What is shown first?" is asked of what follows."""
+
+
+def beside_in(question: str) -> Beside | None:
+    """What a question asks to be after, or before, something; None where it is no such question."""
+    found = _BESIDE.fullmatch(plain_words(question))
+    if not found:
+        return None
+    head, side, thing = (found[name] or found[f"{name}2"] or found[f"{name}3"] for name in ("head", "side", "thing"))
+    head = re.sub(r" follows$", " comes", f"{head} comes" if found["head3"] else head)
+    return Beside(side in ("after", "follow"), thing, f"{head[:1].upper()}{head[1:]}")
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A question of which of two things comes first, or last, or whether one comes before, or after, the other."""
+
+    thing: str
+    other: str
+    first: bool
+    """Asks for what comes first, or whether `thing` does; else for what comes last, or whether `thing` does."""
+    says_yes: bool
+    """The answer is yes or no; else it is one of both."""
+    queries: tuple[str, str]
+    """What to look for, for each of both."""
+
+
+def earlier_in(question: str) -> Earlier | None:
+    """What a question asks to be first of two things; None where it is no such question."""
+    words = plain_words(question)
+    if found := _EITHER.fullmatch(words):
+        both = found["thing"], found["other"]
+        return Earlier(*both, found["side"] in ("first", "earlier"), False, both)
+    found = _IS_EARLIER.fullmatch(words)
+    if not found:
+        return None
+    thing, other = (re.sub(_IS_THERE, "", found[name]) for name in ("thing", "other"))
+    does = thing == found["thing"] and found["aux"] in ("does", "did", "do")  # "does the man fall before ..."
+    return Earlier(thing, other, found["side"] == "before", True, (f"{found['aux']} {thing}" if does else thing, other))
+
+
+def when_of_how_often(question: str) -> str:
+    """A question of how often something is there as one of when: "How many times does a star appear?" -> "When does a
+    star appear?"; empty where it is no such question."""
+    found = _OFTEN.fullmatch(plain_words(question))
+    asked = f"when {found[1]}" if found else ""
+    if not (found := _WHEN.fullmatch(asked)) or _kind_of_when(found[1]) != WHEN:
+        return ""
+    return f"{asked[0].upper()}{asked[1:]}?"
 
 
 def time_in(question: str) -> tuple[str, float] | None:

@@ -12,7 +12,7 @@ from v2l.model.answer import Answer
 
 if TYPE_CHECKING:  # nothing heavy is needed to tell it
     from v2l.strategies.parts import Parts
-    from v2l.strategies.strategy import Prepared
+    from v2l.strategies.prepared import Prepared
 
 
 def document(question: str, answer: Answer, delay: float = 0.0, **facts: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import torch
 
 from v2l.adapter import Adapter
 from v2l.adapter.wall import at_text, stretch_text, wall_start
-from v2l.config import SURE, SURE_OF_GENERAL
+from v2l.config import SHOWN_FROM, SURE, SURE_OF_GENERAL
 from v2l.engine import Engine
 from v2l.model.base import Base
 from v2l.model.claims import Claim, sought
@@ -138,6 +138,14 @@ def follows_instructions(engine: ScoresMany) -> bool:
 def sure_from(engine: ScoresMany) -> float:
     """The score from which on something is taken to be there, where nobody says."""
     return SURE_OF_GENERAL if follows_instructions(engine) else SURE
+
+
+def shown_by(engine: ScoresMany, scores: Scores) -> list[int]:
+    """The parts to ask about something, as they show it: the surest first, none where the base knows no such
+    questions."""
+    threshold = SURE_OF_GENERAL if follows_instructions(engine) else SHOWN_FROM
+    shown = [i for i, score in enumerate(scores.by_part) if score >= threshold] if scores.answerable else []
+    return sorted(shown, key=lambda i: -scores.by_part[i])
 
 
 @dataclass(frozen=True)

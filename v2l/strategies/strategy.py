@@ -1,10 +1,10 @@
 """Many segments, one question: which of them answer it, and how (tests/measure/strategies.py measures).
 
-Summing all segments in rank space (v2l/README.md section 6) garbles answers as they become many. Every segment is an
-adapter by itself, though, and a batch asks them all in little more time than one. So a question to an adapter of many
-segments becomes a question to a smaller one (`route`), or to the bare base with the segments' answers in the prompt
-(`each`), or is answered by what every segment says and when (`timeline`; `when`, of yes and no). Which it needs, its
-words tell (`v2l.model.questions`).
+Summing all segments in rank space (v2l/README.md section 6) garbles answers as they become many, and has no order.
+Every segment is an adapter by itself, though, and a batch asks them all in little more time than one. So a question to
+an adapter of many segments becomes a question to a smaller one (`route`), or to the bare base with the segments'
+answers in the prompt (`each`), or is answered by what every segment says and when (`timeline`; `when`, of yes and no).
+Which it needs, its words tell (`v2l.model.questions`).
 """
 
 from __future__ import annotations
@@ -13,109 +13,80 @@ import math
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
-from typing import Protocol
 
-from v2l.adapter.wall import at_text
 from v2l.config import Decoding, Strategy
 from v2l.model.answer import Answer
+from v2l.model.claims import presupposed
 from v2l.model.questions import (
+    AFTER,
+    BEFORE,
     BEGINS,
+    EARLIER,
     ENDS,
     FIRST_PART,
+    HOW_OFTEN,
     LAST_PART,
     WHEN,
     WHEN_LAST,
     WHEN_NOT,
     WHOLE,
+    beside_in,
     clock_time_in,
+    earlier_in,
     kind_of,
     time_in,
-    yes_or_no,
+    when_of_how_often,
 )
 from v2l.model.text import LayerAdapter
-from v2l.strategies.parts import Part, Parts, Scores, ScoresMany, follows_instructions, score_parts, sure_from
-from v2l.wording import count_of, wall_time
+from v2l.strategies.beside import asked_beside
+from v2l.strategies.combined import prompt_of_all
+from v2l.strategies.parts import Part, Parts, Scores, follows_instructions, score_parts, shown_by
+from v2l.strategies.prepared import AsksMany, Prepared, ask_every_part, told_in_order
+from v2l.strategies.times import own_time, told_when, told_which_first
+from v2l.wording import wall_time
 
 RARITY = 0.05
 """What an answer gains, for each factor e by which fewer segments give it, in units of its mean log-probability."""
-COMBINED_AT_ONCE = 16
-"""Answers the base reads at once to make one of them; more are combined in rounds."""
-
-
-class AsksMany(ScoresMany, Protocol):
-    """What is needed of an engine here: its base, and answers to many questions at once."""
-
-    def ask_batch(self, rows: Iterable[tuple[list[LayerAdapter] | None, str]], decoding: Decoding | None = None
-                  ) -> Iterator[Answer]:
-        """`Engine.ask_batch`, of adapters that are bound."""
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """What is left to ask for one question, or the answer if there is nothing left."""
-
-    question: str
-    strategy: str
-    """join, route, each, timeline or when."""
-    by: list[int]
-    """The parts that answer."""
-    adapter: list[LayerAdapter] | None
-    prompt: str
-    """The question to put to `adapter`."""
-    elapsed: float
-    """Seconds spent on it so far."""
-    answer: Answer | None = None
-    said: tuple[Answer, ...] = ()
-    """What each of `by` said, if the answer is made of that."""
-    scores: tuple[float, ...] = ()
-    """How surely each of `by` shows what is asked for, if the answer is made of that (`v2l.strategies.parts`)."""
 
 
 def prepare(
     engine: AsksMany, parts: Parts, questions: Sequence[str], strategy: Strategy, decoding: Decoding
 ) -> Iterator[Prepared]:
     """What is left to ask for each question, in order. Segments are asked here, one batch a strategy."""
-    held = [_held(parts, question) if strategy.name == "auto" else None for question in questions]
-    names = [_AT if at else chosen_strategy(strategy, len(parts), question)
-             for at, question in zip(held, questions, strict=True)]
     started = time.perf_counter()
-    probed = _probed(engine, parts, questions, names, strategy, decoding)
-    scored = _scored(engine, parts, [q for q, name in zip(questions, names, strict=True) if name in _WHENS])
+    finds = not follows_instructions(engine)
+    names = [_AT if strategy.name == "auto" and _held(parts, question) else
+             chosen_strategy(strategy, len(parts), question, finds) for question in questions]
+    scored = _scored(engine, parts, questions, names)
+    names = [name if _can_be_told(engine, name, scores) else _of_moment(strategy, len(parts), question, finds)
+             for name, question, scores in zip(names, questions, scored, strict=True)]
+    probed = _probed(engine, parts, questions, names, scored, strategy, decoding)
     elapsed = time.perf_counter() - started
-    for at, question, name in zip(held, questions, names, strict=True):
-        if at:
-            yield Prepared(question, "route", at[1], parts.joined(at[1], strategy.segment_scale), at[0], 0.0)
-            continue
+    for question, name, scores in zip(questions, names, scored, strict=True):
         if name in _ITS_OWN:
-            yield _own_time(parts, question, name)
-            continue
-        if name in _ENDS or name == "join":
-            by = [0] if name == FIRST_PART else [len(parts) - 1] if name == LAST_PART else list(range(len(parts)))
-            adapter = parts.joined(by, strategy.segment_scale)
-            yield Prepared(question, "join" if name == "join" else "route", by, adapter, question, 0.0)
-            continue
-        if name in _WHENS:
-            yield _when(engine, parts, question, name, next(scored), elapsed, decoding)
-            continue
-        answers = next(probed[name])
-        if name == "route":
-            by = sorted(ranked(answers)[: strategy.best])
-            yield Prepared(question, name, by, parts.joined(by, strategy.segment_scale), question, elapsed)
-        elif name == "each" and follows_instructions(engine):
-            started = time.perf_counter()
-            prompt = _combine(engine, parts, question, [answer.text for answer in answers], decoding)
-            yield Prepared(question, name, list(range(len(parts))), None, prompt,
-                           elapsed + time.perf_counter() - started)
+            yield own_time(parts, question, name)
+        elif name in _WHENS:
+            yield told_when(engine, parts, question, name, scores[0], elapsed, decoding)
+        elif name in _SIDES:
+            yield _by_sides(engine, parts, question, scores, elapsed, decoding, strategy.segment_scale)
+        elif name in _TOLD:
+            yield _told(engine, parts, question, name, next(probed[name]), elapsed, decoding)
         else:
-            yield _timeline(parts, question, name, answers, elapsed)
+            answers = next(probed[name]) if _needs_answers(engine, name, scores) else ()
+            asked, by, sure = _asked_of(engine, parts, question, name, scores, answers, strategy.best)
+            yield Prepared(question, "join" if name == "join" else "route", by,
+                           parts.joined(by, strategy.segment_scale), asked, elapsed if name == "route" else 0.0,
+                           scores=sure)
 
 
 _ENDS = (FIRST_PART, LAST_PART)
-_WHENS = (WHEN, WHEN_NOT, WHEN_LAST)
+_WHENS = (WHEN, WHEN_NOT, WHEN_LAST, HOW_OFTEN)
+_SIDES = (AFTER, BEFORE, EARLIER)
 _ITS_OWN = (BEGINS, ENDS)
+_TOLD = ("each", "timeline")
 _AT = "at"
 """Asked of the segments that hold a time."""
 
@@ -147,24 +118,95 @@ def _moments(part: Part, day: str, clock: str) -> Iterator[datetime]:
             yield moment
 
 
-def _probed(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Sequence[str], strategy: Strategy,
-            decoding: Decoding) -> dict[str, Iterator[tuple[Answer, ...]]]:
-    """What every part answers: for each strategy that asks them, the answers to its questions in order."""
+def _scored(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Sequence[str]) -> list[list[Scores]]:
+    """For each question, how surely every part shows each thing that has to be looked for."""
+    queries = [_looked_for(engine, question, name) for question, name in zip(questions, names, strict=True)]
+    wanted = list(dict.fromkeys(query for some in queries for query in some))  # each once
+    scores = dict(zip(wanted, next(score_parts(engine, [parts], wanted))[1], strict=True)) if wanted else {}
+    return [[scores[query] for query in some] for some in queries]
+
+
+def _can_be_told(engine: AsksMany, name: str, scores: Sequence[Scores]) -> bool:
+    """Whether what comes before or after something is told from where that is; any other question can be."""
+    if name == EARLIER:
+        return all(one.answerable for one in scores)
+    return name not in _SIDES or bool(shown_by(engine, scores[0]))
+
+
+def _looked_for(engine: AsksMany, question: str, name: str) -> list[str]:
+    if name in _WHENS:
+        return [when_of_how_often(question) or question]
+    few = not follows_instructions(engine)
+    beside, earlier = (beside_in(question), earlier_in(question)) if name in _SIDES else (None, None)
+    if beside:
+        return [(few and presupposed(beside.thing)) or beside.thing]
+    if earlier:
+        return list(earlier.queries)
+    named = presupposed(question) if name == "route" and few else ""
+    return [named] if named else []
+
+
+def _probed(engine: AsksMany, parts: Parts, questions: Sequence[str], names: Sequence[str],
+            scored: Sequence[Sequence[Scores]], strategy: Strategy, decoding: Decoding
+            ) -> dict[str, Iterator[tuple[Answer, ...]]]:
+    """What every part answers: for each strategy that asks them, the answers to its questions in order. To route, they
+    are asked only where scores do not tell which parts to ask."""
     wanted: dict[str, list[str]] = defaultdict(list)
-    for question, name in zip(questions, names, strict=True):
-        if name not in ("join", _AT, *_ENDS, *_WHENS, *_ITS_OWN):
+    for question, name, scores in zip(questions, names, scored, strict=True):
+        if _needs_answers(engine, name, scores):
             wanted[name].append(question)
     found = {}
     for name, asked in wanted.items():
         limit = min(decoding.max_new_tokens, strategy.probe_tokens) if name == "route" else None
         exact = replace(decoding, max_new_tokens=limit or decoding.max_new_tokens, temperature=0.0)
-        found[name] = iter(_ask_every_part(engine, parts, asked, exact))
+        found[name] = iter(ask_every_part(engine, parts, asked, exact))
     return found
 
 
-def _scored(engine: AsksMany, parts: Parts, questions: Sequence[str]) -> Iterator[Scores]:
-    """How surely every part shows what each question asks the times of."""
-    return iter(next(score_parts(engine, [parts], questions))[1] if questions else [])
+def _needs_answers(engine: AsksMany, name: str, scores: Sequence[Scores]) -> bool:
+    return name in _TOLD or (name == "route" and not (scores and shown_by(engine, scores[0])))
+
+
+def _asked_of(engine: AsksMany, parts: Parts, question: str, name: str, scores: Sequence[Scores],
+              answers: Sequence[Answer], best: int) -> tuple[str, list[int], tuple[float, ...]]:
+    """The question to put to some parts, these, and their scores where they were chosen by them. To route, the one
+    part that most surely shows what is named; where none does, by the `answers` of all."""
+    everything = list(range(len(parts)))
+    if name == _AT and (held := _held(parts, question)):
+        return *held, ()
+    if name in _ENDS:
+        return question, everything[:1] if name == FIRST_PART else everything[-1:], ()
+    if name == "join":
+        return question, everything, ()
+    if not answers:
+        surest = shown_by(engine, scores[0])[0]
+        return question, [surest], (scores[0].by_part[surest],)
+    if scores and scores[0].answerable:  # it is nowhere, and one that says otherwise guesses
+        return question, [max(everything, key=lambda i: answers[i].logprob)], ()
+    return question, sorted(ranked(answers)[:best]), ()
+
+
+def _by_sides(engine: AsksMany, parts: Parts, question: str, scores: Sequence[Scores], elapsed: float,
+              decoding: Decoding, scale: float | None) -> Prepared:
+    """Answered by what comes before or after something, of which the scores are."""
+    started = time.perf_counter()
+    beside, earlier = beside_in(question), earlier_in(question)
+    if beside:
+        found = asked_beside(engine, parts, question, beside, scores[0], decoding)
+    elif earlier:
+        found = told_which_first(engine, parts, question, earlier, scores)
+    return replace(found, adapter=found.adapter and parts.joined(found.by, scale),
+                   elapsed=elapsed + time.perf_counter() - started)
+
+
+def _told(engine: AsksMany, parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float,
+          decoding: Decoding) -> Prepared:
+    """Answered by what every part says: a line each, or one answer that a base which follows instructions makes."""
+    if name != "each" or not follows_instructions(engine):
+        return told_in_order(parts, question, name, answers, elapsed)
+    started = time.perf_counter()
+    prompt = prompt_of_all(engine, parts, question, [answer.text for answer in answers], decoding)
+    return Prepared(question, name, list(range(len(parts))), None, prompt, elapsed + time.perf_counter() - started)
 
 
 def ask_prepared(
@@ -190,9 +232,10 @@ def _ask(engine: AsksMany, prepared: Iterable[Prepared], decoding: Decoding) -> 
         yield waiting.popleft(), answer
 
 
-def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
+def chosen_strategy(strategy: Strategy, parts: int, question: str, finds: bool) -> str:
     """The strategy for a question, `auto` resolved: a name, or a kind of question that is a strategy by itself. With
-    one part there is nothing to choose from, and it is `join`, but for times."""
+    one part there is nothing to choose from, and it is `join`, but for times. `finds` where scores tell which parts
+    show a thing that is named."""
     kind = kind_of(question) if strategy.name == "auto" else None
     if kind in (*_WHENS, *_ITS_OWN):
         return str(kind)
@@ -200,118 +243,26 @@ def chosen_strategy(strategy: Strategy, parts: int, question: str) -> str:
         return "timeline" if strategy.name == "timeline" else "join"
     if strategy.name != "auto":
         return strategy.name
-    if kind in _ENDS:
+    if kind in (*_ENDS, *_SIDES):
         return str(kind)
-    if kind == WHOLE:
-        return "timeline"
-    return "join" if parts <= strategy.join_up_to else "route"
+    return "timeline" if kind == WHOLE else _of_moment(strategy, parts, question, finds)
 
 
-def _ask_every_part(
-    engine: AsksMany, parts: Parts, questions: Sequence[str], decoding: Decoding
-) -> list[tuple[Answer, ...]]:
-    """The answers of the parts, in their order, for each question."""
-    def rows() -> Iterator[tuple[list[LayerAdapter], str]]:
-        for part in range(len(parts)):
-            alone = parts.joined([part])
-            yield from ((alone, question) for question in questions)
-
-    answers = list(engine.ask_batch(rows(), decoding))
-    return [tuple(answers[i :: len(questions)]) for i in range(len(questions))]
+def _of_moment(strategy: Strategy, parts: int, question: str, finds: bool) -> str:
+    """The strategy of `auto` for a question about one moment."""
+    return "join" if parts <= strategy.join_up_to and not (finds and presupposed(question)) else "route"
 
 
 def ranked(answers: Sequence[Answer]) -> list[int]:
     """The parts from the best to the worst, by how sure each is of its own answer, and a little by how few agree.
 
     A segment that shows nothing of what is asked about is less sure of what it says. Where it is sure that there is
-    nothing ("no"), all others like it say the same, and the one that says otherwise has seen something. Measured on the
-    embedded model, the likelihood of the question's words, which needs no answer, chose hardly better than chance (its
-    training never scored questions); how much surer a segment is than the hypernetwork's bias alone, or than the other
-    segments are of the same answer, chose worse than this or no better.
+    nothing ("no"), all others like it say the same, and the one that says otherwise has seen something. That is all
+    there is to go by where a question names nothing, or where nothing was measured, of a base that follows
+    instructions. Where the thing that is named has scores (`v2l.strategies.parts`), they choose better. What chose
+    worse (v2l/bench/README.md): how much surer a segment is than the hypernetwork's bias alone, or than the others, of
+    the same answer, or that there is one. The likelihood of the question's words chose hardly better than chance.
     """
     same = Counter(answer.text for answer in answers)
     scores = [answer.logprob - RARITY * math.log(same[answer.text] / len(answers)) for answer in answers]
     return sorted(range(len(answers)), key=lambda i: -scores[i])
-
-
-# One answer out of many.
-
-
-def _timeline(parts: Parts, question: str, name: str, answers: tuple[Answer, ...], elapsed: float) -> Prepared:
-    """Answered by what every part says, a line each."""
-    everything = list(range(len(parts)))
-    lines = [f"{parts.label(i)}: {' '.join(answer.text.split())}" for i, answer in enumerate(answers)]
-    return Prepared(question, name, everything, None, question, elapsed, _of_all(answers, "\n".join(lines)), answers)
-
-
-def _when(engine: AsksMany, parts: Parts, question: str, name: str, scores: Scores, elapsed: float, decoding: Decoding
-          ) -> Prepared:
-    """Answered by the times of the parts that are sure of it, or of the last of them for WHEN_LAST. Where the base does
-    not know what is asked about, the parts that say yes count, or no for WHEN_NOT; where none says that, and some say
-    neither, what all say is the answer."""
-    everything = list(range(len(parts)))
-    said: list[Answer]
-    if scores.answerable:
-        threshold, tokens = sure_from(engine), scores.prompt_tokens // len(parts)
-        by = [i for i in everything if scores.by_part[i] >= threshold]
-        words = ("no", "yes") if name == WHEN_NOT else ("yes", "no")
-        said = [Answer(words[0 if i in by else 1], [], tokens, 0, 0.0, 0.0, finite=not math.isnan(scores.by_part[i]))
-                for i in everything]
-    else:
-        asked = yes_or_no(question, follows_instructions(engine))
-        said = list(*_ask_every_part(engine, parts, [asked], replace(decoding, temperature=0.0)))
-        begins = lambda word: [i for i, answer in enumerate(said) if answer.text.lower().startswith(word)]
-        by, others = (begins("no"), begins("yes")) if name == WHEN_NOT else (begins("yes"), begins("no"))
-        if not by and len(others) < len(said):
-            return _timeline(parts, question, WHEN, tuple(said), elapsed)
-    if name == WHEN_LAST and by:
-        by = by[-1:]
-    text = ", ".join(parts.label(*ends) for ends in parts.stretches(by))
-    if not by:
-        text = f"in none of {count_of(len(parts), 'segment')}"
-    elif name == WHEN_LAST:
-        text = f"last in {text}"
-    by = by or everything
-    return Prepared(question, WHEN, by, None, question, elapsed, _of_all(said, text), tuple(said[i] for i in by),
-                    tuple(scores.by_part[i] for i in by) if scores.answerable else ())
-
-
-def _own_time(parts: Parts, question: str, name: str) -> Prepared:
-    """When what was watched begins or ends, which needs no model."""
-    at = 0 if name == BEGINS else len(parts) - 1
-    part = parts.parts[at]
-    of = f" of {part.source}" if parts.several_videos else ""
-    text = at_text(part.started, part.start if name == BEGINS else part.end) + of
-    answer = Answer(text, [], 0, 0, 0.0, 0.0, 0.0, True, "stop")
-    return Prepared(question, WHEN, [at], None, question, 0.0, answer)
-
-
-def _of_all(answers: Sequence[Answer], text: str) -> Answer:
-    """An answer made of others, which all had to be there first."""
-    whole = max(answer.total_s for answer in answers)
-    return Answer(text, [token for answer in answers for token in answer.ids], sum(a.prompt_tokens for a in answers), 0,
-                  whole, whole, sum(answer.logprob for answer in answers) / len(answers),
-                  all(answer.finite for answer in answers),
-                  "length" if any(answer.finish == "length" for answer in answers) else "stop")
-
-
-def _combine(engine: AsksMany, parts: Parts, question: str, answers: Sequence[str], decoding: Decoding) -> str:
-    """The prompt that has the bare base make one answer of the parts' answers, which are combined in rounds first where
-    they are many."""
-    partial = [((i, i), answer) for i, answer in enumerate(answers)]
-    labelled = lambda some: [(parts.label(*ends), answer) for ends, answer in some]
-    while len(partial) > COMBINED_AT_ONCE:
-        groups = [partial[i : i + COMBINED_AT_ONCE] for i in range(0, len(partial), COMBINED_AT_ONCE)]
-        rows = ((None, combining_prompt(question, labelled(group))) for group in groups)
-        partial = [((group[0][0][0], group[-1][0][1]), answer.text)
-                   for group, answer in zip(groups, engine.ask_batch(rows, decoding), strict=True)]
-    return combining_prompt(question, labelled(partial))
-
-
-def combining_prompt(question: str, answers: Sequence[tuple[str, str]]) -> str:
-    """(when, answer) pairs in the order of time -> a user message for a base that follows instructions."""
-    lines = [f"From {when}: {' '.join(answer.split())}" for when, answer in answers]
-    return (f"A video was watched in {len(answers)} parts, and of each part this question was asked: {question}\n"
-            "These are the answers, in the order of time:\n" + "\n".join(lines) + "\n"
-            "A part that does not show what is asked about may have been answered wrongly. "
-            f"Using only these answers, answer the question about the whole video, briefly: {question}")
