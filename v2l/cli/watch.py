@@ -157,8 +157,10 @@ def _note_cost(console: Console, engine: Engine, watching: Watching) -> None:
         console.warn(f"One file holds no more than {duration_text(most)}, and then its oldest segments leave; "
                      "--roll 24h begins a file each day.")
     elif lasting is not None and each * lasting / watching.length > LARGE_FILE:
+        roll = next((r for r in (3600, 1800, 600) if each * r / watching.length <= LARGE_FILE), 300)
         console.warn(f"{watching.output} grows to {size_text(each * lasting / watching.length)} and is written anew "
-                     f"with each segment; --roll 1h begins a file each hour, of {hourly}.")
+                     f"with each segment; --roll {'1h' if roll == 3600 else f'{roll // 60}m'} makes files of "
+                     f"{size_text(each * roll / watching.length)}.")
 
 
 class _Reports:
