@@ -75,8 +75,9 @@ def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("film") / "film.mkv", frames=40, rate=10)
 
 
-def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(film: Path, tmp_path: Path) -> None:
-    options = ("--segment", "2s", "--frames", 3, "--device", "cpu", "--json")
+def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(
+        film: Path, engine: Engine, tmp_path: Path) -> None:
+    options = ("--segment", "2s", "--frames", 3, "--device", "cpu", "--dtype", "float32", "--json")
     told = documents(run("watch", film, "-o", tmp_path / "a.v2lora", *options))
     assert [(one["start"], one["end"], one["frames"], one["segments"]) for one in told] == [(0, 2, 2, 1), (2, 4, 2, 2)]
     assert told[-1]["size"] == (tmp_path / "a.v2lora").stat().st_size
@@ -84,7 +85,7 @@ def test_a_segment_is_what_ingest_makes_of_a_film_of_that_time_alone(film: Path,
     assert [segment["timestamps"] for segment in memory.segments] == [[0, 1.9], [2.0, 3.9]]
     assert memory.sources[0]["name"] == "film.mkv" and memory.sources[0]["duration"] == 4
 
-    engine, sampling = Engine("tiny", device="cpu", offline=True), Sampling(frames=3, resolution=64)
+    sampling = Sampling(frames=3, resolution=64)
     images = [event.rgb for event in events(parse_address(str(film)), Reading()) if isinstance(event, Picture)][20:]
     alone = engine.ingest(clip_of_frames(np.stack(images), [i / 10 for i in range(20)], sampling), sampling)
     assert memory.A[:, 16:].tobytes() == alone.A.tobytes() and memory.B[:, 16:].tobytes() == alone.B.tobytes()
