@@ -103,7 +103,8 @@ def watch_(
     with ExitStack() as opened:
         if ask:
             command = opened.enter_context(closing(OnYes(on_yes, reports.failed))) if on_yes else None
-            reports.standing = StandingPrinter(console, json, StandingQuestions(engine, ask, threshold), command)
+            reports.standing = StandingPrinter(console, json, StandingQuestions(engine, ask, threshold), command,
+                                               reports.lock)
         opened.enter_context(console.working(address.shown, log=False))
         watch_live(engine, watching, reports)
     if reports.failures:
@@ -171,18 +172,21 @@ class _Reports:
         self.failures = 0
         self.standing: StandingPrinter | None = None
         """What puts standing questions, where there are some."""
-        self._lock = Lock()
+        self.lock = Lock()
         self._size, self._behind, self._told_pace, self._foreign = 0, False, False, False
 
     def state(self, state: State) -> None:
         clock = f"{state.now.astimezone():%H:%M:%S}" if state.now else "waiting for a picture"
         how = state.silence or ("frames are left out to keep up" if self._behind else count_of(state.held, "picture"))
         said = ", ".join([clock, how, *([size_text(self._size)] if self._size else [])])
-        with self._lock:
-            self.console.progress(said, round(state.passed), round(self.watching.length))
+        if self.lock.acquire(blocking=False):  # what is printed now is no reason to hold the source back
+            try:
+                self.console.progress(said, round(state.passed), round(self.watching.length))
+            finally:
+                self.lock.release()
 
     def watched(self, watched: Watched, engine: Engine) -> None:
-        with self._lock:
+        with self.lock:
             self.console.aside()
             self._size = watched.file.size
             self._tell_pace(watched)
@@ -216,15 +220,15 @@ class _Reports:
             self.console.warn(foreign_text(self.watching.address.shown, then="v2l watch with --model 500m"))
 
     def note(self, text: str) -> None:
-        with self._lock:
+        with self.lock:
             self.console.note(text)
 
     def failed(self, error: Exception) -> None:
-        with self._lock:
+        with self.lock:
             self._fail(error)
 
     def troubled(self, error: Exception) -> None:
-        with self._lock:
+        with self.lock:
             self._report(error)
 
     def _fail(self, error: Exception) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from v2l.cli.console import Console, clean, columns, harmless, write, write_json
@@ -35,8 +36,11 @@ def check_standing(questions: Sequence[str], on_yes: str | None, threshold: floa
 class StandingPrinter:
     """Asks each segment, prints what it answers, and has the command run."""
 
-    def __init__(self, console: Console, json: bool, standing: StandingQuestions, on_yes: OnYes | None) -> None:
+    def __init__(self, console: Console, json: bool, standing: StandingQuestions, on_yes: OnYes | None, lock: Lock
+                 ) -> None:
+        """`lock` is held while something is printed: another thread draws the bar."""
         self._console, self._json, self._standing, self._on_yes = console, json, standing, on_yes
+        self._lock = lock
         self._told: set[str] = set()
 
     def of(self, watched: Watched) -> None:
@@ -44,17 +48,22 @@ class StandingPrinter:
         from v2l.live.standing import answer_document, answer_environment
 
         for answer in self._standing.answers(watched.segment):
-            if not answer.known and answer.question not in self._told:
-                self._told.add(answer.question)
-                self._console.warn(f"{self._standing.model} does not know what {answer.question!r} asks, so no answer "
-                                   "to it counts as yes; say it in other words, or name another model with --model.")
-            self._console.aside()
-            if self._json:
-                write_json(answer_document(watched, answer))
-            else:
-                self._write(watched, answer)
+            with self._lock:
+                self._tell_unknown(answer)
+                self._console.aside()
+                if self._json:
+                    write_json(answer_document(watched, answer))
+                else:
+                    self._write(watched, answer)
             if self._on_yes:
                 self._on_yes.take(answer, answer_environment(watched, answer))
+
+    def _tell_unknown(self, answer: StandingAnswer) -> None:
+        """Says once of a question that the model does not know it."""
+        if not answer.known and answer.question not in self._told:
+            self._told.add(answer.question)
+            self._console.warn(f"{self._standing.model} does not know what {answer.question!r} asks, so no answer "
+                               "to it counts as yes; say it in other words, or name another model with --model.")
 
     def _write(self, watched: Watched, answer: StandingAnswer) -> None:
         score = "" if answer.score is None else f" ({answer.score:.1f})"
