@@ -33,10 +33,12 @@ def watch_(
     output: Annotated[Path | None, options.OUTPUT] = None,
     segment: Annotated[float, option("LENGTH", f"Length of a segment: {TIME_FORMS}.", "60s",
                                      parser=options.parse_time)] = SEGMENT_S,
-    keep: Annotated[float | None, option("TIME", "Drop segments when they are older than TIME.", "none is dropped",
-                                         parser=options.parse_time)] = None,
-    roll: Annotated[float | None, option("TIME", "Begin a file each TIME of the day: with 1h, cam-2026-11-28T14.v2lora "
-                                         "for cam.v2lora.", "one file", parser=options.parse_time)] = None,
+    keep: Annotated[float | None, option(
+        "TIME", "Drop segments that are older than TIME, with --roll their files, too.", "none is dropped",
+        parser=options.parse_time)] = None,
+    roll: Annotated[float | None, option(
+        "TIME", "Begin a file each TIME of the day, by local time: with 1h, cam-2026-11-28T14.v2lora for cam.v2lora.",
+        "one file", parser=options.parse_time)] = None,
     until: Annotated[float | None, option("TIME", "End after TIME of the source.", "with the source", "--for",
                                           parser=options.parse_time)] = None,
     timeout: Annotated[float, option("SECONDS", "Take a source for silent after SECONDS.", "10",
