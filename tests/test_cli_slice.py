@@ -110,7 +110,8 @@ def test_no_adapter_is_lost_to_another(here: Path) -> None:
     (("-o", "x.v2lora", "--segment", "1", "--to", "9"), "exclude each other"),
     (("-o", "x.v2lora", "--segment", "2-5"), "segments 1 to 4"), (("-o", "x.v2lora", "--segment", "5"), "1 to 4"),
     (("-o", "x.v2lora", "--from", "1:00:00"), "lies between 0:00 and 12:30"),
-    (("-o", "x.v2lora", "--from", "9", "--to", "9"), "empty"), (("--each", "--video", "lost.mp4"), "nothing of lost"),
+    (("-o", "x.v2lora", "--from", "9", "--to", "9"), "must come after"),
+    (("--each", "--video", "lost.mp4"), "nothing of lost"),
     (("0.v2lora", "-o", "x.v2lora", "--to", "9"), "2 adapters"), (("-o", "full.v2lora", "--to", "9"), "to read"),
     (("-o", "x.txt", "--to", "9"), "does not end in .v2lora")], ids=str)
 def test_calls_that_make_no_sense(here: Path, words: tuple[str, ...], said: str) -> None:

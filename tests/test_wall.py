@@ -205,6 +205,19 @@ def test_what_cannot_be_chosen_by_the_clock_is_said(cam: str, words: tuple[str, 
     assert said in run("ask", *words, status=2).stderr
 
 
+def test_of_many_files_those_that_hold_nothing_of_that_time_are_passed_over(cam: str, tmp_path: Path) -> None:
+    save(live(), "broken.v2lora")
+    Path("broken.v2lora").write_bytes(Path("broken.v2lora").read_bytes()[:-9])
+    asked = run("ask", cam, "film.v2lora", "broken.v2lora", "--from", "2026-11-28T15:00:15", "What moves?", status=1)
+    Path("broken.v2lora").unlink()
+    assert asked.stdout.splitlines() == ["cam.v2lora: down"] and "cut short" in asked.stderr
+    assert "1 of 3 adapters hold nothing of that time." in asked.stderr and "film" not in asked.stderr
+    said = run("find", ".", "a red ring", "--from", "2026-11-29", status=2).stderr
+    assert "None of 2 adapters holds anything of that time; what they hold lies between 2026-11-28 14:59:48 and" in said
+    run("slice", cam, "film.v2lora", "--from", "2026-11-28T15:00:15", "-o", tmp_path / "part.v2lora")
+    assert load(tmp_path / "part.v2lora").span == (24, 36)
+
+
 def test_find_and_slice_go_by_the_clock(cam: str, tmp_path: Path) -> None:
     assert "2026-11-28 15:00:00  2026-11-28 15:00:24" in run("find", cam, "a red ring").stdout
     [hit] = documents(run("find", cam, "a red ring", "--json"))

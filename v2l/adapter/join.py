@@ -20,7 +20,7 @@ import numpy as np
 from v2l.adapter.dtypes import Array, from_float32, to_float32
 from v2l.adapter.file import Adapter, as_adapter
 from v2l.adapter.record import Piece, Record, combine, pieces
-from v2l.adapter.wall import When, check_kinds, seconds_of, stretch_text, wall_moments, wall_start
+from v2l.adapter.wall import When, check_kinds, overlaps, stretch_text, wall_moments, wall_start
 from v2l.errors import AdapterError, UsageError
 from v2l.system.strict_json import encode
 from v2l.wording import time_text, wall_text
@@ -188,19 +188,11 @@ def overlapping(adapter: Adapter, start: When | None, end: When | None, video: s
     if not known:
         raise UsageError(f"{adapter.name} does not record when it was filmed, so nothing of it has a date; times of "
                          "the video, such as 1:30, choose segments of it.")
-    chosen = [i for i, segment in known if _overlaps(segment, adapter.sources[segment["source"]], start, end)]
+    chosen = [i for i, segment in known if overlaps(segment, adapter.sources[segment["source"]], start, end)]
     if not chosen:
         raise UsageError(f"{adapter.name} has no segment there; what it holds lies between "
                          f"{_extent(adapter, [segment for _, segment in known], by_wall)}.")
     return chosen
-
-
-def _overlaps(segment: Record, source: Record, start: When | None, end: When | None) -> bool:
-    first = -math.inf if start is None else seconds_of(start, source)
-    last = math.inf if end is None else seconds_of(end, source)
-    begin, stop = segment["start"], segment["end"]
-    # A segment of no length, one frame, is where it starts.
-    return bool(begin < last and (stop > first or begin == stop == first))
 
 
 def _extent(adapter: Adapter, segments: Sequence[Record], by_wall: bool) -> str:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -114,3 +115,13 @@ def seconds_of(bound: When, source: Mapping[str, Any]) -> float:
     began = wall_start(source)
     assert began is not None
     return (bound - began).total_seconds()
+
+
+def overlaps(segment: Mapping[str, Any], source: Mapping[str, Any], start: When | None, end: When | None) -> bool:
+    """Whether a segment of a source overlaps [start, end); None leaves a side open, and a moment needs a source that
+    was watched live."""
+    first = -math.inf if start is None else seconds_of(start, source)
+    last = math.inf if end is None else seconds_of(end, source)
+    begin, stop = segment["start"], segment["end"]
+    # A segment of no length, one frame, is where it starts.
+    return bool(begin < last and (stop > first or begin == stop == first))

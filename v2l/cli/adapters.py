@@ -11,13 +11,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from v2l.adapter.wall import check_order, stretch_text, wall_start
+from v2l.adapter.wall import check_order, overlaps, stretch_text, wall_moments, wall_start
 from v2l.cli import options
 from v2l.cli.console import Console, Failures, columns, report, write, write_json, write_path
 from v2l.cli.inputs import adapters_of
 from v2l.cli.options import argument, option
 from v2l.errors import AdapterError, OutputError, UsageError, V2LError
-from v2l.wording import command, shell_word
+from v2l.wording import command, shell_word, wall_text
 
 if TYPE_CHECKING:
     from v2l.adapter import Adapter
@@ -48,10 +48,39 @@ class Choice:
 
         return overlapping(adapter, self.start, self.end, self.video)
 
+    @property
+    def by_wall(self) -> bool:
+        """Whether a time has a date."""
+        return isinstance(self.start, datetime) or isinstance(self.end, datetime)
+
+    def among(self, names: list[str], console: Console) -> list[str]:
+        """Those of several adapters that hold something of a time with a date, and those that cannot be read; says how
+        many are passed over. UsageError where all are."""
+        from v2l.adapter import load_label
+
+        if not self.by_wall or len(names) < 2:
+            return names
+        kept, held = [], list[datetime]()
+        for name in names:
+            try:
+                record = load_label(name).record
+            except V2LError:
+                kept.append(name)
+                continue
+            held += wall_moments(record["sources"], record["segments"])
+            if any("started" in source and overlaps(segment, source, self.start, self.end)
+                   for segment in record["segments"] for source in [record["sources"][segment["source"]]]):
+                kept.append(name)
+        if not kept:
+            between = f"; what they hold lies between {wall_text(min(held))} and {wall_text(max(held))}" if held else ""
+            raise UsageError(f"None of {len(names)} adapters holds anything of that time{between}.")
+        if len(kept) < len(names):
+            console.note(f"{len(names) - len(kept)} of {len(names)} adapters hold nothing of that time.")
+        return kept
+
     def is_ambiguous(self, adapter: Adapter) -> bool:
         """Whether what is meant of an adapter is of several videos, each with its own times."""
-        by_video = not isinstance(self.start, datetime) and not isinstance(self.end, datetime)
-        return bool(self) and by_video and len({adapter.segments[i]["source"] for i in self.of(adapter)}) > 1
+        return bool(self) and not self.by_wall and len({adapter.segments[i]["source"] for i in self.of(adapter)}) > 1
 
 
 ALL = Choice()

@@ -113,6 +113,7 @@ def ask(
     names = list(adapters_of(names, console, None if one else failures))
     if failures.count and not names:
         failures.exit()
+    names = choice.among(names, console)
     _note_forgotten_quotes(questions, console)
     _check_timeline(for_adapters, questions, json, one)
     name = "timeline" if timeline else strategy or ("join" if join else Strategy.name)

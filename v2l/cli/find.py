@@ -67,6 +67,7 @@ def find_(
         failures.exit()
     if not names:
         raise UsageError("There is no adapter to search; name a .v2lora file, or a folder that holds some.")
+    names = choice.among(names, console)
     if format and len(names) > 1:
         raise UsageError(f"--format {format} writes one file, and there are {len(names)} adapters; name one.")
     base = model or base_of(*first_record(names))

@@ -66,7 +66,7 @@ def slice_(
     wanted = Choice(from_, to, video)
     wanted.check()
     console, failures = Console(quiet), Failures()
-    names = list(adapters_of(adapters, console, failures))
+    names = wanted.among(list(adapters_of(adapters, console, failures)), console)
     outputs = [(names[0], output)] if output and _is_one(names, output) else _outputs(names, output_dir, failures)
 
     def selected(adapter: Adapter) -> list[int]:
