@@ -54,7 +54,7 @@ class Choice:
         return isinstance(self.start, datetime) or isinstance(self.end, datetime)
 
     def among(self, names: list[str], console: Console) -> list[str]:
-        """Those of several adapters that hold something of a time with a date, and those that cannot be read; says how
+        """Names of the adapters that hold something of a time with a date, and of those that cannot be read; says how
         many are passed over. UsageError where all are."""
         from v2l.adapter import load_label
 
