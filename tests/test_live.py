@@ -214,7 +214,8 @@ def film_playlist(name: str) -> bytes:
 def test_lists_that_lead_to_nothing_live_are_refused(parts: list[bytes], film: Path) -> None:
     lists = {b"": "the server answers 404 (Not Found)",
              film_playlist("0.ts"): "it is a film with an end, and nothing live; download it, and use v2l ingest",
-             film_playlist(film.as_uri()): "what comes is no video that can be watched"}
+             film_playlist(film.as_uri()): "what comes is no video that can be watched as it comes; v2l ingest takes "
+                                           "complete files"}
     with ExitStack() as opened, ThreadPoolExecutor(3) as pool:
         channels = [opened.enter_context(Channel(parts, sent)) for sent in lists]
         said = list(pool.map(lambda channel: refusal(channel.url, Reading(retries=0)), channels))

@@ -59,7 +59,7 @@ class Connection:
             return None
 
     def _listen(self) -> None:
-        file = self._process.stdout
+        file, ready = self._process.stdout, False
         assert file is not None
         try:
             while not self._over.is_set() and (message := _received(file)):
@@ -67,10 +67,12 @@ class Connection:
                     self.at = message["at"] if message["at"] is not None else self.at
                     self.heard = time.monotonic()
                 else:
+                    ready = True
                     self._put(message)
         except (OSError, ValueError, LookupError, TypeError):
             pass  # what it tells is broken: it ends below as if it had told nothing
-        self._put({"kind": "failed", "reason": "the process that reads it ended", "lasting": False})
+        reason = f"the process that reads it {'ended' if ready else 'could not start'}"
+        self._put({"kind": "failed", "reason": reason, "lasting": not ready})
 
     def _put(self, message: Message) -> None:
         while not self._over.is_set():
