@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import bias
 
 from tests.support.cli import run
-from tests.support.memory import gigabytes_of_watching
+from tests.support.memory import gigabytes_of_training, gigabytes_of_watching
 from tests.support.pretend import Pretended, pretended
 from v2l.config import Decoding
 from v2l.engine import Engine
@@ -145,6 +145,11 @@ def test_torchs_lower_right_mask_is_the_causal_one() -> None:
 def test_watching_a_thousand_frames_fits(model: str, tokens: int, dtype: torch.dtype, limit: float) -> None:
     """1,024 frames at 384 and at 1024 pixels. A GPU's own context and what its allocator cannot use come to it."""
     assert gigabytes_of_watching(model, tokens, dtype) < limit - 1
+
+
+def test_checkpointing_keeps_nothing_of_the_hypernetwork_but_what_it_reads() -> None:
+    kept, again = (gigabytes_of_training("500m", 8, 12, checkpointing, layers=2) for checkpointing in (False, True))
+    assert kept - again > 0.8  # what reading one layer holds, which before was held of both
 
 
 # -- float16 ---------------------------------------------------------------------------------------------------------

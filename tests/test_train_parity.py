@@ -139,7 +139,7 @@ def test_the_forward_is_that_of_transformers(engine: Engine) -> None:
 
 
 def test_gradients_reach_all_of_the_hypernetwork_and_nothing_else(engine: Engine) -> None:
-    """With a checkpointed decoder the very same; and they point where the loss falls."""
+    """With checkpointing the same up to the order of sums; and they point where the loss falls."""
     seen = [example(engine)]
     gradients = []
     for checkpointing in (False, True):
@@ -152,7 +152,7 @@ def test_gradients_reach_all_of_the_hypernetwork_and_nothing_else(engine: Engine
     plain, again = gradients
     assert all(g.any() for g in plain.values())
     for name in plain:
-        torch.testing.assert_close(plain[name], again[name], rtol=1e-4, atol=1e-6)
+        assert float((plain[name] - again[name]).norm()) < 1e-5 * float(plain[name].norm())
     slope = sum(float(g.square().sum()) for g in plain.values())
     values, size = [], 1e-2 / slope  # so that the loss should fall by 0.01
     with torch.no_grad():

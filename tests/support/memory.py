@@ -1,8 +1,11 @@
-"""What watching a video holds in memory, from shapes alone: tensors without values, and the bytes that live of them."""
+"""What watching a video and training hold in memory, from shapes alone: tensors without values, and the bytes that live
+of them."""
 
 from __future__ import annotations
 
 import weakref
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -19,6 +22,10 @@ from v2l.model.config import TextConfig, VisionConfig
 from v2l.model.hypernetwork import Hypernetwork, Perceiver, perceiver_dtype
 from v2l.model.text import TextStack
 from v2l.model.vision import Vision
+from v2l.train.config import Recipe
+from v2l.train.joined import context_features, joined_adapters
+from v2l.train.network import Network
+from v2l.train.objective import Objective, cross_entropy, rows
 
 
 class Held(TorchDispatchMode):
@@ -80,3 +87,27 @@ def gigabytes_of_watching(model: str, tokens: int, dtype: torch.dtype) -> float:
             for layer, features in enumerate(islice(base.features(context), 3)):
                 hypernetwork(features, torch.tensor([layer], device=device))
     return (weights + rest.peak + scores.peak - before) / 1e9
+
+
+def gigabytes_of_training(model: str, clips: int, frames: int, checkpointing: bool, layers: int | None = None) -> float:
+    """Peak of a step in float32, AdamW's state included, with one turn of 60 tokens for each clip of 384 pixels; of a
+    base with all its layers, or as many as `layers` says."""
+    config, eyes = SIZES[model]
+    config = replace(config, num_layers=layers or config.num_layers)
+    device, tokens = torch.device("meta"), 45 + 77 * frames
+    sizes = HypernetConfig(config.num_layers, config.hidden_size, config.intermediate_size, config.hidden_size)
+    with device:
+        vision, stack, hyper = Vision(eyes, config.hidden_size), TextStack(config), Hypernetwork(sizes)
+    objective = Objective.__new__(Objective)
+    objective.hyper, objective.recipe = hyper, Recipe(checkpointing=checkpointing)
+    objective.network = Network(vision.requires_grad_(False), stack.requires_grad_(False), 1)
+    weights = sum(p.nbytes for module in (vision, stack) for p in module.parameters())
+    learned = sum(p.nbytes for p in hyper.parameters())
+    with pytest.MonkeyPatch.context() as patch, Held() as held:
+        patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which tensors without values have not
+        features = context_features(objective.network, [[1] * tokens] * clips,
+                                    torch.empty(clips * tokens, config.hidden_size, device=device))
+        pairs = joined_adapters(hyper, *features, [1] * clips, checkpointing=checkpointing)
+        asked = rows([[1] * 20] * clips, [[1] * 60] * clips, device)
+        cross_entropy(objective.logits(asked, pairs, range(clips)), asked.labels).backward()
+    return (weights + 3 * learned + held.peak) / 1e9

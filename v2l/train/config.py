@@ -47,7 +47,7 @@ class Recipe:
     workers: int = 4
     """Threads that decode videos ahead."""
     checkpointing: bool = False
-    """Compute the decoder's activations again in the backward pass instead of keeping them."""
+    """Compute activations of hypernetwork and decoder again in the backward pass instead of keeping them."""
 
     @property
     def taught(self) -> bool:

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.checkpoint import checkpoint
 
 from v2l.model.hypernetwork import Hypernetwork
 from v2l.model.text import LayerAdapter
@@ -37,7 +38,7 @@ def context_features(
 
 def joined_adapters(
     hyper: Hypernetwork, features: Tensor, mask: Tensor, parts: Sequence[int], keep: list[Tensor] | None = None,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.float32, checkpointing: bool = False,
 ) -> list[LayerAdapter]:
     """The adapters of clips, each of so many consecutive segments as `parts` says, joined in rank space with the bias
     once (v2l/README.md section 6).
@@ -45,13 +46,18 @@ def joined_adapters(
     features [L, n, t, h], mask [n, t] -> for each layer A [clips, R, d_in] and B [clips, R, d_out] in `dtype`,
     R = (most parts + 1) r; a clip of fewer has zeros there, which add nothing. Where the features are bfloat16, the
     perceiver computes in it and the rest in float32 (v2l/README.md section 5). `keep` receives the latents [L, n, r,
-    latent].
+    latent]. `checkpointing` reads the features layer by layer, and again in the backward pass instead of keeping what
+    is between: 1 of 28 GB for 8 clips of 12 frames to 500M in float32.
     """
     layers, n = features.shape[:2]
     config, target = hyper.config, hyper.config.target_module
     half = features.dtype == torch.bfloat16
     with torch.autocast(features.device.type, torch.bfloat16, enabled=half):
-        latents = hyper.perceive(features.flatten(0, 1), mask.repeat(layers, 1)).float()
+        if checkpointing:
+            read = [checkpoint(hyper.perceive, layer, mask, use_reentrant=False) for layer in features]
+            latents = torch.cat(read).float()
+        else:
+            latents = hyper.perceive(features.flatten(0, 1), mask.repeat(layers, 1)).float()
     if keep is not None:
         keep.append(latents.unflatten(0, (layers, n)))
     y = hyper.layers[0](latents)

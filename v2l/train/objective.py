@@ -120,7 +120,8 @@ class Objective:
               ) -> list[LayerAdapter]:
         """The adapters of clips that have so many segments each."""
         prompts = [self.base.encode(segment.prompt(self.base.image_seq_len)) for segment in segments]
-        return joined_adapters(self.hyper, *context_features(self.network, prompts, torch.cat(list(seen))), parts)
+        features = context_features(self.network, prompts, torch.cat(list(seen)))
+        return joined_adapters(self.hyper, *features, parts, checkpointing=self.recipe.checkpointing)
 
     def logits(self, packed: Rows, pairs: Sequence[LayerAdapter], clips: Sequence[int]) -> Tensor:
         """Logits of the tokens that count, [m, vocabulary] float32; each row has the adapter of its clip."""
