@@ -295,7 +295,7 @@ def test_a_live_file_grows_and_its_times_are_those_of_the_clock_here(page: Open,
         only = ask(opened, "What moves?") if opened.locator("#only").check() is None else None
         assert clock["second"][4] in only.locator("h2 .soft").inner_text()
         opened.click("#back")
-        assert "Watched live; no video of it was kept." in opened.inner_text("#videos li:has-text('cam')")
+        opened.wait_for_selector("#videos li:has-text('cam') >> text=Watched live; no video of it was kept.")
     finally:
         file.unlink()
 
