@@ -65,7 +65,7 @@ def presupposed(question: str) -> str:
         if not _NOT_SHOWN.fullmatch(named[1]):
             return named[1]
     found = re.fullmatch(r"(?:what|which)(?: thing| object| one)? (?!(?:thing|object|one)\b)(\w.+)", words)
-    return f"something {found[1]}" if found and _DOES.match(found[1]) else ""
+    return f"something {found[1]}" if found and _DOES.fullmatch(found[1]) else ""
 
 
 _NAMED = re.compile(r"\b(?:the|an?|any) (\w+(?: (?!(?:is|are|was|were|does|do|doing|of|in|on|at|to|from|with|behind"
@@ -73,7 +73,7 @@ _NAMED = re.compile(r"\b(?:the|an?|any) (\w+(?: (?!(?:is|are|was|were|does|do|do
                     r"|shrank|stays?|\w{3,}ed)\b)\w+)*)")
 _NOT_SHOWN = re.compile(r"(?:colou?r|shape|size|name|word|description|left|right|background|video|film|movie|clip"
                         r"|objects?|things?|events?|first|last)(?: .+)?|.+ (?:background|colou?r)")
-_DOES = re.compile(r"(?:is |are )?\w+ing\b|does not \w+|(?!(?:is|was|does|has|happens|comes|appears)\b)\w+s\b")
+_DOES = re.compile(r"(?:(?:is |are )?\w+ing|does not|(?!(?:is|was|does|has|happens|comes|appears)\b)\w+s)(?: \w+)?")
 
 _WHEN_WORDS = ("when ", "at ", "around ", "in ", "during ", "on ", "which ", "what ")
 _AUXILIARY = re.compile(r"(?P<does>does|do|did|can|could|will|would|has|have) |(?:is|are|was|were|be) ")
