@@ -148,6 +148,7 @@ def test_what_auto_chooses() -> None:
     assert chosen("auto", moment, True) == ["join", *["route"] * 4]
     assert chosen("auto", "What happened?") == ["join", *["timeline"] * 4]
     assert chosen("auto", "When does a star appear?") == ["when"] * 5
+    assert chosen("auto", "Which comes first, a or b?", True) == ["earlier"] * 5
     assert chosen("auto", "What appears last?") == ["join", *["last"] * 4]
     for name in ("join", "route", "each", "timeline"):
         first = "timeline" if name == "timeline" else "join"

@@ -234,10 +234,10 @@ def _ask(engine: AsksMany, prepared: Iterable[Prepared], decoding: Decoding) -> 
 
 def chosen_strategy(strategy: Strategy, parts: int, question: str, finds: bool) -> str:
     """The strategy for a question, `auto` resolved: a name, or a kind of question that is a strategy by itself. With
-    one part there is nothing to choose from, and it is `join`, but for times. `finds` where scores tell which parts
-    show a thing that is named."""
+    one part there is nothing to choose from, and it is `join`, but for times and for which of two is first. `finds`
+    where scores tell which parts show a thing that is named."""
     kind = kind_of(question) if strategy.name == "auto" else None
-    if kind in (*_WHENS, *_ITS_OWN):
+    if kind in (*_WHENS, *_ITS_OWN) or (kind == EARLIER and finds):
         return str(kind)
     if parts == 1:
         return "timeline" if strategy.name == "timeline" else "join"
