@@ -242,7 +242,7 @@ def printed(line: str) -> str:
     return text or ""
 
 
-@pytest.mark.parametrize(("page", "count"), [("README.md", 8), ("examples/README.md", 22)])
+@pytest.mark.parametrize(("page", "count"), [("README.md", 8), ("examples/README.md", 23)])
 def test_the_session_is_real(page: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples", ignore=shutil.ignore_patterns("*.v2lora"))
     monkeypatch.chdir(tmp_path)

@@ -45,6 +45,8 @@ def status(
     or where its adapter is damaged or another video's; else it is missing. No model is loaded.
 
     With --shards N, each part has its line, and what to give sbatch to have the rest done: tasks count from 0.
+    --files and --null list what is to be run again for ingest; of folders below VIDEO with --output-dir, run ingest
+    on VIDEO again instead, since names from a list go into DIR itself.
     Exit status: 0 if all is done, 1 if not.
 
     \b
