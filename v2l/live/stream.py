@@ -99,9 +99,9 @@ def reason_of(error: Exception, location: str) -> tuple[str, bool]:
     if isinstance(error, (av.HTTPUnauthorizedError, av.HTTPForbiddenError)) or getattr(error, "code", 0) in (401, 403):
         return "the user or the password is not accepted", True
     if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
-        from v2l.live.web import web_reason
+        from v2l.live.web import is_untrusted, web_reason
 
-        return web_reason(error), False
+        return web_reason(error), is_untrusted(error)
     if isinstance(error, av.HTTPNotFoundError):
         return "there is nothing under this path", False
     if isinstance(error, (av.HTTPError, ConnectionRefusedError)):

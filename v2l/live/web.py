@@ -3,7 +3,6 @@ certificates checked, and a playlist's end known."""
 
 from __future__ import annotations
 
-import base64
 import socket
 import ssl
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import (
+    BaseHandler,
     HTTPBasicAuthHandler,
     HTTPDefaultErrorHandler,
     HTTPDigestAuthHandler,
@@ -45,6 +45,11 @@ class Web:
         self.length: int | None = None
         """Bytes of what was asked for first, where that is told."""
         self._first = True
+        self._passwords = HTTPPasswordMgrWithDefaultRealm()
+        tls = ssl.create_default_context()
+        self._opener = _opener(tls)
+        self._known = _opener(tls, HTTPBasicAuthHandler(self._passwords), HTTPDigestAuthHandler(self._passwords))
+        """For addresses with a user."""
 
     def open(self, url: str, flags: int, options: dict[str, str]) -> Any:
         """PyAV's `io_open`: what an address holds, a file to be read from its beginning on. Errors: URLError, OSError,
@@ -71,19 +76,12 @@ class Web:
         if options.get("offset", "0") != "0" or "end_offset" in options:
             end = int(options["end_offset"]) - 1 if options.get("end_offset", "0") != "0" else ""
             request.add_header("Range", f"bytes={int(options.get('offset', 0))}-{end}")
-        handlers = _handlers()
-        if parts.username:
-            known = HTTPPasswordMgrWithDefaultRealm()
-            user, password = unquote(parts.username), unquote(parts.password or "")
-            known.add_password(None, bare, user, password)
-            handlers += [HTTPBasicAuthHandler(known), HTTPDigestAuthHandler(known)]
-            secret = base64.b64encode(f"{user}:{password}".encode()).decode()
-            if parts.scheme == "https":  # over HTTP only where asked for it: it may ask for a digest
-                request.add_unredirected_header("Authorization", f"Basic {secret}")
-        opener = OpenerDirector()
-        for handler in handlers:
-            opener.add_handler(handler)
-        return opener.open(request, timeout=self._timeout)
+        if not parts.username:
+            return self._opener.open(request, timeout=self._timeout)
+        # Told to that host alone, and when it asks: it may want a digest.
+        user, password = unquote(parts.username), unquote(parts.password or "")
+        self._passwords.add_password(None, f"{parts.scheme}://{host}/", user, password)
+        return self._known.open(request, timeout=self._timeout)
 
     def heard(self, head: bytes) -> None:
         """Notes the beginning of an answer: a playlist tells how it goes on, and all else is what is waited for."""
@@ -101,9 +99,13 @@ class Web:
                 self.longest = max(self.longest, min(float(value), 60.0))
 
 
-def _handlers() -> list[Any]:
-    return [ProxyHandler(), UnknownHandler(), HTTPHandler(), HTTPSHandler(context=ssl.create_default_context()),
-            HTTPDefaultErrorHandler(), HTTPRedirectHandler(), HTTPErrorProcessor()]
+def _opener(tls: ssl.SSLContext, *more: BaseHandler) -> OpenerDirector:
+    """Python's client without what opens files, FTP and data: addresses, and with certificates checked."""
+    opener = OpenerDirector()
+    for handler in (ProxyHandler(), UnknownHandler(), HTTPHandler(), HTTPSHandler(context=tls),
+                    HTTPDefaultErrorHandler(), HTTPRedirectHandler(), HTTPErrorProcessor(), *more):
+        opener.add_handler(handler)
+    return opener
 
 
 class _Answer:
@@ -139,14 +141,19 @@ class _Nothing:
     def close(self) -> None: ...
 
 
+def is_untrusted(error: Exception) -> bool:
+    """Whether an address could not be fetched for its certificate."""
+    return isinstance(getattr(error, "reason", error), ssl.SSLCertVerificationError)
+
+
 def web_reason(error: Exception) -> str:
     """Why an address could not be fetched, in words without the address."""
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} ({responses.get(error.code, 'which means nothing')})"
-    cause = error.reason if isinstance(error, URLError) else error
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if is_untrusted(error):
         return ("its certificate is not one that this machine trusts (SSL_CERT_FILE can name the file of one that it "
                 "should)")
+    cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, socket.gaierror):
         return "its host is not known"
     if isinstance(cause, TimeoutError):
