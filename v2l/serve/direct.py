@@ -79,10 +79,10 @@ class Direct:
                     raise Cancelled
                 yield piece
             answer = reply.finish()
-            yield Finished(answer.text, answer.finish, answer.prompt_tokens, len(answer.ids),
-                           {"strategy": "direct", "visual_tokens": answer.visual_tokens})
         finally:
-            self._turn.release()
+            self._turn.release()  # before the end is told: who hears of it may ask the next at once
+        yield Finished(answer.text, answer.finish, answer.prompt_tokens, len(answer.ids),
+                       {"strategy": "direct", "visual_tokens": answer.visual_tokens})
 
     def _sampling(self, entry: ServedAdapter) -> Sampling:
         """As the adapter's frames were chosen, but for the whole video: where it has many segments, its prompt would
