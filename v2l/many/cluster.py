@@ -105,7 +105,6 @@ def _guard() -> None:
 def _ray() -> Any:
     # Nothing is sent anywhere: of a cluster that is started here, Ray would report how it is used.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")  # of what is wrong we tell in a sentence
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # as it will be; else it warns
     try:
         with warnings.catch_warnings():
