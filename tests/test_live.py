@@ -57,7 +57,10 @@ def children() -> list[int]:
 
 
 def test_a_file_gives_each_picture_at_its_own_time(film: Path) -> None:
-    assert seen(film, Reading()) == [(i, round(i / 25, 3)) for i in range(60)]
+    given = list(events(parse_address(str(film)), Reading()))
+    pictures = [(number(event.rgb), round(event.at, 3)) for event in given if isinstance(event, Picture)]
+    assert pictures == [(i, round(i / 25, 3)) for i in range(60)]
+    assert given[-1] == Waiting(pytest.approx(2.4))  # when the last picture ends
     assert not children()
 
 

@@ -126,6 +126,11 @@ class LiveClock:
             return step <= min(_AHEAD, 3 * self._usual) or (self.in_parts and step <= _AHEAD)
         return step <= (_AHEAD if self.broadcast else _LONGEST)
 
+    @property
+    def end(self) -> float:
+        """When the last picture ends, if it is shown as long as the one before it."""
+        return self.last + self._usual if self._begun else self.last
+
     def early(self, arrived: float) -> float:
         """Seconds by which the last picture came before its time."""
         return 0.0 if self.origin is None else self.last - (arrived - self.origin)

@@ -124,15 +124,15 @@ class Pulse:
         self()
 
 
-def read(order: dict[str, Any], outbox: Outbox) -> None:
-    """Reads a source to its end, and tells what comes. Unwatchable."""
+def read(order: dict[str, Any], outbox: Outbox) -> float:
+    """Reads a source to its end, and tells what comes; when that end is, on the time line. Unwatchable."""
     pulse = Pulse(outbox)
     try:
         stream = open_stream(order["kind"], order["location"], order["timeout"], pulse)
     except Over:
         if order["origin"] is None:
             raise
-        return  # it ended while the connection was lost
+        return float(order["last"])  # it ended while the connection was lost
     outbox.live = stream.live
     clock = LiveClock(live=stream.live, tick=stream.tick, step=stream.step, broadcast=stream.broadcast,
                       in_parts=stream.in_parts, origin=order["origin"], last=order["last"])
@@ -147,6 +147,7 @@ def read(order: dict[str, Any], outbox: Outbox) -> None:
         raise Unwatchable("no picture of it could be decoded")
     if not stream.ended():
         raise Unwatchable("the connection ended")
+    return clock.end
 
 
 def _follow(stream: OpenSource, clock: LiveClock, order: dict[str, Any], outbox: Outbox, pulse: Pulse) -> None:
@@ -202,8 +203,7 @@ def main() -> None:
     import_module("cv2" if order["kind"] == "camera" else "av")  # which may take longer than a source may be silent
     outbox.tell("ready")
     try:
-        read(order, outbox)
-        outbox.tell("ended")
+        outbox.tell("ended", at=read(order, outbox))
     except Unwatchable as failure:
         outbox.tell("failed", reason=str(failure), lasting=failure.lasting)
     except MemoryError:

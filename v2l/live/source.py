@@ -166,6 +166,7 @@ class _Watch:
             elif kind == "opened":
                 patience, self.rate = max(patience, message["patience"]), message["rate"]
             elif kind == "ended":
+                yield Waiting(max(self.last, message["at"]))
                 return None
             elif kind == "failed":
                 if message["lasting"] and self.origin is None:
