@@ -10,16 +10,19 @@ from collections.abc import Callable
 from pathlib import Path
 from struct import pack
 from typing import Any
+from zipfile import ZipFile
 
 import av
 import pytest
 from av.video.frame import PictureType
+from PIL import Image
 from reliability.corpus import ALL
 from support.videos import number, numbered, write
 
 from v2l.errors import VideoError
 from v2l.video.clip import Clip, open_clip
 from v2l.video.folder import find_videos
+from v2l.video.track import read_track
 
 B = {"bf": "2", "g": "20", "x264-params": "scenecut=0:b-adapt=0"}
 PACKET = 188
@@ -198,6 +201,66 @@ def test_what_is_no_video_is_told_by_its_true_kind(film: Path, make: Callable[[b
     path.write_bytes(make(film.read_bytes()))
     with pytest.raises(VideoError, match=told):
         open_clip(path, ALL)
+
+
+def old_tar_of(content: bytes) -> bytes:
+    """As programs before 1988 wrote, and some still do: without its name, only with the sum of the head."""
+    archive = bytearray(tar_of(content))
+    archive[257:512] = bytes(255)
+    archive[148:156] = b" " * 8
+    archive[148:156] = b"%06o\0 " % sum(archive[:512])
+    return bytes(archive)
+
+
+@pytest.fixture(scope="module")
+def stills() -> bytes:
+    """Three pictures as a scanner makes them, with a few bytes between."""
+    file = io.BytesIO()
+    for shade in (40, 120, 200):
+        Image.new("RGB", (64, 48), (shade, 90, 30)).save(file, "jpeg")
+        file.write(b"\nendstream\n")
+    return file.getvalue()
+
+
+def disc_of(content: bytes) -> bytes:
+    return bytes(1 << 15) + b"\1CD001\1" + bytes(4096) + content
+
+
+def zip_of(content: bytes, name: str = "film.ts") -> bytes:
+    file = io.BytesIO()
+    with ZipFile(file, "w") as archive:
+        archive.writestr(name, content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("wrapped", "told"), [
+    (zip_of, "is a zip archive"),
+    (lambda film: zip_of(film, "[Content_Types].xml"), "is a document of an office"),
+    (tar_of, "is a tar archive"),
+    (old_tar_of, "is a tar archive"),
+    (disc_of, "is the image of a disc"),
+    (lambda film: b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n" + film, "is a PDF document"),
+    (lambda film: b"\xef\xbb\xbf\n<html><body>\0" + film, "is a web page"),
+    (lambda film: b"From: a@b\r\nMIME-Version: 1.0\r\n\r\n" + film, "is a mail"),
+    (lambda film: b"SQLite format 3\0" + bytes(84) + film, "is an SQLite database"),
+    (lambda film: bytes.fromhex("d0cf11e0a1b11ae1") + bytes(504) + film, "is a file of Office or Windows"),
+    (lambda film: b"MZ" + bytes(126) + b"PE\0\0" + bytes(99) + film, "is a program"),
+])
+def test_what_holds_films_among_other_things_is_no_film(wrapped: Callable[[bytes], bytes], told: str, stills: bytes,
+                                                        broadcast: bytes, tmp_path: Path) -> None:
+    """FFmpeg searches any file for pictures and for broadcasts, and makes one film of all that it finds."""
+    for content in (stills, broadcast):
+        path = tmp_path / "film.bin"
+        path.write_bytes(wrapped(content))
+        with pytest.raises(VideoError, match=told):
+            read_track(path)
+
+
+@pytest.mark.parametrize("before", [b"\0" * 40, b"Note: 7\r\n\r\n"])
+def test_what_cameras_write_before_a_film_is_passed_over(before: bytes, broadcast: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "film.bin"
+    path.write_bytes(before + broadcast)
+    assert read_track(path).frames > 50
 
 
 def with_aperture(content: bytes) -> bytes:
