@@ -113,7 +113,7 @@ def waiting(backlog: Backlog) -> list[tuple[float, int]]:
 
 
 def test_frames_that_wait_are_never_more_than_one_segment_has() -> None:
-    backlog = Backlog(8, patient=False)
+    backlog = Backlog(patient=False)
     seen = []
     for place in range(12):
         backlog.put(window(place, 8))
@@ -126,7 +126,7 @@ def test_frames_that_wait_are_never_more_than_one_segment_has() -> None:
 
 
 def test_a_pipe_is_held_back_instead() -> None:
-    backlog = Backlog(8, patient=True)
+    backlog = Backlog(patient=True)
 
     def bring() -> None:
         for place in range(3):

@@ -24,9 +24,9 @@ _LOOK = 0.2
 class Backlog:
     """Windows between the thread that collects them and the one that watches them: never more frames than one has."""
 
-    def __init__(self, most: int, patient: bool) -> None:
-        """`most` frames wait; `patient`: whoever brings a window is held back while another waits."""
-        self.most, self.patient = most, patient
+    def __init__(self, patient: bool) -> None:
+        """`patient`: whoever brings a window is held back while another waits."""
+        self.most, self.patient = 0, patient
         self.waiting: deque[Window] = deque()
         self.dropped: list[Window] = []
         """Windows that nothing was kept of."""
@@ -38,6 +38,7 @@ class Backlog:
             while self.patient and self.waiting and not self.stopped:
                 self.changed.wait(_LOOK)
             self.waiting.append(window)
+            self.most = max(self.most, len(window.times))
             while not self.patient and sum(len(one.times) for one in self.waiting) > self.most:
                 self._thin()
             self.changed.notify_all()
@@ -85,7 +86,7 @@ class Collector:
         plan = Plan(watching.length, watching.sampling)
         self.windows = Windows(plan)
         self.source = events(watching.address, replace(watching.reading, plan=plan))
-        self.backlog = Backlog(watching.sampling.frames, not watching.address.paced)
+        self.backlog = Backlog(not watching.address.paced)
         self.started: datetime | None = None
         """The wall clock's moment of time 0."""
         self.size = 0, 0
