@@ -293,6 +293,44 @@ def test_what_the_container_cuts_off_is_not_shown(film: Path, tmp_path: Path) ->
         assert (next(clip.frames()).image == all_of_it[2:50, 4:84]).all()
 
 
+@pytest.mark.parametrize(("ending", "codec", "options"), [
+    ("mkv", "libx264", {"cluster_time_limit": "400"}), ("webm", "libvpx", {"cluster_time_limit": "400"}),
+    ("ogv", "libvpx", {"page_duration": "100000"}), ("wmv", "wmv2", {})])
+def test_a_hole_within_a_film_is_told(ending: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
+    """As where a sector of a disk, or a part of a download, is missing: FFmpeg goes on behind it without a word."""
+    path = write(tmp_path / f"film.{ending}", codec, frames=250, container=options, options={"g": "10"})
+    assert read_track(path).notes == ()
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3300] = bytes(3300)
+    path.write_bytes(content)
+    track = read_track(path)
+    assert track.frames < 250 and any("is damaged within, and pictures are lost there" in note for note in track.notes)
+
+
+def test_an_avi_that_broke_off_within_a_file_made_before_is_told(tmp_path: Path) -> None:
+    """Dashcams and downloads make a file as large as it may become, full of zeros."""
+    path = write(tmp_path / "film.avi", "mjpeg", pixels="yuvj420p", frames=40)
+    content = path.read_bytes()
+    half = content[: len(content) // 2]
+    path.write_bytes(half.ljust(len(content) + 9999, b"\0"))
+    with pytest.raises(VideoError, match=r"is truncated: \d+ of about 40 frames"):
+        read_track(path)
+    path.write_bytes(content + bytes(9999))
+    assert (read_track(path).frames, read_track(path).notes) == (40, ())
+
+
+def test_an_mp4_that_ends_within_the_sound_of_a_fragment_is_told(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    copied(film, "mp4", str(path), movflags="frag_keyframe+empty_moov")
+    content = path.read_bytes()
+    whole, last = read_track(path), content.rindex(b"mdat")
+    length = int.from_bytes(content[last - 4 : last], "big")
+    path.write_bytes(content[: last - 4 + length - 5])
+    cut = read_track(path)
+    assert (whole.notes, cut.frames) == ((), whole.frames) and "breaks off before its end" in cut.notes[0]
+
+
 def test_what_disks_keep_of_deleted_videos_is_passed_over(tmp_path: Path) -> None:
     for name in ("a.mp4", "#recycle/b.mp4", "day/@eaDir/a.mp4/SYNOVIDEO_FILM.mp4", "$RECYCLE.BIN/c.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ _SAMPLES = {"420": (2, 2, 2), "422": (2, 1, 2), "444": (1, 1, 2), "411": (4, 1, 
 def of_ogg(file: BinaryIO, size: int) -> float:
     """A page that goes past the end, or a film without the page that is marked as its last."""
     films: set[bytes] = set()
-    for head in _ogg_pages(file, size):
+    for head in ogg_pages(file, size):
         if not head:
             return 0
         if head[5] & 2 and file.read(8).startswith(_FILM_OF_OGG):
@@ -43,14 +43,14 @@ def of_ogg(file: BinaryIO, size: int) -> float:
 def is_chained(file: BinaryIO, size: int) -> bool:
     """Whether streams of an Ogg file begin behind others, as where films were put together with `cat`."""
     begun = False
-    for head in _ogg_pages(file, size):
+    for head in ogg_pages(file, size):
         if begun and head and head[5] & 2:
             return True
         begun = begun or not (head and head[5] & 2)
     return False
 
 
-def _ogg_pages(file: BinaryIO, size: int) -> Iterator[bytes]:
+def ogg_pages(file: BinaryIO, size: int) -> Iterator[bytes]:
     """The heads of an Ogg file's pages, the file being at what each holds; an empty one for a page that goes past the
     end."""
     start = 0
@@ -82,6 +82,15 @@ def _next_page(file: BinaryIO, start: int) -> int:
             return start + at - len(before)
         start, before = start + len(block), (before + block)[-3:]
     return -1
+
+
+def asf_packets(file: BinaryIO, end: int) -> range:
+    """Where the packets of an ASF file begin that end before a place (bytes)."""
+    file.seek(0)
+    head = file.read(1 << 20)
+    about, data = head.find(_ASF_FILE), head.find(_ASF_DATA)
+    length = int.from_bytes(head[about + 92 : about + 96], "little")
+    return range(data + 50, end - length + 1, length) if about >= 0 and data >= 0 and length else range(0)
 
 
 def of_asf(file: BinaryIO, size: int) -> float:

@@ -190,7 +190,8 @@ def _part_of_stream(path: Path, head: bytes) -> str:
     if (kinds[:1] == [_MATROSKA] and _TRACKS in head and _CLUSTER not in head and len(head) < _HEAD) or (
             b"moov" in kinds and b"mvex" in head and not {b"moof", b"mdat"} & {*kinds}):
         return ("is the head of a stream (the init segment), whose pictures are in other files; put these behind it "
-                f"(cat {shell_word(path)} SEGMENT... > {whole})")
+                f"(cat {shell_word(path)} SEGMENT... > {whole}), unless it is all that a recorder wrote before it was "
+                "stopped")
     if b"mdat" in head and kinds and not {b"moov", b"moof", b"meta"} & {*kinds}:
         return ("lacks the index that cameras write at the end (moov), as where one lost power or a copy was not "
                 "finished; copy it again, or mend it with a tool such as untrunc")

@@ -250,6 +250,8 @@ class Contents:
     """When the last packet of any track ends, seconds on the file's clock."""
     read_to: int = 0
     """Where in the file the last packet ends, bytes; 0 where that is not told."""
+    passed_over: int = 0
+    """Bytes, the most, between the end of what was read and the next packet."""
     failed: bool = False
     """Whether reading ended with an error."""
 
@@ -268,7 +270,9 @@ def read_packets(container: Any, path: Path) -> Contents:
         stamp = packet.dts if packet.pts is None else packet.pts
         if stamp is not None and packet.stream.type in ("video", "audio", "subtitle"):
             found.end = max(found.end, float((stamp + (packet.duration or 0)) * packet.time_base))
-        found.read_to = max(found.read_to, (packet.pos or 0) + packet.size)
+        begin = packet.pos or 0
+        found.passed_over = max(found.passed_over, begin - (found.read_to or begin))
+        found.read_to = max(found.read_to, begin + packet.size)
         if of is not None:
             of.add(packet)
             if of.count > MOST_FRAMES:

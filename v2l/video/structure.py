@@ -20,8 +20,8 @@ from v2l.video.container import AVI, FLV, MATROSKA, MP4
 
 _MOST = 1 << 20
 """Elements that are looked at; a file of nothing but headers could have any number."""
-SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
-_HOLDERS = {SEGMENT, _CLUSTER, 0xA3, 0xA0}
+SEGMENT, CLUSTER = 0x18538067, 0x1F43B675
+_HOLDERS = {SEGMENT, CLUSTER, 0xA3, 0xA0}
 """Elements of Matroska that hold pictures; the last two are blocks."""
 _SIZE = (1 << 31) - 1
 """What is the size in the index of an mp4's fragments; a bit more tells what is listed."""
@@ -54,6 +54,7 @@ def kept_part(path: Path, format: str, read_to: int) -> float:
             return _PARTS[format](file, size)
         broken = format in _CHECKS and _CHECKS[format](file, size)
         behind = format == MATROSKA and _clusters_end(file, size) > read_to + _UNREAD > _UNREAD
+        behind = behind or (format == AVI and _goes_on_with_zeros(file, read_to, size))
     return 0 if broken or behind else 1
 
 
@@ -165,6 +166,12 @@ def _listed(file: BinaryIO, start: int, end: int) -> list[int]:
     return [*accumulate(sizes, initial=end + first)]
 
 
+def breaks_off_in_fragment(path: Path) -> bool:
+    """Whether an mp4 ends within what its last fragment holds; which samples that lacks, packets tell. OSError."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        boxes = list(mp4_boxes(file, size))[-2:]
+    return len(boxes) == 2 and [kind for kind, _ in boxes] == [b"moof", b"mdat"] and boxes[1][1] > size
 
 
 def ebml_element(file: BinaryIO, start: int) -> tuple[int, int, int | None] | None:
@@ -191,12 +198,12 @@ def _matroska(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
         element = ebml_element(file, start) if start < size else None
         if element is None:
             if 0 < size - start < 12:
-                yield _CLUSTER, size + 1  # not even a whole head
+                yield CLUSTER, size + 1  # not even a whole head
             return
         kind, body, length = element
         if kind == SEGMENT and length is not None:
             yield kind, body + length
-        if kind == SEGMENT or (kind == _CLUSTER and length is None):
+        if kind == SEGMENT or (kind == CLUSTER and length is None):
             start = body  # go on within it
             continue
         if length is None:
@@ -215,21 +222,38 @@ def _clusters_end(file: BinaryIO, size: int) -> int:
 
 
 def _avi_breaks_off(file: BinaryIO, size: int) -> bool:
+    return any(end > size and (end - at != _UNTOLD or _chunk_breaks_off(file, at + 4, size))
+               for at, end in _lists_of_avi(file, size))
+
+
+def _goes_on_with_zeros(file: BinaryIO, at: int, size: int) -> bool:
+    """Whether zeros stand behind the last packet of an AVI within its pictures: it breaks off there, and was made as
+    long before as it might become."""
+    file.seek(at)
+    more = file.read(_UNREAD)
+    return len(more) == _UNREAD and not any(more) and any(begin < at < end - _UNREAD
+                                                          for begin, end in _lists_of_avi(file, size))
+
+
+def _lists_of_avi(file: BinaryIO, size: int) -> Iterator[tuple[int, int]]:
+    """Where the lists of an AVI's pictures begin, and where they say they end; none behind one that goes past the end
+    of the file."""
     start = 0
     while start + 12 <= size:
         file.seek(start)
         riff, length, _ = unpack("<4sI4s", file.read(12))
         if riff != b"RIFF":
-            return False
+            return
         end, at = start + 8 + length, start + 12
         while at + 12 <= min(end, size):
             file.seek(at)
             kind, length, name = unpack("<4sI4s", file.read(12))
-            if kind == b"LIST" and name == b"movi" and at + 8 + length > size:
-                return length != _UNTOLD or _chunk_breaks_off(file, at + 12, size)
+            if kind == b"LIST" and name == b"movi":
+                yield at + 8, at + 8 + length
+                if at + 8 + length > size:
+                    return
             at += 8 + length + length % 2
         start = end + end % 2
-    return False
 
 
 def _chunk_breaks_off(file: BinaryIO, at: int, size: int) -> bool:

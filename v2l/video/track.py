@@ -20,6 +20,7 @@ from v2l.config import LARGEST_PICTURE, MOST_FRAMES
 from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4, decoder_version, open_container, unknown_matrix
 from v2l.video.crop import UNCROPPED, Crop, crop_of
+from v2l.video.holes import has_hole
 from v2l.video.kinds import TEXT, check_file, other_kind
 from v2l.video.packets import StreamPackets, read_packets
 from v2l.video.pictures import Pictures, are_a_film, look
@@ -145,6 +146,9 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
         _refuse_encrypted(path)
     _check_codec(packets.stream.codec_context, path)
     notes += check_whole(container, packets, contents, path)
+    if has_hole(path, format, contents.passed_over, contents.read_to):
+        notes.append(f"{path} is damaged within, and pictures are lost there; those behind may look wrong. Copy or "
+                     "download it again.")
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)

@@ -9,7 +9,14 @@ from v2l.errors import VideoError
 from v2l.video.container import AVI, FLV, MATROSKA, MP4
 from v2l.video.mp4 import samples_of_fragments
 from v2l.video.packets import Contents, StreamPackets
-from v2l.video.structure import becomes_encrypted, holds_unread_films, is_read_through, kept_part, tells_its_length
+from v2l.video.structure import (
+    becomes_encrypted,
+    breaks_off_in_fragment,
+    holds_unread_films,
+    is_read_through,
+    kept_part,
+    tells_its_length,
+)
 
 _RECORDED = (MATROSKA, AVI, FLV, "asf", "dv", "ivf", "mpjpeg", "mpegts", "mxf", "nut", "obu",
              "ogg", "yuv4mpegpipe")
@@ -32,15 +39,16 @@ def check_whole(container: Any, packets: StreamPackets, contents: Contents, path
         return [f"{path} is encrypted in its later part, and v2l has no keys; what comes before is watched."]
     if part == 1 and not (cut and format == MP4) and (unread := _notes_on_unread(path, format, packets, contents)):
         return unread
+    stopped = [f"{path} breaks off before its end, as where a recorder was stopped or a copy was not finished; what is "
+               "there is watched."]
     if not cut and not failed and part == 1:
-        return []
+        return stopped if format == MP4 and breaks_off_in_fragment(path) else []
     promised, seen = (1.0, part) if 0 < part < 1 else _promised(container, packets, contents.end)
     spared = 0.01 * promised + 2 * seen / max(1, packets.count) if format in (AVI, MATROSKA, FLV) else 0.0
     if not cut and promised and promised - seen <= spared:
         return []
     if not promised and format in _RECORDED:
-        return [f"{path} breaks off before its end, as where a recorder was stopped or a copy was not finished; "
-                "what is there is watched."]
+        return stopped
     whole = packets.count - packets.cut
     found = whole if 0 < part < 1 else packets.count
     wanted = max(index, whole + 1, round(found * promised / seen) if seen > 0 else 0)
