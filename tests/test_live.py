@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 
@@ -85,6 +86,24 @@ def test_a_pipe_gives_the_pictures_until_its_writer_closes_it(tmp_path: Path, st
     sender.start()
     assert seen("-", Reading()) == [(i, i / 25) for i in range(50)]
     sender.join()
+
+
+def test_pictures_without_times_or_a_rate_are_25_a_second_in_a_pipe(
+        tmp_path: Path, stdin: int) -> None:
+    content = write(tmp_path / "film.mjpeg", "mjpeg", rate=10, pixels="yuvj420p").read_bytes()
+    late = content.find(b"\xff\xd8\xff", len(content) * 2 // 3)
+    os.write(stdin, content[:late])
+    given: list[tuple[int, float]] = []
+    for event in events(parse_address("-"), Reading(timeout=0.3)):
+        if isinstance(event, Picture):
+            given.append((number(event.rgb), event.at))
+        elif isinstance(event, Waiting) and event.reason and len(given) > 20 and late:
+            os.write(stdin, content[late:])
+            os.close(stdin)
+            late = 0
+    assert [shown for shown, _ in given] == list(range(60))  # and not one of them, all at the same time
+    steps = [round(b[1] - a[1], 3) for a, b in pairwise(given)]
+    assert steps.count(0.04) > 50 and all(step >= 0.04 for step in steps)
 
 
 def test_a_pipe_that_is_silent_is_told_and_waited_for(stdin: int) -> None:

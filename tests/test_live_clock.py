@@ -113,3 +113,9 @@ def test_a_files_own_times_count_however_fast_they_come() -> None:
 def test_another_connection_goes_on_with_the_time_line() -> None:
     line = Line(pictures(10), live=True, origin=60.0, last=35.0)
     assert line.times == pytest.approx([40 + i / RATE for i in range(10)])
+
+
+def test_pictures_without_times_that_come_slowly_are_shown_as_they_come() -> None:
+    clock = LiveClock(live=False, step=0.04, slower=True)
+    assert [clock.place(None, 100 + at)[0] for at in (0, 0.001, 0.002, 1.0, 1.3, 1.3)] == pytest.approx(
+        [0, 0.04, 0.08, 1.0, 1.3, 1.34])

@@ -52,12 +52,14 @@ class Jump:
 class LiveClock:
     """The time line of one connection to a source."""
 
-    def __init__(self, *, live: bool, tick: float = 0.0, step: float | None = None, broadcast: bool = False,
-                 in_parts: bool = False, origin: float | None = None, last: float = 0.0) -> None:
+    def __init__(self, *, live: bool, tick: float = 0.0, step: float | None = None, slower: bool = False,
+                 broadcast: bool = False, in_parts: bool = False, origin: float | None = None, last: float = 0.0
+                 ) -> None:
         """`live`: whether it keeps to this machine's clock; `tick`: seconds of the source's unit of time; `step`: how
-        long a picture is shown where nothing else tells, None to go by arrivals; `origin`: when (`now`) the time line
-        began and `last` where it is, if this connection is not the first."""
-        self.live, self.step, self.broadcast, self.in_parts = live, step, broadcast, in_parts
+        long a picture is shown where nothing else tells, None to go by arrivals, which with `slower` count where they
+        are later; `origin`: when (`now`) the time line began and `last` where it is, if this connection is not the
+        first."""
+        self.live, self.step, self.slower, self.broadcast, self.in_parts = live, step, slower, broadcast, in_parts
         self.origin = origin
         self.last = last
         """When the last picture was."""
@@ -76,6 +78,8 @@ class LiveClock:
             return self._begin(shown, arrived), None
         passed = max(arrived - self._arrived, 0.0)
         step, jump = self._step(shown, passed)
+        if step is not None and shown is None and self.slower:
+            step = max(step, -self.early(arrived))
         if step is None:
             return None, None
         before = self.last

@@ -134,8 +134,8 @@ def read(order: dict[str, Any], outbox: Outbox) -> float:
             raise
         return float(order["last"])  # it ended while the connection was lost
     outbox.live = stream.live
-    clock = LiveClock(live=stream.live, tick=stream.tick, step=stream.step, broadcast=stream.broadcast,
-                      in_parts=stream.in_parts, origin=order["origin"], last=order["last"])
+    clock = LiveClock(live=stream.live, tick=stream.tick, step=stream.step, slower=stream.slower,
+                      broadcast=stream.broadcast, in_parts=stream.in_parts, origin=order["origin"], last=order["last"])
     outbox.tell("opened", patience=stream.patience, rate=stream.rate)
     try:
         _follow(stream, clock, order, outbox, pulse)

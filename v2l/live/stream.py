@@ -70,6 +70,8 @@ class OpenSource:
     """Pictures a second that it says it has; 0 where it does not."""
     step: float | None = None
     """How long each picture is shown, of a source without times; None where arrivals tell."""
+    slower: bool = False
+    """Whether pictures without times may come more slowly than that, and are then shown as they come."""
     patience: float = 0.0
     """Seconds of silence that are nothing unusual for it."""
     ended: Callable[[], bool] = lambda: True
@@ -161,9 +163,11 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
         file = Growing(0, None, alive) if kind == "pipe" else Growing(os.open(location, _READ), timeout, alive)
     except OSError as error:
         raise Unwatchable(f"it cannot be read ({error.strerror})", lasting=True) from error
-    options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["file"]}
+    options, format = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["file"]}, None
+    if file.peek().startswith(_JPEG):  # to be sure of that, and of its rate, FFmpeg reads 1 MB and 5 s
+        format, options["analyzeduration"], options["fpsprobesize"] = "mjpeg", "1", "0"
     try:
-        container: Any = av.open(file, container_options=options)
+        container: Any = av.open(file, format=format, container_options=options)
     except av.EOFError:
         raise Unwatchable("nothing came", lasting=True) from None
     except (av.FFmpegError, ValueError):
@@ -174,11 +178,13 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
         raise Unwatchable("what comes is no video that can be watched as it comes" if file.began else "nothing came",
                       lasting=True) from None
     stream = _decoded(container, alive, live=False)
-    if container.format.name in _RAW and (stream.rate or kind == "file"):
-        stream.step = 1 / (stream.rate or USUAL_RATE)
+    if container.format.name in _RAW:
+        stream.step, stream.slower = 1 / (stream.rate or USUAL_RATE), kind == "pipe" and not stream.rate
     return stream
 
 
+_BEGINNING = 64
+_JPEG = b"\xff\xd8\xff"
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
@@ -192,12 +198,23 @@ class Growing:
         self._regular = stat.S_ISREG(os.fstat(number).st_mode)
         if stat.S_ISDIR(os.fstat(number).st_mode):
             raise IsADirectoryError(0, "it is a folder")
-        self._read, self._ended = 0, False
+        self._read, self._ended, self._ahead = 0, False, b""
         self.began = b""
         """How it begins."""
 
+    def peek(self) -> bytes:
+        """How it begins, which is read again."""
+        ahead = b""
+        while len(ahead) < _BEGINNING and (part := self.read(_BEGINNING - len(ahead))):
+            ahead += part
+        self.began = self._ahead = ahead
+        return ahead
+
     def read(self, size: int) -> bytes:
         """At most so many bytes; none at the end."""
+        if self._ahead:
+            part, self._ahead = self._ahead[:size], self._ahead[size:]
+            return part
         grew, written = time.monotonic(), True
         while not (part := b"" if self._ended else os.read(self._number, size)):
             waited = time.monotonic() - grew
@@ -207,7 +224,6 @@ class Growing:
             time.sleep(min(_POLL, self._timeout))
             written = is_written(self._number)  # before the last look at whether there is more
         self._read += len(part)
-        self.began = self.began or part[:64]
         self._alive()
         return part
 
