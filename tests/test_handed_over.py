@@ -25,6 +25,7 @@ from v2l.video.folder import find_videos
 from v2l.video.track import read_track
 
 B = {"bf": "2", "g": "20", "x264-params": "scenecut=0:b-adapt=0"}
+QUICK = {"g": "10", "deadline": "realtime", "cpu-used": "8", "preset": "ultrafast"}
 PACKET = 188
 """Bytes of a packet of a broadcast."""
 
@@ -298,7 +299,7 @@ def test_what_the_container_cuts_off_is_not_shown(film: Path, tmp_path: Path) ->
     ("ogv", "libvpx", {"page_duration": "100000"}), ("wmv", "wmv2", {})])
 def test_a_hole_within_a_film_is_told(ending: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
     """As where a sector of a disk, or a part of a download, is missing: FFmpeg goes on behind it without a word."""
-    path = write(tmp_path / f"film.{ending}", codec, frames=250, container=options, options={"g": "10"})
+    path = write(tmp_path / f"film.{ending}", codec, frames=250, container=options, options=QUICK)
     assert read_track(path).notes == ()
     content = bytearray(path.read_bytes())
     middle = len(content) // 2

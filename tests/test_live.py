@@ -145,6 +145,15 @@ def test_files_that_are_no_video_are_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: what comes is no video that can be watched as it comes."
 
 
+def test_what_holds_films_among_other_things_is_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.ts", "mpeg2video", frames=30)
+    for head, told in ((b"PK\3\4" + bytes(26) + b"film.ts", "it is a zip archive; unpack it first"),
+                       (b"%PDF-1.4\n", "it is a PDF document, not a video")):
+        other = tmp_path / "film"
+        other.write_bytes(head + path.read_bytes())
+        assert refusal(other) == f"{other}: {told}."
+
+
 def test_a_picture_that_claims_to_be_huge_is_not_made(tmp_path: Path) -> None:
     content = write(tmp_path / "film.mkv", "mjpeg", pixels="yuvj420p", frames=5).read_bytes()
     huge = re.sub(rb"\xff\xc0\x00\x11\x08....", b"\xff\xc0\x00\x11\x08\xff\xdc\xff\xdc", content, flags=re.DOTALL)

@@ -20,6 +20,7 @@ from v2l.config import LARGEST_PICTURE, MOST_RATE
 from v2l.live.windows import USUAL_RATE
 from v2l.video.container import decoder_of, limited
 from v2l.video.decode import rgb_image
+from v2l.video.kinds import HEAD, begins_as
 from v2l.video.track import orientation_of, square_size
 
 _LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
@@ -171,12 +172,14 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
     except av.EOFError:
         raise Unwatchable("nothing came", lasting=True) from None
     except (av.FFmpegError, ValueError):
+        _refuse_others(file.began)
         if file.began.find(b"ftyp", 4, 8) == 4:
             raise Unwatchable("it is an mp4 file, which can be read only when it is complete; use v2l ingest then, or "
                           "record to Matroska or MPEG-TS (or mp4 with -movflags frag_keyframe+empty_moov)",
                           lasting=True) from None
         raise Unwatchable("what comes is no video that can be watched as it comes" if file.began else "nothing came",
                       lasting=True) from None
+    _refuse_others(file.began)
     stream = _decoded(container, alive, live=False)
     if container.format.name in _RAW:
         stream.step, stream.slower = 1 / (stream.rate or USUAL_RATE), kind == "pipe" and not stream.rate
@@ -185,6 +188,12 @@ def _file(kind: str, location: str, timeout: float, alive: Callable[[], None]) -
 
 _BEGINNING = 64
 _JPEG = b"\xff\xd8\xff"
+def _refuse_others(began: bytes) -> None:
+    """Raises Unwatchable for what begins as no video does, in which FFmpeg finds pictures all the same."""
+    if known := begins_as(began):
+        raise Unwatchable(f"it {known}", lasting=True)
+
+
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
@@ -207,7 +216,7 @@ class Growing:
         ahead = b""
         while len(ahead) < _BEGINNING and (part := self.read(_BEGINNING - len(ahead))):
             ahead += part
-        self.began = self._ahead = ahead
+        self._ahead = ahead
         return ahead
 
     def read(self, size: int) -> bytes:
@@ -224,6 +233,7 @@ class Growing:
             time.sleep(min(_POLL, self._timeout))
             written = is_written(self._number)  # before the last look at whether there is more
         self._read += len(part)
+        self.began += part[: HEAD - len(self.began)]
         self._alive()
         return part
 

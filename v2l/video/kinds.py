@@ -15,7 +15,7 @@ from v2l.video.mp4 import overclaims
 from v2l.video.structure import mp4_boxes
 from v2l.wording import shell_word
 
-_HEAD = 1 << 16
+HEAD = 1 << 16
 """Bytes that tell."""
 _TAR, _SUM = 512, slice(148, 156)
 """Bytes of the head of a file in a tar archive, and where it says their sum, in which it counts as spaces itself."""
@@ -88,10 +88,10 @@ def check_file(path: Path) -> None:
         if not path.is_file():
             raise VideoError(f"{path} is not a regular file; save the video to a file first.")
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(HEAD)
         if not head:
             raise VideoError(f"{path} is empty.")
-        if known := _begins_as(head):  # FFmpeg would search the whole file for pictures, and make one film of them
+        if known := begins_as(head):  # FFmpeg would search the whole file for pictures, and make one film of them
             raise VideoError(f"{path} {known}.")
         if overclaims(path):
             raise VideoError(f"{path} says it holds more frames than it has bytes; copy or download it again.")
@@ -116,17 +116,18 @@ def other_kind(path: Path) -> str:
     """What a file is that is no video: the end of a sentence, with the way out; empty where that is not known.
     OSError."""
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
     if not head.strip(b"\0"):
         return "holds nothing but zeros, as where a download was begun and not finished; download it again"
-    if known := _begins_as(head):
+    if known := begins_as(head):
         return known
     text = _text(head)
     return _kind_of_text(text.lower(), path) if text else _part_of_stream(path, head)
 
 
-def _begins_as(head: bytes) -> str:
-    """What a file is that begins as no video does; empty for others."""
+def begins_as(head: bytes) -> str:
+    """What a file is whose first bytes (`HEAD` of them) are no video's: the end of a sentence, with the way out; empty
+    for others."""
     if _is_tar(head):
         return "is a tar archive; unpack it first"
     if head[_DISC] in _DISCS:
@@ -187,7 +188,7 @@ def _part_of_stream(path: Path, head: bytes) -> str:
     if kinds[:1] == [_CLUSTER] or (b"moof" in kinds and b"moov" not in kinds[: kinds.index(b"moof")]):
         return ("is a segment of a stream, whose head is in another file (the init segment); put that before it "
                 f"(cat init.{ending} {shell_word(path)} > {whole})")
-    if (kinds[:1] == [_MATROSKA] and _TRACKS in head and _CLUSTER not in head and len(head) < _HEAD) or (
+    if (kinds[:1] == [_MATROSKA] and _TRACKS in head and _CLUSTER not in head and len(head) < HEAD) or (
             b"moov" in kinds and b"mvex" in head and not {b"moof", b"mdat"} & {*kinds}):
         return ("is the head of a stream (the init segment), whose pictures are in other files; put these behind it "
                 f"(cat {shell_word(path)} SEGMENT... > {whole}), unless it is all that a recorder wrote before it was "
