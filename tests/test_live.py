@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from threading import Thread
@@ -235,6 +236,30 @@ def test_hls_is_given_at_the_pace_at_which_it_plays_and_ends_when_its_list_says_
     assert first >= 10  # the last three segments of the five that are there
     assert given == [(first + i, pytest.approx(i / 10, abs=0.25)) for i in range(35 - first)]
     assert time.monotonic() - began > given[-1][1] - 0.3 and len(asked) <= 6
+
+
+def listing(first: int, last: int) -> bytes:
+    """A list of segments that promises more of them."""
+    names = "".join(f"#EXTINF:0.5,\n{i}.ts\n" for i in range(first, last))
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:0\n#EXT-X-MEDIA-SEQUENCE:{first}\n{names}".encode()
+
+
+def test_a_list_that_stands_still_gives_no_picture_twice_and_the_new_ones_when_it_goes_on(tmp_path: Path) -> None:
+    numbers, gaps, parts = [], [], segments(tmp_path, 6, length=0.7)
+    with (Channel(parts, listing(0, 3)) as channel,
+          closing(events(parse_address(channel.url), replace(QUICK, timeout=0.7))) as stream):
+        for event in stream:
+            if isinstance(event, Picture):
+                numbers.append(number(event.rgb))
+                if numbers[-1] == 27:
+                    break
+            elif isinstance(event, Gap):
+                gaps.append(event.reason)
+            elif event.reason:
+                channel.list = listing(1, 6)
+    assert numbers == sorted(set(numbers)) and numbers[:21] == list(range(21))
+    assert gaps == ["nothing has come for 0.7 s"]
+    assert channel.asked.count("/2.ts") == 1
 
 
 def film_playlist(name: str) -> bytes:

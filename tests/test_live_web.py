@@ -12,7 +12,9 @@ from urllib.error import HTTPError, URLError
 
 import pytest
 
-from v2l.live.web import Web, web_reason
+from v2l.live import web as web_module
+from v2l.live.playlist import Playlist, SegmentRead
+from v2l.live.web import Web, WebError, web_reason
 
 BASIC = f"Basic {base64.b64encode(b'me:hidden').decode()}"
 Answer = tuple[int, dict[str, str], bytes]
@@ -99,8 +101,56 @@ def test_a_list_tells_how_long_its_segments_are_and_whether_it_is_complete() -> 
         assert alive  # what is no list is what is waited for
         fetched(web, f"http://{host}/over")
         assert web.ended and web.longest == 6.0
-        with pytest.raises(ValueError):
+        with pytest.raises(WebError):
             fetched(web, f"http://{host}/long")
+
+
+def listing(first: int, last: int, prefix: str = "") -> bytes:
+    lines = "".join(f"#EXTINF:2,\n{prefix}{i}.ts?token=x\n" for i in range(first, last))
+    return f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:{first}\n{lines}".encode()
+
+
+def test_a_list_is_read_on_from_where_it_was_left_and_is_waited_for_where_it_stands_still(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[SegmentRead] = []
+    alive: list[bool] = []
+    lists = {"/live.m3u8": listing(7, 10)}
+
+    def sleep(seconds: float) -> None:
+        assert seconds == 1 and not alive
+        lists["/live.m3u8"] = listing(8, 12)
+
+    monkeypatch.setattr(web_module.time, "sleep", sleep)
+    with server(lambda path, headers: (200, {}, lists.get(path, b"video"))) as (host, _):
+        first = Web(5.0, lambda: None, (), told.append)
+        fetched(first, f"http://{host}/live.m3u8")
+        for i in (8, 9):
+            fetched(first, f"http://{host}/{i}.ts?token=x")
+        assert [one.sequence for one in told] == [8, 9]
+        again = Web(5.0, lambda: alive.append(True), told)
+        left = fetched(again, f"http://{host}/live.m3u8")
+        assert Playlist(left.decode(), "").after(9) == left.decode()
+        assert b"SEQUENCE:10\n" in left and left.count(b"EXTINF") == 2
+
+        lists["/live.m3u8"] = listing(0, 2)  # which its sender begins anew
+        with pytest.raises(WebError, match="its sender began anew"):
+            fetched(again, f"http://{host}/live.m3u8")
+        assert fetched(Web(5.0, lambda: None, told), f"http://{host}/live.m3u8") == listing(0, 2)
+        lists["/live.m3u8"] = listing(7, 10, "new")  # of another session, with the same numbers
+        assert fetched(Web(5.0, lambda: None, told), f"http://{host}/live.m3u8") == listing(7, 10, "new")
+
+
+def test_what_leaves_a_list_leaves_its_keys_and_the_place_of_its_bytes() -> None:
+    text = ("#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:3\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-MAP:URI=\"i.mp4\"\n"
+            "#EXT-X-PROGRAM-DATE-TIME:2026-11-28T20:00:00Z\n#EXTINF:2,\n#EXT-X-BYTERANGE:100@50\na.mp4\n"
+            "#EXT-X-DISCONTINUITY\n#EXTINF:3,\n#EXT-X-BYTERANGE:10\na.mp4\n")
+    playlist = Playlist(text, "http://host/x/live.m3u8")
+    seen = playlist.seen("http://host/x/a.mp4", 50)
+    assert seen and seen.sequence == 3 and playlist.last_seen([seen]) == 3
+    assert playlist.after(3).splitlines() == [
+        "#EXTM3U", "#EXT-X-MEDIA-SEQUENCE:4", '#EXT-X-KEY:METHOD=AES-128,URI="k"', '#EXT-X-MAP:URI="i.mp4"',
+        "#EXT-X-DISCONTINUITY", "#EXTINF:3,", "#EXT-X-BYTERANGE:10@150", "a.mp4"]
+    assert playlist.after(4) == "" and playlist.last_seen([]) is None
 
 
 def test_a_segment_that_is_gone_is_passed_over_and_a_list_that_is_gone_is_not() -> None:

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from importlib import import_module
 from threading import Condition, Thread
 from typing import Any, BinaryIO
@@ -23,6 +24,7 @@ import numpy as np
 
 from v2l.config import DECODED_AHEAD, Sampling
 from v2l.live.clock import LiveClock, now
+from v2l.live.playlist import SegmentRead
 from v2l.live.stream import OpenSource, Over, Unwatchable, open_stream, reason_of
 from v2l.live.windows import Chooser, Plan
 from v2l.video.decode import fitted
@@ -128,7 +130,9 @@ def read(order: dict[str, Any], outbox: Outbox) -> float:
     """Reads a source to its end, and tells what comes; when that end is, on the time line. Unwatchable."""
     pulse = Pulse(outbox)
     try:
-        stream = open_stream(order["kind"], order["location"], order["timeout"], pulse)
+        stream = open_stream(order["kind"], order["location"], order["timeout"], pulse,
+                             [SegmentRead(**one) for one in order["seen"]],
+                             lambda one: outbox.tell("seen", **asdict(one)))
     except Over:
         if order["origin"] is None:
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
 from typing import TypeAlias
@@ -75,6 +76,8 @@ _TELL = 1.0
 """Seconds between two events at most."""
 _NOTICED = 2.0
 """Seconds by which pictures that were left out make a gap."""
+_REMEMBERED = 32
+"""Segments of HLS, those read last, that tell the next connection where the stream was left."""
 _START = 60.0
 """Seconds in which the reader's process must have started."""
 
@@ -110,6 +113,10 @@ class _Watch:
         self.size: tuple[int, int] | None = None
         """Width and height of all pictures."""
         self.rate = 0.0
+        self.patience = reading.timeout
+        """Seconds of silence that are nothing unusual for the source, as far as is known."""
+        self.seen: deque[Message] = deque(maxlen=_REMEMBERED)
+        """What the next connection is not to read again."""
         self.connection: Connection | None = None
         self.lost: tuple[float, str] | None = None
         """Where the time line was when the last connection ended, and why it did."""
@@ -142,11 +149,11 @@ class _Watch:
     def _order(self) -> Message:
         plan = self.reading.plan and asdict(self.reading.plan)
         return {"kind": self.address.kind, "location": self.address.location, "timeout": self.reading.timeout,
-                "plan": plan, "origin": self.origin, "last": self.last, "size": self.size}
+                "plan": plan, "origin": self.origin, "last": self.last, "size": self.size, "seen": list(self.seen)}
 
     def _follow(self, connection: Connection) -> Generator[LiveEvent, None, str | None]:
         """Yields what one connection gives, and returns why it ended; None where the source did."""
-        quiet, patience = 0.0, _START
+        quiet, patience, read = 0.0, _START, list[Message]()
         while True:
             began, at = time.monotonic(), connection.at  # pictures before that are in the queue, or were taken
             message = connection.take(min(_TELL, patience - quiet if quiet < patience else _TELL))
@@ -162,9 +169,12 @@ class _Watch:
                 continue
             quiet, kind = 0.0, message["kind"]
             if kind == "ready":
-                patience = self.reading.timeout
+                patience = self.patience
             elif kind == "opened":
                 patience, self.rate = max(patience, message["patience"]), message["rate"]
+                self.patience = patience
+            elif kind == "seen":
+                read.append({name: value for name, value in message.items() if name != "kind"})
             elif kind == "ended":
                 yield Waiting(max(self.last, message["at"]))
                 return None
@@ -174,6 +184,9 @@ class _Watch:
                 return str(message["reason"])
             else:
                 yield from self._told(message)
+            if self.tried == 0 and self.origin is not None:  # what was read became pictures
+                self.seen.extend(read)
+                read.clear()
 
     def _told(self, message: Message) -> Iterator[LiveEvent]:
         """What a message tells of the time line."""

@@ -7,21 +7,25 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from v2l.config import LARGEST_PICTURE, MOST_RATE
+from v2l.live.playlist import SegmentRead
 from v2l.live.windows import USUAL_RATE
 from v2l.video.container import decoder_of, limited
 from v2l.video.decode import rgb_image
 from v2l.video.kinds import HEAD, begins_as
 from v2l.video.track import orientation_of, square_size
+
+if TYPE_CHECKING:
+    from v2l.live.web import Web
 
 _LIMITS = {"max_pixels": str(LARGEST_PICTURE)}
 _SENT = "matroska,webm,mpegts,flv,mpjpeg"
@@ -79,17 +83,21 @@ class OpenSource:
     """Whether the end of the pictures is that of the source, rather than of the connection."""
 
 
-def open_stream(kind: str, location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
-    """Opens a source; `alive` is called whenever something of it came. Unwatchable."""
+def open_stream(kind: str, location: str, timeout: float, alive: Callable[[], None], seen: Sequence[SegmentRead] = (),
+                tell: Callable[[SegmentRead], None] = lambda one: None) -> OpenSource:
+    """Opens a source; `alive` is called whenever something of it came, `tell` with each segment of HLS that is read,
+    and those that were `seen` before are not read again. Unwatchable."""
     if kind == "camera":
         return _camera(location, alive)
     import av
+
+    from v2l.live.web import Web
 
     try:
         if kind == "rtsp":
             return _rtsp(location, alive)
         if kind == "http":
-            return _web(location, timeout, alive)
+            return _web(location, Web(timeout, alive, seen, tell))
         return _file(kind, location, timeout, alive)
     except (av.FFmpegError, ValueError, OSError) as error:
         raise Unwatchable(*reason_of(error, location)) from error
@@ -136,12 +144,9 @@ def _rtsp(location: str, alive: Callable[[], None]) -> OpenSource:
     return stream
 
 
-def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource:
+def _web(location: str, web: Web) -> OpenSource:
     import av
 
-    from v2l.live.web import Web
-
-    web = Web(timeout, alive)
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["http"], "fpsprobesize": "0",
                "http_persistent": "0", "http_multiple": "0"}
     # So long, at most, are pictures waited for that tell more than is known: of FLV, sound that may not come.
@@ -151,7 +156,7 @@ def _web(location: str, timeout: float, alive: Callable[[], None]) -> OpenSource
     whole = web.ended if listed else web.length is not None or container.format.name.startswith("mov")
     if whole:
         raise Over("it is a film with an end, and nothing live; download it, and use v2l ingest")
-    stream = _decoded(container, alive, live=True)
+    stream = _decoded(container, web.alive, live=True)
     stream.in_parts, stream.patience = listed, 3 * web.longest
     stream.ended = lambda: listed and web.ended
     return stream

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from http.client import responses
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -27,17 +28,28 @@ from urllib.request import (
 )
 
 import v2l
+from v2l.live.playlist import Playlist, SegmentRead
 
 _PLAYLIST = b"#EXTM3U"
 _LONGEST_PLAYLIST = 1 << 20
 """Bytes of a playlist; a day's, of segments of two seconds, has 2 MB, but live ones tell of minutes."""
+_LOOK = 1.0, 5.0
+"""Seconds, at least and at most, after which a playlist that tells of nothing new is looked at again."""
+
+
+class WebError(OSError):
+    """What an address holds is of no use; its text, the end of a sentence, says why."""
 
 
 class Web:
     """What FFmpeg asks for, by address, while one stream is read."""
 
-    def __init__(self, timeout: float, alive: Callable[[], None]) -> None:
-        self._timeout, self._alive = timeout, alive
+    def __init__(self, timeout: float, alive: Callable[[], None], seen: Sequence[SegmentRead] = (),
+                 tell: Callable[[SegmentRead], None] = lambda one: None) -> None:
+        """`alive` is called when something came, `tell` with each segment that is read; those `seen` before are left
+        out of the playlists, so that one which stands still, its sender having died, is silent."""
+        self._timeout, self.alive, self._seen, self._tell = timeout, alive, seen, tell
+        self._lists: dict[str, Playlist] = {}
         self.ended = False
         """Whether the last playlist that names segments says that no more will come."""
         self.longest = 0.0
@@ -64,7 +76,7 @@ class Web:
         if first:
             length = answer.headers.get("Content-Length", "")
             self.length = int(length) if length.isdecimal() else None
-        return _Answer(answer, self)
+        return _Answer(answer, self, url, options)
 
     def _fetch(self, url: str, options: dict[str, str]) -> Any:
         parts = urlsplit(url)
@@ -83,20 +95,37 @@ class Web:
         self._passwords.add_password(None, f"{parts.scheme}://{host}/", user, password)
         return self._known.open(request, timeout=self._timeout)
 
-    def heard(self, head: bytes) -> None:
-        """Notes the beginning of an answer: a playlist tells how it goes on, and all else is what is waited for."""
-        if not head.startswith(_PLAYLIST):
-            self._alive()
-            return
-        if len(head) >= _LONGEST_PLAYLIST:
-            raise ValueError("a playlist without an end")
-        lines = head.decode("utf-8", "replace").splitlines()
-        if any(line.startswith("#EXTINF") for line in lines):
-            self.ended = "#EXT-X-ENDLIST" in lines
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name == "#EXT-X-TARGETDURATION" and value.isdecimal():
-                self.longest = max(self.longest, min(float(value), 60.0))
+    def came(self, url: str = "", offset: int = 0) -> None:
+        """Notes that something came which is no playlist: of an address, when it is the first of it."""
+        self.alive()
+        for playlist in self._lists.values() if url else ():
+            if one := playlist.seen(url, offset):
+                self._tell(one)
+                return
+
+    def playlist(self, content: bytes, url: str, options: dict[str, str]) -> bytes:
+        """A playlist as FFmpeg is to see it: without what was seen of its session before. Where that leaves nothing, it
+        is looked at again until there is more, and nothing counts as having come. WebError; errors as of `open`."""
+        while True:
+            if len(content) >= _LONGEST_PLAYLIST:
+                raise WebError("its playlist has no end")
+            playlist = Playlist(content.decode("utf-8", "replace"), url)
+            self.longest = max(self.longest, min(playlist.seconds, 60.0))
+            if not playlist.segments:
+                return content
+            self.ended = playlist.ended
+            before = self._lists.get(url)
+            if before and playlist.segments[-1].sequence < before.segments[0].sequence:
+                raise WebError("its sender began anew")
+            self._lists[url] = playlist
+            last = playlist.last_seen(self._seen)
+            if last is None or playlist.ended:
+                return content
+            if left := playlist.after(last):
+                return left.encode()
+            time.sleep(min(max(playlist.seconds / 2, _LOOK[0]), _LOOK[1]))
+            with self._fetch(url, options) as answer:
+                content = answer.read(_LONGEST_PLAYLIST)
 
 
 def _opener(tls: ssl.SSLContext, *more: BaseHandler) -> OpenerDirector:
@@ -111,23 +140,25 @@ def _opener(tls: ssl.SSLContext, *more: BaseHandler) -> OpenerDirector:
 class _Answer:
     """An answer, as PyAV reads a file; a playlist is read whole before the first byte of it is handed out."""
 
-    def __init__(self, answer: Any, web: Web) -> None:
-        self._answer, self._web = answer, web
+    def __init__(self, answer: Any, web: Web, url: str, options: dict[str, str]) -> None:
+        self._answer, self._web, self._url, self._options = answer, web, url, options
         self._head: bytes | None = None
 
     def read(self, size: int) -> bytes:
         if self._head is None:
             head = self._answer.read1(size)
             if head.startswith(_PLAYLIST):
-                head += self._answer.read(_LONGEST_PLAYLIST - len(head))
-            self._web.heard(head)
+                head = self._web.playlist(head + self._answer.read(_LONGEST_PLAYLIST - len(head)), self._url,
+                                          self._options)
+            elif head:
+                self._web.came(self._url, int(self._options.get("offset", 0)))
             self._head = head
         if self._head:
             part, self._head = self._head[:size], self._head[size:]
             return part
         part = self._answer.read1(size)
         if part:
-            self._web.heard(part[:0])
+            self._web.came()
         return part
 
     def close(self) -> None:
@@ -148,6 +179,8 @@ def is_untrusted(error: Exception) -> bool:
 
 def web_reason(error: Exception) -> str:
     """Why an address could not be fetched, in words without the address."""
+    if isinstance(error, WebError):
+        return str(error)
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} ({responses.get(error.code, 'which means nothing')})"
     if is_untrusted(error):
