@@ -236,7 +236,7 @@ def zip_of(content: bytes, name: str = "film.ts") -> bytes:
 
 @pytest.mark.parametrize(("wrapped", "told"), [
     (zip_of, "is a zip archive"),
-    (lambda film: zip_of(film, "[Content_Types].xml"), "is a document of an office"),
+    (lambda film: zip_of(film, "[Content_Types].xml"), "is an office document"),
     (tar_of, "is a tar archive"),
     (old_tar_of, "is a tar archive"),
     (disc_of, "is the image of a disc"),

@@ -31,7 +31,7 @@ _MATROSKA, _TRACKS, _CLUSTER = b"\x1a\x45\xdf\xa3", b"\x16\x54\xae\x6b", b"\x1f\
 TEXT = "is text, not a video"
 _WEB_PAGE = "is a web page, not a video; download the video itself"
 _PICTURE, _PROGRAM = "is a picture, not a video", "is a program, not a video"
-_OFFICE = "is a document of an office, not a video; unpack it as a zip archive, and give the videos that are in it"
+_OFFICE = "is an office document, not a video; unpack it as a zip archive, and give the videos that are in it"
 _KINDS = (
     ("version https://git-lfs", "is a git-lfs pointer, not the video; fetch that with: git lfs pull"),
     ("<!doctype html", _WEB_PAGE),
