@@ -162,9 +162,11 @@ def test_commands_run_one_at_a_time_and_only_the_latest_of_a_question_waits(tmp_
 def test_a_command_that_takes_too_long_is_ended_with_what_it_started(tmp_path: Path) -> None:
     failed: list[str] = []
     slow = f"sleep 60 & echo $! > {tmp_path}/child; wait"
-    with closing(OnYes(slow, lambda error: failed.append(str(error)), longest=0.3)) as on_yes:
+    told: list[str] = []
+    with closing(OnYes(slow, lambda error: failed.append(str(error)), longest=0.7, note=told.append)) as on_yes:
         on_yes.take(yes(True), {})
-    assert failed == [f"The command for {RING!r} was ended, because it took more than 0.3 s; let it start in the "
+    assert told == [f"Waiting for the command of {RING!r} (at most 0.7 s); Ctrl-C ends it."]
+    assert failed == [f"The command for {RING!r} was ended, because it took more than 0.7 s; let it start in the "
                       "background what takes longer."]
     child = int((tmp_path / "child").read_text())
     state = Path(f"/proc/{child}/stat")

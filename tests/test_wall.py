@@ -198,7 +198,8 @@ def test_ask_chooses_and_answers_by_the_clock(cam: str) -> None:
 @pytest.mark.parametrize("words, said", [
     (("cam.v2lora", "--from", "2026-11-29", "What?"), "between 2026-11-28 14:59:48 and 2026-11-28 15:00:24"),
     (("film.v2lora", "--from", "2026-11-28", "What?"), "film.v2lora does not record when it was filmed"),
-    (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "15:01", "What?"), "write both as 2026-11-28T14:00"),
+    (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "14:59", "What?"), "--to must come after --from"),
+    (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "90", "What?"), "write both as 2026-11-28T14:00"),
     (("cam.v2lora", "--from", "2026-11-28T15:00", "--to", "2026-11-28", "What?"), "--to must come after --from"),
     (("cam.v2lora", "--from", "28.11.2026", "What?"), "or with a date, as 2026-11-28T14:00")])
 def test_what_cannot_be_chosen_by_the_clock_is_said(cam: str, words: tuple[str, ...], said: str) -> None:
@@ -225,6 +226,10 @@ def test_find_and_slice_go_by_the_clock(cam: str, tmp_path: Path) -> None:
         12.0, "2026-11-28T14:00:00.250Z", "2026-11-28T14:00:24.250Z")
     run("slice", cam, "--from", "2026-11-28T15:00", "--to", "2026-11-28T15:00:12", "-o", tmp_path / "part.v2lora")
     assert load(tmp_path / "part.v2lora").span == (0, 24)
+    for words in (("--from", "2026-11-28T15:00:13", "--to", "15:00:20"),
+                  ("--from", "9:00:13", "--to", "2026-11-28T09:00:20-05:00")):
+        run("slice", cam, *words, "-o", tmp_path / "day.v2lora", "--force")  # the day is that of the other
+        assert load(tmp_path / "day.v2lora").span == (24, 36)
 
 
 @pytest.mark.parametrize("question, found", [

@@ -222,13 +222,15 @@ def test_stretches_without_pictures_are_told_and_recorded(play: Callable[..., No
     def source() -> Iterator[object]:
         yield Waiting(0.0)
         yield from pictures(0, 3)
-        yield Waiting(4.5)
+        yield Waiting(4.5, "the connection was lost; trying again in 1 s")
+        yield Waiting(4.5, "the connection was refused; trying again in 2 s")
         yield Gap(3.0, 9.0, "the connection was lost")
         yield from pictures(9, 12)
 
     notes = play(source())
     assert notes.spans == [(0, 2, 4), (2, 4, 4), (8, 10, 4), (10, 12, 4)]
-    assert notes.notes == ["No pictures for 6.0 s: the connection was lost."]
+    assert notes.notes == ["No picture comes: the connection was lost; trying again in 1 s, and then after ever "
+                           "longer, 60 s at most.", "No pictures for 6.0 s: the connection was lost."]
     memory = load(tmp_path / "cam.v2lora")
     assert [(s["name"], s["duration"], s["gaps"]) for s in memory.sources] == [
         ("cam.ts", 12, [[3.0, 9.0, "the connection was lost"]])]
@@ -290,6 +292,23 @@ def test_a_disk_on_which_nothing_can_be_written_is_told_once_and_tried_again(
     assert [type(error) for error in notes.troubles] == [OutputError] and notes.errors == []
     assert notes.spans == [(0, 2, 4), (2, 4, 4), (4, 6, 4), (6, 8, 4)]
     assert [s["start"] for s in load(folder / "cam.v2lora").segments] == [0, 2, 4, 6]
+
+
+def test_a_file_that_no_watch_wrote_is_left_alone_and_what_waited_for_it_is_told(
+        play: Callable[..., Notes], tmp_path: Path) -> None:
+    notes, path = Notes(), tmp_path / "cam.v2lora"
+
+    def source() -> Iterator[object]:
+        yield from pictures(0, 2.2)
+        notes.until(lambda: len(notes.segments) == 1)
+        there = load(path)
+        film = {key: value for key, value in there.sources[0].items() if key != "started"}
+        save(replace(there, record={**there.record, "sources": [film]}), path)
+        yield from pictures(2.2, 6)
+
+    with pytest.raises(OutputError, match=r"no watch wrote it; move it away.* 2 segments that waited for it, .* lost"):
+        play(source(), notes)
+    assert len(notes.troubles) == 1 and len(load(path).segments) == 1
 
 
 def test_what_waits_too_long_for_a_disk_is_given_up_and_told(

@@ -54,6 +54,16 @@ def wall_time(text: str) -> datetime | None:
         return None
 
 
+def same_day(clock: str, moment: str) -> datetime | None:
+    """A time of day, `20:59` or `20:59:33.5`, on the day and in the zone of a moment that people wrote, in UTC; None
+    where they are nothing of the kind."""
+    match = _WALL.fullmatch(moment.strip())
+    if not match:
+        return None
+    year, month, day, *_, utc, sign, hours, minutes = match.groups(default="")
+    return wall_time(f"{year}-{month}-{day}T{clock.strip()}{utc}{sign}{hours}{minutes}")
+
+
 def wall_text(when: datetime) -> str:
     """A moment as a clock here shows it, in local time: 2026-11-28 14:00:05."""
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"

@@ -99,11 +99,12 @@ def ask(
       v2l ask --direct lecture.mp4 "What happens first?"
     """
     names, questions = adapters_and_questions(words or [])
-    console, choice = Console(quiet), Choice(from_, to, video)
+    console, choice = Console(quiet), Choice(*options.bounds(from_, to), video)
     sampling = options.given(frames=frames, fps=fps, resolution=resolution, start=start, end=end, stream=stream)
     for_adapters = options.given(**{"each": each or None, "join": join or None, "timeline": timeline or None,
-                                    "format": format, "adapters": adapters, "from": from_,
-                                    "to": to, "video": video, "strategy": strategy, "segment-scale": segment_scale})
+                                    "format": format, "adapters": adapters, "from": choice.start,
+                                    "to": choice.end, "video": video, "strategy": strategy,
+                                    "segment-scale": segment_scale})
     names += _adapter_list(adapters, questions)
     _check_call(names, questions, direct, sampling, for_adapters)
     alone = not (each or join or adapters) and len(names) == 1 and not os.path.isdir(names[0])

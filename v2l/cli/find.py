@@ -58,7 +58,7 @@ def find_(
       find . -name "*.v2lora" | v2l find --adapters - "Is there a dog?" --json
     """
     names, queries = adapters_and_questions(words or [])
-    console, failures, choice = Console(quiet), Failures(), Choice(from_, to, video)
+    console, failures, choice = Console(quiet), Failures(), Choice(*options.bounds(from_, to), video)
     names += [] if adapters is None else listed_in(adapters)
     query = _checked(names, queries, choice, format, json)
     alone = adapters is None and len(names) == 1 and not os.path.isdir(names[0])

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,7 +19,7 @@ from v2l.cli.values import PlainValues
 from v2l.config import DEFAULT_MODEL, MOST_FRAMES, MOST_RATE, MOST_RESOLUTION, PRESETS, SURE, SURE_OF_GENERAL, Sampling
 from v2l.errors import DeviceWarning, UsageError
 from v2l.system.memory import check_address_space
-from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among, wall_time
+from v2l.wording import TIME_FORMS, WALL_FORM, clock_seconds, nearest, not_among, same_day, wall_time
 
 if TYPE_CHECKING:
     from v2l.adapter.wall import When
@@ -49,9 +50,31 @@ def parse_time(text: str, or_else: str = "") -> float:
     return seconds
 
 
-def parse_bound(text: str) -> When:
-    """Seconds of a time of the video, or a moment of the wall clock. Raises typer.BadParameter."""
-    return wall_time(text) or parse_time(text, f", or with a date, as {WALL_FORM}")
+@dataclass(frozen=True)
+class WrittenTime:
+    """What was written as --from or --to."""
+
+    text: str
+    when: When
+    """What it means by itself."""
+
+
+def parse_bound(text: str) -> WrittenTime:
+    """A time of the video, or a moment of the wall clock. Raises typer.BadParameter."""
+    return WrittenTime(text, wall_time(text) or parse_time(text, f", or with a date, as {WALL_FORM}"))
+
+
+def bounds(start: WrittenTime | None, end: WrittenTime | None) -> tuple[When | None, When | None]:
+    """What --from and --to mean together: beside a date, a time without one is of the same day."""
+    return _beside(start, end), _beside(end, start)
+
+
+def _beside(bound: WrittenTime | None, other: WrittenTime | None) -> When | None:
+    if bound is None:
+        return None
+    if other is None:
+        return bound.when
+    return (None if wall_time(bound.text) else same_day(bound.text, other.text)) or bound.when
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -259,8 +282,9 @@ Stream = Annotated[int | None, option("N", "Use video stream N of the file, coun
                                       callback=not_negative)]
 From = Annotated[Any, option("TIME", f"Only segments that end after TIME: {TIME_FORMS}; of a live source also "
                                      f"{WALL_FORM}.", "", "--from", parser=parse_bound)]
-"""A `When` or None, which typer has no word for."""
-To = Annotated[Any, option("TIME", "Only segments that start before TIME.", parser=parse_bound)]
+"""A `WrittenTime` or None, which typer has no word for; with To it is read by `bounds`."""
+To = Annotated[Any, option("TIME", "Only segments that start before TIME; beside a date, 15:30 is of the same day.",
+                           parser=parse_bound)]
 OfVideo = Annotated[str | None, option("NAME", "Only segments of the video NAME.")]
 Threshold = Annotated[float | None, option("X", "Take what scores X or more to be there.",
                                            f"{SURE:g} for tiny, {SURE_OF_GENERAL:g} for others", parser=any_number)]

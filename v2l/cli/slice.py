@@ -63,7 +63,7 @@ def slice_(
         raise UsageError("--segment and --from, --to or --video exclude each other.")
     if not each and not segment and from_ is None and to is None and video is None:
         raise UsageError("Nothing is chosen; say what to take with --from, --to, --video or --segment.")
-    wanted = Choice(from_, to, video)
+    wanted = Choice(*options.bounds(from_, to), video)
     wanted.check()
     console, failures = Console(quiet), Failures()
     names = wanted.among(list(adapters_of(adapters, console, failures)), console)

@@ -104,7 +104,9 @@ def watch_(
     reports = _Reports(console, json, watching)
     with ExitStack() as opened:
         if ask:
-            command = opened.enter_context(closing(OnYes(on_yes, reports.failed))) if on_yes else None
+            command = None
+            if on_yes:
+                command = opened.enter_context(closing(OnYes(on_yes, reports.failed, note=reports.note)))
             reports.standing = StandingPrinter(console, json, StandingQuestions(engine, ask, threshold), command,
                                                reports.lock)
         opened.enter_context(console.working(address.shown, log=False))

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from threading import Condition, Thread
 
 from v2l.live.clip import shrunk
-from v2l.live.source import Gap, Picture, Waiting, events
+from v2l.live.source import AGAIN, LONGEST_PAUSE, Gap, Picture, Waiting, events
 from v2l.live.watching import Listener, State, Watching
 from v2l.live.windows import Plan, Window, Windows
 
@@ -127,7 +127,9 @@ class Collector:
         else:
             if event.reason and not self._is_silent:
                 self._is_silent = True
-                self.listener.note(f"No picture comes: {event.reason.partition(';')[0]}.")
+                reason, again, pause = event.reason.rpartition(AGAIN)
+                more = f"{again}{pause}, and then after ever longer, {LONGEST_PAUSE:g} s at most" if again else ""
+                self.listener.note(f"No picture comes: {reason or event.reason}{more}.")
             self._silence = event.reason
             self._put(self.windows.passed(event.at))
         self._tell()

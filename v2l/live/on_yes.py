@@ -17,6 +17,8 @@ from v2l.wording import duration_text, shortened
 
 COMMAND_S = 60.0
 """Seconds a command may take: what takes longer starts something of its own and ends."""
+_AT_ONCE = 0.5
+"""Seconds for which commands are waited for without a word."""
 
 
 class OnYes:
@@ -26,14 +28,18 @@ class OnYes:
     waits for what has to be run.
     """
 
-    def __init__(self, command: str, failed: Callable[[V2LError], object], longest: float = COMMAND_S) -> None:
-        """`failed` is told, from another thread, of a command that cannot be run, ends badly or takes too long."""
-        self._command, self._failed, self._longest = command, failed, longest
+    def __init__(self, command: str, failed: Callable[[V2LError], object], longest: float = COMMAND_S,
+                 note: Callable[[str], object] = lambda text: None) -> None:
+        """`failed` is told, from another thread, of a command that cannot be run, ends badly or takes too long; `note`,
+        when it is closed, of what has to be waited for."""
+        self._command, self._failed, self._longest, self._note = command, failed, longest, note
         self._are_yes: set[str] = set()
         self._waiting: OrderedDict[str, Mapping[str, str]] = OrderedDict()
         self._changed = Condition()
         self._closing = False
         self._running: subprocess.Popen[bytes] | None = None
+        self._asked = ""
+        """The question whose command runs."""
         self._thread = Thread(target=self._work, name="on-yes", daemon=True)
         self._thread.start()
 
@@ -53,6 +59,8 @@ class OnYes:
             self._closing = True
             self._changed.notify()
         try:
+            self._thread.join(_AT_ONCE)
+            self._tell()
             self._thread.join()
         except BaseException:
             with self._changed:
@@ -61,13 +69,24 @@ class OnYes:
                     _kill(self._running)
             raise
 
+    def _tell(self) -> None:
+        """Says what is waited for."""
+        with self._changed:
+            questions = [*([self._asked] if self._asked else []), *self._waiting]
+        if questions:
+            whose = repr(shortened(questions[0], 60)) if len(questions) == 1 else f"{len(questions)} questions"
+            self._note(f"Waiting for the command of {whose} (at most {duration_text(self._longest * len(questions))}); "
+                       "Ctrl-C ends it.")
+
     def _work(self) -> None:
         while True:
             with self._changed:
+                self._asked = ""
                 self._changed.wait_for(lambda: self._waiting or self._closing)
                 if not self._waiting:
                     return
                 question, environment = self._waiting.popitem(last=False)
+                self._asked = question
             try:
                 self._run(environment)
             except V2LError as error:

@@ -58,6 +58,8 @@ class Rolling:
     def __init__(self, output: Path, keep: float | None = None, roll: float | None = None) -> None:
         """`keep`: seconds after which segments leave; `roll`: seconds of a stretch that has a file of its own."""
         self.output, self.keep, self.roll = output, keep, roll
+        self.made_with: Provenance | None = None
+        """What segments are made with; files that are there must have been, too."""
         self.waiting: list[Adapter] = []
         """Segments that are not in a file yet, because it could not be written."""
 
@@ -82,20 +84,8 @@ class Rolling:
     def check(self, moment: datetime, made_with: Provenance) -> Label | None:
         """What the file of a moment says, if it is there and more can be added to it. AdapterError; OutputError where
         no watch wrote it, or one with another model."""
-        path = self.path_at(moment)
-        if not path.exists():
-            return None
-        label = load_label(path)
-        base, made_by = label.record["base"], label.record["hypernetwork"]
-        if not is_live(label.record):
-            raise OutputError(f"{path} is there, and no watch wrote it; name another file with -o.")
-        if base["fingerprint"] != made_with.base or made_by["sha256"] != made_with.hypernetwork:
-            raise OutputError(f"{path} was made with the model {base['id']}, which differs; name that with --model, or "
-                              "another file with -o.")
-        if label.dtype != made_with.dtype:
-            raise OutputError(f"{path} holds {label.dtype}, not {made_with.dtype}; name that with --adapter-dtype, or "
-                              "another file with -o.")
-        return label
+        self.made_with, path = made_with, self.path_at(moment)
+        return _checked(path, made_with, "name another file with -o") if path.exists() else None
 
     def add(self, segment: Adapter) -> list[Kept]:
         """Writes a segment, and before it those that wait, into their files; what became of each.
@@ -126,6 +116,8 @@ class Rolling:
 
     def _joined(self, path: Path, segments: Sequence[Adapter]) -> Adapter:
         now = segments[-1].sources[0]
+        if path.exists() and self.made_with:  # another program may have put it there since watching began
+            _checked(path, self.made_with, "move it away, and what waits is written")
         parts = [load(path)] if path.exists() else []
         whole, _ = join([with_source(part, now) for part in (*parts, *segments)])
         if self.keep is not None:
@@ -149,6 +141,21 @@ class Rolling:
             return sorted(path for path in self.output.parent.iterdir() if path.name.startswith(begin)
                           and path.suffix == ADAPTER_SUFFIX and _STAMP.fullmatch(path.stem.removeprefix(begin)))
         return []
+
+
+def _checked(path: Path, made_with: Provenance, way_out: str) -> Label:
+    """What a file says, if more can be added to it. AdapterError; OutputError, with what can be done about it."""
+    label = load_label(path)
+    base, made_by = label.record["base"], label.record["hypernetwork"]
+    if not is_live(label.record):
+        raise OutputError(f"{path} is there, and no watch wrote it; {way_out}.")
+    if base["fingerprint"] != made_with.base or made_by["sha256"] != made_with.hypernetwork:
+        raise OutputError(f"{path} was made with the model {base['id']}, which differs; name that with --model, or "
+                          f"{way_out}.")
+    if label.dtype != made_with.dtype:
+        raise OutputError(f"{path} holds {label.dtype}, not {made_with.dtype}; name that with --adapter-dtype, or "
+                          f"{way_out}.")
+    return label
 
 
 def is_live(record: Record) -> bool:

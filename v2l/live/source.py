@@ -69,6 +69,8 @@ class Reading:
 
 LiveEvent: TypeAlias = Picture | Gap | Waiting
 
+AGAIN = "; trying again in "
+"""What stands between why nothing comes and how long the pause is."""
 LONGEST_PAUSE = 60.0
 _LASTING = 10.0
 """Seconds after which a connection has held, so that pauses begin anew."""
@@ -218,7 +220,7 @@ class _Watch:
         until = time.monotonic() + pause
         while (left := until - time.monotonic()) > 0:
             self._elapse()
-            yield Waiting(self.last, f"{reason}; trying again in {pause:g} s")
+            yield Waiting(self.last, f"{reason}{AGAIN}{pause:g} s")
             time.sleep(min(left, _TELL))
 
     def _give_up(self, reason: str) -> Iterator[LiveEvent]:

@@ -20,7 +20,7 @@ from v2l.live.windows import Window
 from v2l.segments import lock_of
 from v2l.system.interrupts import at_the_end
 from v2l.system.lock import Busy, alone
-from v2l.wording import count_of, wall_json
+from v2l.wording import count_of, wall_json, wall_span_text
 
 if TYPE_CHECKING:
     from v2l.engine import Engine
@@ -79,9 +79,19 @@ class _Watch:
         finally:
             self.collector.stop()
         if self.rolling.waiting:
-            self._written(self.rolling.write())
+            self._write_last()
         if self.collector.error is not None:
             raise self.collector.error
+
+    def _write_last(self) -> None:
+        """Writes what waits. OutputError, which says what is lost."""
+        try:
+            self._written(self.rolling.write())
+        except (OutputError, AdapterError) as error:
+            waiting = [one.segments[0] for one in self.rolling.waiting]
+            stretch = wall_span_text(self._moment(waiting[0]["start"]), self._moment(waiting[-1]["end"]))
+            raise OutputError(f"{error} {count_of(len(waiting), 'segment')} that waited for it, {stretch}, "
+                              f"{'is' if len(waiting) == 1 else 'are'} lost.") from error
 
     def _note_dropped(self) -> None:
         while self.collector.backlog.dropped:
