@@ -21,6 +21,7 @@ import pytest
 from tests.support.senders import Camera, Channel, h264, segments, silent
 from tests.support.videos import number, write
 from v2l.errors import UsageError, VideoError
+from v2l.live import code
 from v2l.live.address import Address, parse_address
 from v2l.live.source import Gap, Picture, Reading, Waiting, events
 
@@ -138,6 +139,11 @@ def test_a_file_is_followed_for_as_long_as_it_is_written(tmp_path: Path, film: P
                 file.write(content[len(content) * 2 // 3 :])
                 file.close()
     assert numbers == list(range(60))
+
+
+def test_an_upgrade_while_it_watches_is_told(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code, "CODE", "0.1.0 of before")
+    assert refusal(film) == f"{film}: v2l was upgraded while it watched; begin again."
 
 
 def test_files_that_are_no_video_are_refused(tmp_path: Path) -> None:

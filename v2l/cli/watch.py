@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 SEGMENT_S = 60.0
 """Seconds of a segment, unless another length is named."""
+CENTURY = 100 * 366 * 24 * 3600.0
 LARGE_FILE = 500_000_000
 """Bytes of a file that is written anew with each segment from which on that is worth a word: seconds of a disk."""
 
@@ -61,6 +62,8 @@ def watch_(
     what is piped in. @FILE reads an address from the first line of FILE, where others cannot see its password.
     Each segment is written when it ends, so the file can be asked at any moment; a crash loses the open one at most,
     and the same command goes on with the file. Prints a line for each segment.
+    Times are those of the clock when pictures come. Of a file or a pipe that comes faster than it plays, what was read
+    last is taken to be of now, and what is before it of earlier.
     A source that falls silent is connected to again. Where the model is slower than the stream, frames are left out,
     and said so. Ctrl-C ends it, and what was seen is kept.
 
@@ -79,7 +82,7 @@ def watch_(
     if output is None:
         raise UsageError("Name the file of the memory with -o, such as -o cam.v2lora.")
     check_output(output)
-    _check_times(segment, keep, roll, until)
+    _check_times(segment, keep, roll, until, timeout)
     check_standing(ask or [], on_yes, threshold)
     from v2l.live.address import parse_address
 
@@ -130,15 +133,22 @@ def _spelled_out(source: str) -> str:
     return lines[0].strip()
 
 
-def _check_times(segment: float, keep: float | None, roll: float | None, until: float | None) -> None:
+def _check_times(segment: float, keep: float | None, roll: float | None, until: float | None, timeout: float) -> None:
     from v2l.config import SHORTEST_SEGMENT
+    from v2l.live.rolling import DAY
 
     if segment < SHORTEST_SEGMENT:
         raise UsageError(f"Segments must be at least {SHORTEST_SEGMENT:g} second long.")
+    for name, seconds in (("--segment", segment), ("--timeout", timeout)):
+        if seconds > DAY:
+            raise UsageError(f"{name} may be a day long at most; give 24h or less.")
+    for name, value in (("--keep", keep), ("--for", until)):
+        if value is not None and value > CENTURY:
+            raise UsageError(f"{name} may be a hundred years at most; leave it out for no end.")
     for name, value in (("--keep", keep), ("--roll", roll), ("--for", until)):
         if value is not None and value < segment:
             raise UsageError(f"{name} must be at least as long as a segment, {segment:g} s.")
-    if roll is not None and roll > 24 * 3600:
+    if roll is not None and roll > DAY:
         raise UsageError("--roll begins a file each day at least; give 24h or less.")
 
 

@@ -88,7 +88,10 @@ class Collector:
         self.source = events(watching.address, replace(watching.reading, plan=plan))
         self.backlog = Backlog(not watching.address.paced)
         self.started: datetime | None = None
-        """The wall clock's moment of time 0."""
+        """The wall clock's moment of time 0, as far as is known: what a file or a pipe gave faster than it plays is
+        of earlier, so that the picture that was read last is of now at the latest."""
+        self.begun: datetime | None = None
+        """When the first picture came."""
         self.size = 0, 0
         """Width and height of the pictures."""
         self.gaps: list[tuple[float, float, str]] = []
@@ -136,9 +139,12 @@ class Collector:
         return False
 
     def _picture(self, picture: Picture) -> None:
+        latest = datetime.now(timezone.utc) - timedelta(seconds=picture.at)
         if self.started is None:
-            self.started = datetime.now(timezone.utc) - timedelta(seconds=picture.at)
+            self.started = self.begun = latest
             self.size = picture.rgb.shape[1], picture.rgb.shape[0]
+        elif not self.watching.address.paced:
+            self.started = min(self.started, latest)  # no picture is of later than now
         self._silence, self._is_silent = "", False
         image = shrunk(picture.rgb, self.watching.sampling.resolution)
         self._put(self.windows.add(image, picture.at, picture.rate))

@@ -24,6 +24,7 @@ import numpy as np
 
 from v2l.config import DECODED_AHEAD, Sampling
 from v2l.live.clock import LiveClock, now
+from v2l.live.code import CODE
 from v2l.live.playlist import SegmentRead
 from v2l.live.stream import OpenSource, Over, Unwatchable, open_stream, reason_of
 from v2l.live.windows import Chooser, Plan
@@ -205,7 +206,7 @@ def main() -> None:
     Thread(target=_end_with, args=(order["parent"], file), daemon=True).start()
     outbox = Outbox(file)
     import_module("cv2" if order["kind"] == "camera" else "av")  # which may take longer than a source may be silent
-    outbox.tell("ready")
+    outbox.tell("ready", code=CODE)
     try:
         outbox.tell("ended", at=read(order, outbox))
     except Unwatchable as failure:

@@ -11,6 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from v2l.errors import VideoError
+from v2l.live import code
 from v2l.live.address import Address
 from v2l.live.clock import now
 from v2l.live.connection import Connection, Message
@@ -171,6 +172,8 @@ class _Watch:
                 continue
             quiet, kind = 0.0, message["kind"]
             if kind == "ready":
+                if message.get("code") != code.CODE:
+                    raise VideoError(f"{self.address.shown}: v2l was upgraded while it watched; begin again.")
                 patience = self.patience
             elif kind == "opened":
                 patience, self.rate = max(patience, message["patience"]), message["rate"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from v2l.adapter.record import Record
+from v2l.adapter.wall import wall_moments
 from v2l.errors import AdapterError, OutputError
 from v2l.live.clip import LiveClip, LiveInfo
 from v2l.live.collect import RULE, Collector
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from v2l.engine import Engine
 
 _STOPPING = "Stopping: what has been seen is watched and written; a second Ctrl-C stops at once."
+_STOPPING_BLIND = "Stopping: no picture came."
+_OVERLAPS = ("The times of what is watched now overlap those of what the file holds: the source comes faster than it "
+             "plays, and what is read last is taken to be of now. Name another file with -o where times matter.")
 _MOST_FAILURES = 3
 """Segments in a row that fail, until watching does."""
 
@@ -38,9 +42,11 @@ def watch_live(engine: Engine, watching: Watching, listener: Listener) -> None:
     run has it, or what was seen last could not be written; V2LError where one segment after the other fails.
     """
     try:
-        with (alone(lock_of(watching.output)), engine.base.remembering(),
-              at_the_end(lambda: listener.note(_STOPPING)) as stopping):
-            _Watch(engine, watching, listener).run(stopping)
+        with alone(lock_of(watching.output)), engine.base.remembering():
+            watch = _Watch(engine, watching, listener)
+            seen = watch.collector
+            with at_the_end(lambda: listener.note(_STOPPING if seen.started else _STOPPING_BLIND)) as stopping:
+                watch.run(stopping)
     except Busy:
         raise OutputError(f"{watching.output} is being written by another run; end that, or name another file with -o."
                           ) from None
@@ -57,6 +63,8 @@ class _Watch:
         self.lost: list[tuple[float, float, str]] = []
         """Stretches that were seen and are in no file, and why."""
         self.left_out, self.dropped, self.failures, self.unwritten = 0, 0, 0, False
+        self.held: datetime | None = None
+        """When what the file held before ends, until it was told that this overlaps it."""
         self.took: deque[tuple[int, float]] = deque()
         """Frames left out, and seconds that watching took, of each segment that is to be written."""
 
@@ -66,6 +74,7 @@ class _Watch:
             known = list(dict.fromkeys(source["name"] for source in label.record["sources"]))
             new = "" if self.watching.address.name in known else f", and this is {self.watching.address.name}"
             path = self.rolling.path_at(datetime.now(timezone.utc))
+            self.held = max(wall_moments(label.record["sources"], label.record["segments"]))
             self.listener.note(f"{path} is there and goes on: {count_of(len(label.record['segments']), 'segment')} of "
                                f"{known[-1]}{new}.")
         self.collector.thread.start()
@@ -108,6 +117,9 @@ class _Watch:
 
     def _watch(self, window: Window) -> None:
         began = time.perf_counter()
+        if self.held and self._moment(window.start) < self.held:
+            self.listener.note(_OVERLAPS)
+            self.held = None
         self.left_out += window.left_out
         try:
             segment = self.engine.ingest(self._clip(window), self.watching.sampling, self.watching.adapter_dtype)
@@ -160,14 +172,14 @@ class _Watch:
     def _source(self, window: Window) -> Record:
         """What the record says of the source, as of a window."""
         collector, name = self.collector, self.watching.address.name
-        assert collector.started is not None
+        assert collector.started is not None and collector.begun is not None
         started, rate = wall_json(collector.started), collector.windows.plan.rate
         gaps = sorted([*collector.gaps, *self.lost])
         pictured = window.end - sum(end - start for start, end, _ in collector.gaps if end <= window.end)
         source: Record = {
             "name": name, "duration": window.end, "fps": rate, "frames": round(max(0.0, pictured) * rate),
             "width": collector.size[0], "height": collector.size[1], "size": 0,
-            "sha256": hashlib.sha256(f"{name} {started}".encode()).hexdigest(), "started": started}
+            "sha256": hashlib.sha256(f"{name} {wall_json(collector.begun)}".encode()).hexdigest(), "started": started}
         if gaps:
             source["gaps"] = [list(gap) for gap in gaps if gap[0] < window.end]
         if self.left_out:
