@@ -12,13 +12,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
-from tests.support.senders import Camera, Channel, h264, segments, silent
+from tests.support.senders import Camera, Channel, dripping, h264, segments, silent
 from tests.support.videos import number, write
 from v2l.errors import UsageError, VideoError
 from v2l.live import code
@@ -266,6 +266,24 @@ def test_a_list_that_stands_still_gives_no_picture_twice_and_the_new_ones_when_i
     assert numbers == sorted(set(numbers)) and numbers[:21] == list(range(21))
     assert gaps == ["nothing has come for 0.7 s"]
     assert channel.asked.count("/2.ts") == 1
+
+
+def test_of_several_lists_one_that_is_gone_is_passed_over(parts: list[bytes]) -> None:
+    lists = b"#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=9\ngone.m3u8\n#EXT-X-STREAM-INF:BANDWIDTH=1\n%s\n"
+    with Channel(parts) as channel:
+        channel.lists = {"several.m3u8": lists % b"live.m3u8", "none.m3u8": lists % b"lost.m3u8"}
+        url = channel.url.replace("live", "several")
+        with closing(events(parse_address(url), Reading(timeout=5))) as stream:
+            assert any(isinstance(event, Picture) for event in islice(stream, 5))
+        assert refusal(channel.url.replace("live", "none"), Reading(retries=0)).endswith(
+            "none.m3u8: the server answers 404 (Not Found).")
+
+
+def test_a_server_whose_answer_drips_is_silent() -> None:
+    playlist = b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n0.ts\n"
+    with dripping(playlist) as port:
+        said = refusal(f"http://127.0.0.1:{port}/x", Reading(timeout=0.4, retries=0))
+    assert said == f"http://127.0.0.1:{port}/x: nothing has come for 0.4 s."
 
 
 def film_playlist(name: str) -> bytes:

@@ -175,6 +175,28 @@ def silent() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
+@contextmanager
+def dripping(content: bytes) -> Iterator[int]:
+    """The port of a server that answers with a byte each tenth of a second."""
+    def answer(client: socket.socket) -> None:
+        with suppress(OSError), client:
+            client.recv(1 << 16)
+            client.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+            for byte in content:
+                client.sendall(bytes([byte]))
+                time.sleep(0.1)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        Thread(target=accept, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
 def segments(folder: Path, count: int, rate: int = 10, length: float = 0.5) -> list[bytes]:
     """So many segments of HLS, MPEG-TS of `length` seconds each."""
     path = folder / "all.m3u8"
@@ -199,6 +221,8 @@ class Channel:
         self.ended = False
         """Whether its list says that no more comes; a test may say so."""
         self.began = 0.0
+        self.lists: dict[str, bytes] = {}
+        """Lists besides, by name."""
         self.asked: list[str] = []
         """The paths that were asked for."""
 
@@ -240,6 +264,8 @@ class Channel:
         return self
 
     def body(self, name: str) -> bytes:
+        if name in self.lists:
+            return self.lists[name]
         if name == "live.m3u8":
             return self.playlist().encode() if self.list is None else self.list
         number = name.removesuffix(".ts")

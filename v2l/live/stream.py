@@ -151,7 +151,12 @@ def _web(location: str, web: Web) -> OpenSource:
                "http_persistent": "0", "http_multiple": "0"}
     # So long, at most, are pictures waited for that tell more than is known: of FLV, sound that may not come.
     options["analyzeduration"] = "2000000"
-    container: Any = av.open(location, container_options=options, io_open=web.open)
+    try:
+        container: Any = av.open(location, container_options=options, io_open=web.open)
+    except (av.FFmpegError, ValueError) as error:
+        raise web.failed or error from None
+    if web.failed and not container.streams.video:
+        raise web.failed
     listed = container.format.name == "hls"
     whole = web.ended if listed else web.length is not None or container.format.name.startswith("mov")
     if whole:

@@ -33,6 +33,8 @@ from v2l.live.playlist import Playlist, SegmentRead
 _PLAYLIST = b"#EXTM3U"
 _LONGEST_PLAYLIST = 1 << 20
 """Bytes of a playlist; a day's, of segments of two seconds, has 2 MB, but live ones tell of minutes."""
+_LEAST = 1024
+"""Bytes that must have come to count as something, after the first: an answer that drips is silent."""
 _LOOK = 1.0, 5.0
 """Seconds, at least and at most, after which a playlist that tells of nothing new is looked at again."""
 
@@ -56,6 +58,8 @@ class Web:
         """Seconds that a segment may last, as playlists say."""
         self.length: int | None = None
         """Bytes of what was asked for first, where that is told."""
+        self.failed: OSError | None = None
+        """Why a list of segments could not be had, where another may be: the last such reason."""
         self._first = True
         self._passwords = HTTPPasswordMgrWithDefaultRealm()
         tls = ssl.create_default_context()
@@ -70,9 +74,11 @@ class Web:
         try:
             answer = self._fetch(url, options)
         except HTTPError as error:
-            if first or urlsplit(url).path.endswith((".m3u8", ".m3u")) or error.code in (401, 403):
+            if first or url in self._lists or error.code in (401, 403):
                 raise
-            return _Nothing()  # a segment that is gone: what comes after it may be there
+            if urlsplit(url).path.endswith((".m3u8", ".m3u")):
+                self.failed = error
+            return _Nothing()  # a segment that is gone, or one list of several: another may be there
         if first:
             length = answer.headers.get("Content-Length", "")
             self.length = int(length) if length.isdecimal() else None
@@ -143,10 +149,11 @@ class _Answer:
     def __init__(self, answer: Any, web: Web, url: str, options: dict[str, str]) -> None:
         self._answer, self._web, self._url, self._options = answer, web, url, options
         self._head: bytes | None = None
+        self._came = 0
 
     def read(self, size: int) -> bytes:
         if self._head is None:
-            head = self._answer.read1(size)
+            head = self._begun(size)
             if head.startswith(_PLAYLIST):
                 head = self._web.playlist(head + self._answer.read(_LONGEST_PLAYLIST - len(head)), self._url,
                                           self._options)
@@ -157,9 +164,18 @@ class _Answer:
             part, self._head = self._head[:size], self._head[size:]
             return part
         part = self._answer.read1(size)
-        if part:
+        self._came += len(part)
+        if self._came >= _LEAST:
+            self._came = 0
             self._web.came()
         return part
+
+    def _begun(self, size: int) -> bytes:
+        """The beginning, long enough to tell whether it is a playlist."""
+        head: bytes = self._answer.read1(size)
+        while head and head != _PLAYLIST and _PLAYLIST.startswith(head) and (more := self._answer.read1(size)):
+            head += more
+        return head
 
     def close(self) -> None:
         self._answer.close()
