@@ -292,7 +292,11 @@ def film_playlist(name: str) -> bytes:
 
 
 def test_lists_that_lead_to_nothing_live_are_refused(parts: list[bytes], film: Path) -> None:
+    encrypted = film_playlist("0.ts").replace(b"#EXTINF", b'#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF')
     lists = {b"": "the server answers 404 (Not Found)",
+             b"<!DOCTYPE html>\n<p>no": "a web page is there, and no video",
+             b"#EXTM3U\n" + b"#\n" * (1 << 20): "its playlist has no end",
+             encrypted: "it is encrypted (AES-128), which v2l watch does not read",
              film_playlist("0.ts"): "it is a film with an end, and nothing live; download it, and use v2l ingest",
              film_playlist(film.as_uri()): "what comes is no video that can be watched as it comes; v2l ingest takes "
                                            "complete files"}

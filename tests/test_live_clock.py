@@ -119,3 +119,15 @@ def test_pictures_without_times_that_come_slowly_are_shown_as_they_come() -> Non
     clock = LiveClock(live=False, step=0.04, slower=True)
     assert [clock.place(None, 100 + at)[0] for at in (0, 0.001, 0.002, 1.0, 1.3, 1.3)] == pytest.approx(
         [0, 0.04, 0.08, 1.0, 1.3, 1.34])
+
+
+def test_where_a_segment_of_another_make_begins_nothing_is_missing() -> None:
+    given = [(i / RATE + 30 * (i < 50), 100 + i / RATE) for i in range(100)]
+    assert not Line(given, live=True, in_parts=True).jumps and Line(given, live=True).jumps
+    missing = [(shown, arrived + 3 * (i >= 50)) for i, (shown, arrived) in enumerate(given)]
+    assert [round(jump.end - jump.start) for jump in Line(missing, live=True, in_parts=True).jumps] == [3]
+
+
+def test_a_clock_that_goes_back_below_nothing_is_told_as_that() -> None:
+    given = [((5 + i / RATE - 100 * (i >= 50)) % (2**32 * TICK), 100 + i / RATE) for i in range(60)]
+    assert [jump.reason for jump in Line(given, live=True).jumps] == ["the clock of the source jumped back 99.9 s"]

@@ -82,10 +82,18 @@ def test_no_other_host_is_told_the_password() -> None:
 
 @pytest.mark.parametrize("to", ["file:///etc/passwd", "ftp://127.0.0.1:9/x", "data:,x"])
 def test_nothing_leads_from_the_web_to_elsewhere(to: str) -> None:
-    with server(lambda path, headers: (302, {"Location": to}, b"")) as (host, _), pytest.raises(URLError):
+    with server(lambda path, headers: (302, {"Location": to}, b"")) as (host, _), pytest.raises(URLError) as error:
         fetched(new(), f"http://{host}/live")
+    assert web_reason(error.value) == "the server leads to what is no address of the web"
     with pytest.raises(ValueError):
         new().open(to, 0, {})
+
+
+def test_what_leads_in_circles_is_told() -> None:
+    with (server(lambda path, headers: (302, {"Location": "/live"}, b"")) as (host, _),
+          pytest.raises(HTTPError) as error):
+        fetched(new(), f"http://{host}/live")
+    assert web_reason(error.value) == "the server leads in circles"
 
 
 def test_a_list_tells_how_long_its_segments_are_and_whether_it_is_complete() -> None:

@@ -490,6 +490,11 @@ def test_calls_that_make_no_sense_are_refused_before_a_model_is_loaded(
     assert said in refused("watch", *words, status=2)
 
 
+def test_a_file_that_is_not_there_is_told_before_a_model_is_loaded(tmp_path: Path) -> None:
+    said = refused("watch", tmp_path / "cam.ts", "-o", tmp_path / "a.v2lora", "--model", tmp_path)
+    assert said == f"{tmp_path / 'cam.ts'}: it cannot be read (No such file or directory)."
+
+
 def test_ingest_names_the_command_that_watches_an_address_and_no_password() -> None:
     said = refused("ingest", "rtsp://me:hidden@cam/stream")
     assert "rtsp://cam/stream is an address" in said and "v2l watch" in said and "hidden" not in said

@@ -91,18 +91,23 @@ def watch_(
         raise UsageError("Nothing is piped in; - reads a video from a pipe: ffmpeg -i ... -f matroska - | v2l watch -")
     sampling = options.given(frames=frames, fps=fps)
     console = Console(quiet)
+    from v2l.live.source import Reading, refuse_unreadable
+
+    reading = Reading(timeout=timeout, retries=retries)
+    refuse_unreadable(address, reading)
+    if address.kind == "camera" and address.location.startswith("/dev/") and not Path(address.location).exists():
+        console.note(f"{address.shown} is not there yet.")
     engine = options.load_engine(console, model, checkpoint, device, dtype, offline)
     with console.working("Loading"):
         engine.load()
     engine.progress = None
     from v2l.live.on_yes import OnYes
-    from v2l.live.source import Reading
     from v2l.live.standing import StandingQuestions
     from v2l.live.watch import watch_live
     from v2l.live.watching import Watching
 
     watching = Watching(address, output, segment, engine.sampling(**sampling, resolution=resolution),
-                        Reading(timeout=timeout, retries=retries), keep, roll, until, adapter_dtype.value)
+                        reading, keep, roll, until, adapter_dtype.value)
     _note_cost(console, engine, watching)
     reports = _Reports(console, json, watching)
     with ExitStack() as opened:

@@ -27,6 +27,8 @@ _DEAD, _MOST = 0.25, 0.5
 _WHILE, _WHILE_IN_PARTS = 5.0, 30.0
 """Seconds in which some picture is on time if any is: sent as they are taken, and in segments of up to ten seconds."""
 _BUCKET = 0.5
+_UNNOTICED = 1.0
+"""Seconds that may be missing where one segment does not go on with the clock of the one before."""
 _SHORTEST = 1e-3
 """Seconds between two pictures at least."""
 
@@ -92,6 +94,8 @@ class LiveClock:
         late = self._corrected(step, arrived) if self.live else 0.0
         if late:
             jump = jump or f"pictures came {late:.1f} s later than their times say"
+        if self.in_parts and self.last - before < _UNNOTICED:
+            jump = ""  # where segments of another make begin, as lists announce it
         return self.last, Jump(before, self.last, jump) if jump else None
 
     def _begin(self, shown: float | None, arrived: float) -> float:
@@ -112,6 +116,9 @@ class LiveClock:
         if step <= 0:
             return 0.0, f"the clock of the source jumped back {-step:.1f} s"
         if not self._can_be(step, passed):
+            back = min((wrap - step for wrap in self._wraps if wrap / 2 < step < wrap), default=0.0)
+            if back:  # below 0, clocks go on from their end
+                return 0.0, f"the clock of the source jumped back {back:.1f} s"
             return 0.0, f"the clock of the source jumped ahead {step - passed:.1f} s"
         return step, ""
 

@@ -43,6 +43,8 @@ class Playlist:
         self.segments: list[_Segment] = []
         self.ended, self.seconds = False, 0.0
         """Whether no more comes; how long a segment lasts at most."""
+        self.encrypted = ""
+        """How its segments are encrypted, where they are."""
         self._rest: list[str] = []
         sequence, lines, size, ends = 0, list[str](), -1, dict[str, int]()
         for line in filter(None, map(str.strip, text.splitlines())):
@@ -56,6 +58,8 @@ class Playlist:
                 if begin.isdecimal():
                     ends[""] = int(begin)
                 continue
+            if name == "#EXT-X-KEY" and (method := value.partition("METHOD=")[2].partition(",")[0]) not in ("", "NONE"):
+                self.encrypted = method
             self.ended = self.ended or line == "#EXT-X-ENDLIST"
             if name == "#EXT-X-TARGETDURATION" and value.isdecimal():
                 self.seconds = float(value)

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -81,6 +82,8 @@ _NOTICED = 2.0
 """Seconds by which pictures that were left out make a gap."""
 _REMEMBERED = 32
 """Segments of HLS, those read last, that tell the next connection where the stream was left."""
+_TRIED = 5.0
+"""Seconds for which a file is tried that says nothing yet."""
 _START = 60.0
 """Seconds in which the reader's process must have started."""
 
@@ -100,6 +103,22 @@ def events(address: Address, reading: Reading) -> Iterator[LiveEvent]:
         yield from watch.run()
     finally:
         watch.close()
+
+
+def refuse_unreadable(address: Address, reading: Reading) -> None:
+    """Opens a file for a moment, so that one that cannot be watched is told before all else. VideoError."""
+    path = Path(address.location)
+    if address.kind != "file" or (path.exists() and not path.is_file() and not path.is_dir()):
+        return  # what is read of others is gone
+    connection, until = Connection(_Watch(address, reading).order()), time.monotonic() + _TRIED
+    try:
+        while (left := until - time.monotonic()) > 0 and (message := connection.take(left)):
+            if message["kind"] == "opened":
+                return
+            if message["kind"] == "failed" and message["lasting"]:
+                raise VideoError(f"{address.shown}: {message['reason']}.")
+    finally:
+        connection.kill()
 
 
 class _Watch:
@@ -135,7 +154,7 @@ class _Watch:
     def run(self) -> Iterator[LiveEvent]:
         while True:
             began = time.monotonic()
-            self.connection = Connection(self._order())
+            self.connection = Connection(self.order())
             reason = yield from self._follow(self.connection)
             self.close()
             if reason is None:
@@ -149,7 +168,8 @@ class _Watch:
             yield from self._pause(reason)
             self.pauses += 1
 
-    def _order(self) -> Message:
+    def order(self) -> Message:
+        """What the next connection is to read."""
         plan = self.reading.plan and asdict(self.reading.plan)
         return {"kind": self.address.kind, "location": self.address.location, "timeout": self.reading.timeout,
                 "plan": plan, "origin": self.origin, "last": self.last, "size": self.size, "seen": list(self.seen)}

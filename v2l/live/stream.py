@@ -112,7 +112,7 @@ def reason_of(error: Exception, location: str) -> tuple[str, bool]:
     if isinstance(error, OSError) and not isinstance(error, av.FFmpegError):
         from v2l.live.web import is_untrusted, web_reason
 
-        return web_reason(error), is_untrusted(error)
+        return web_reason(error), is_untrusted(error) or getattr(error, "lasting", False)
     if isinstance(error, av.HTTPNotFoundError):
         return "there is nothing under this path", False
     if isinstance(error, (av.HTTPError, ConnectionRefusedError)):

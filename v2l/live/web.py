@@ -35,12 +35,18 @@ _LONGEST_PLAYLIST = 1 << 20
 """Bytes of a playlist; a day's, of segments of two seconds, has 2 MB, but live ones tell of minutes."""
 _LEAST = 1024
 """Bytes that must have come to count as something, after the first: an answer that drips is silent."""
+_ELSEWHERE = "the server leads to what is no address of the web"
 _LOOK = 1.0, 5.0
 """Seconds, at least and at most, after which a playlist that tells of nothing new is looked at again."""
 
 
 class WebError(OSError):
     """What an address holds is of no use; its text, the end of a sentence, says why."""
+
+    def __init__(self, reason: str, lasting: bool = False) -> None:
+        super().__init__(reason)
+        self.lasting = lasting
+        """Whether trying again cannot help."""
 
 
 class Web:
@@ -114,11 +120,13 @@ class Web:
         is looked at again until there is more, and nothing counts as having come. WebError; errors as of `open`."""
         while True:
             if len(content) >= _LONGEST_PLAYLIST:
-                raise WebError("its playlist has no end")
+                raise WebError("its playlist has no end", lasting=True)
             playlist = Playlist(content.decode("utf-8", "replace"), url)
             self.longest = max(self.longest, min(playlist.seconds, 60.0))
             if not playlist.segments:
                 return content
+            if playlist.encrypted:
+                raise WebError(f"it is encrypted ({playlist.encrypted}), which v2l watch does not read", lasting=True)
             self.ended = playlist.ended
             before = self._lists.get(url)
             if before and playlist.segments[-1].sequence < before.segments[0].sequence:
@@ -154,6 +162,8 @@ class _Answer:
     def read(self, size: int) -> bytes:
         if self._head is None:
             head = self._begun(size)
+            if head.lstrip()[:14].lower().startswith((b"<!doctype html", b"<html")):
+                raise WebError("a web page is there, and no video", lasting=True)
             if head.startswith(_PLAYLIST):
                 head = self._web.playlist(head + self._answer.read(_LONGEST_PLAYLIST - len(head)), self._url,
                                           self._options)
@@ -197,12 +207,16 @@ def web_reason(error: Exception) -> str:
     """Why an address could not be fetched, in words without the address."""
     if isinstance(error, WebError):
         return str(error)
+    if isinstance(error, HTTPError) and error.code in (301, 302, 303, 307, 308):
+        return "the server leads in circles" if "infinite loop" in error.msg else _ELSEWHERE
     if isinstance(error, HTTPError):
         return f"the server answers {error.code} ({responses.get(error.code, 'which means nothing')})"
     if is_untrusted(error):
         return ("its certificate is not one that this machine trusts (SSL_CERT_FILE can name the file of one that it "
                 "should)")
     cause = error.reason if isinstance(error, URLError) else error
+    if "unknown url type" in str(cause):
+        return _ELSEWHERE
     if isinstance(cause, socket.gaierror):
         return "its host is not known"
     if isinstance(cause, TimeoutError):
