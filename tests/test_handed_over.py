@@ -296,7 +296,8 @@ def test_what_the_container_cuts_off_is_not_shown(film: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize(("ending", "codec", "options"), [
     ("mkv", "libx264", {"cluster_time_limit": "400"}), ("webm", "libvpx", {"cluster_time_limit": "400"}),
-    ("ogv", "libvpx", {"page_duration": "100000"}), ("wmv", "wmv2", {})])
+    ("ogv", "libvpx", {"page_duration": "100000"}), ("wmv", "wmv2", {}),
+    ("avi", "mpeg4", {})])
 def test_a_hole_within_a_film_is_told(ending: str, codec: str, options: dict[str, str], tmp_path: Path) -> None:
     """As where a sector of a disk, or a part of a download, is missing: FFmpeg goes on behind it without a word."""
     path = write(tmp_path / f"film.{ending}", codec, frames=250, container=options, options=QUICK)

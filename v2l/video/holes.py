@@ -21,7 +21,7 @@ def has_hole(path: Path, format: str, passed_over: int, read_to: int) -> bool:
     """Whether the structure of a file of this format (FFmpeg's name of it) is broken before the end of its last packet;
     False for formats in which that is not looked for. `passed_over` is how many bytes at most lie between two packets,
     and `read_to` where the last one ends. OSError."""
-    if format not in _CHECKS or (format == MATROSKA and passed_over <= _PASSED_OVER):
+    if format not in _CHECKS or (format in (MATROSKA, "avi") and passed_over <= _PASSED_OVER):
         return False
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
@@ -67,4 +67,25 @@ def _of_asf(file: BinaryIO, end: int, size: int) -> bool:
     return False
 
 
-_CHECKS = {MATROSKA: _of_matroska, "ogg": _of_ogg, "asf": _of_asf}
+def _of_avi(file: BinaryIO, end: int, size: int) -> bool:
+    """A chunk whose name is none; that of a chunk of odd length may follow at once, as some programs write it."""
+    at = 0
+    for _ in range(_MOST):
+        file.seek(at)
+        head = file.read(12)
+        if at >= end or len(head) < 12:
+            return False
+        if not (head[:4].isascii() and head[:4].decode("ascii").isprintable()):
+            return True
+        length = int.from_bytes(head[4:8], "little")
+        if head[:4] == b"RIFF" or (head[:4] == b"LIST" and head[8:] in (b"movi", b"rec ")):
+            at += 12
+            continue
+        at += 8 + length
+        if length % 2:
+            file.seek(at)
+            at += file.read(1) in (b"\0", b"")
+    return False
+
+
+_CHECKS = {MATROSKA: _of_matroska, "ogg": _of_ogg, "asf": _of_asf, "avi": _of_avi}

@@ -147,8 +147,9 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     _check_codec(packets.stream.codec_context, path)
     notes += check_whole(container, packets, contents, path)
     if has_hole(path, format, contents.passed_over, contents.read_to):
-        notes.append(f"{path} is damaged within, and pictures are lost there; those behind may look wrong. Copy or "
-                     "download it again.")
+        behind = "come too early" if format == "avi" else "may look wrong"
+        notes.append(f"{path} is damaged within, and pictures are lost there; those behind {behind}. Copy or download it "
+                     "again.")
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
