@@ -148,8 +148,8 @@ def _read(container: Any, path: Path, wanted: int | None) -> Track:
     notes += check_whole(container, packets, contents, path)
     if has_hole(path, format, contents.passed_over, contents.read_to):
         behind = "come too early" if format == "avi" else "may look wrong"
-        notes.append(f"{path} is damaged within, and pictures are lost there; those behind {behind}. Copy or download it "
-                     "again.")
+        notes.append(f"{path} is damaged within, and pictures are lost there; those behind {behind}. Copy or "
+                     "download it again.")
     pictures = look(packets, format, os.path.abspath(path), str(path))
     if pictures.first is None or not (packets.count or pictures.pts):
         _refuse_encrypted(path)
