@@ -232,7 +232,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 def test_hls_is_given_at_the_pace_at_which_it_plays_and_ends_when_its_list_says_so(parts: list[bytes]) -> None:
     began, given = time.monotonic(), []
-    with Channel(parts) as channel, closing(events(parse_address(channel.url), Reading(timeout=5))) as stream:
+    with Channel(parts) as channel, closing(events(parse_address(channel.url), Reading(timeout=30))) as stream:
         for event in stream:
             if isinstance(event, Picture):
                 given.append((number(event.rgb), event.at))
