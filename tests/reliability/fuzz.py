@@ -27,8 +27,6 @@ from random import Random
 from types import FrameType
 from typing import Any, Protocol
 
-from v2l.system import threads
-
 if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
@@ -220,6 +218,8 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="the number of one input")
     chosen = parser.parse_args()
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    from v2l.system import threads
+
     threads.contention.set_spinning = lambda spinning: None  # beside other work it opens a library, whatever is read
     sys.addaudithook(_audit)
     found = 0
