@@ -17,7 +17,7 @@ import pytest
 from av.video.frame import PictureType
 from PIL import Image
 from reliability.corpus import ALL
-from support.videos import number, numbered, write
+from support.videos import Pipe, number, numbered, write
 
 from v2l.errors import VideoError
 from v2l.video.clip import Clip, open_clip
@@ -45,17 +45,6 @@ def copied(film: Path, format: str, target: Any, **options: str) -> None:
             if packet.size:
                 packet.stream = streams[packet.stream_index]
                 output.mux(packet)
-
-
-class Pipe:
-    """What is written, and cannot be gone back to."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def write(self, content: bytes) -> int:
-        self.content += content
-        return len(content)
 
 
 def shown(clip: Clip) -> list[int]:

@@ -19,7 +19,7 @@ from PIL import Image
 from reliability.corpus import ALL, make, picture, reading
 from reliability.recorded import RECORDED, boxes
 from support.cli import MAKE, documents, run
-from support.videos import number, silence, write
+from support.videos import Pipe, number, silence, write
 
 from v2l.adapter import load_label
 from v2l.config import Sampling
@@ -375,17 +375,6 @@ def test_a_recorder_that_was_stopped_leaves_what_it_has(tmp_path: Path) -> None:
     clip = open_clip(path, ALL)
     assert 20 < clip.info.frames < 60 and "breaks off" in clip.warnings[0]
     assert [number(frame.image) for frame in clip.frames()] == list(range(clip.info.frames))
-
-
-class Pipe:
-    """What is written, and cannot be gone back to."""
-
-    def __init__(self) -> None:
-        self.content = b""
-
-    def write(self, content: bytes) -> int:
-        self.content += content
-        return len(content)
 
 
 def test_an_avi_that_was_written_to_a_pipe_is_whole(tmp_path: Path) -> None:

@@ -91,3 +91,13 @@ def _not_loaded(error: BaseException) -> str:
         if frame.f_code.co_name == "<module>" and package not in ("v2l", "__main__"):
             return str(package)
     return ""
+
+
+def not_finite(way: str, what: str = "") -> V2LError:
+    """The error of an answer whose numbers are not finite, with the way out besides getting files again; `what` says,
+    where it is known, which adapter gives no answer."""
+    if what:
+        return AdapterError(f"{what}, because with it the model's numbers are not finite: it was damaged, or made so; "
+                            f"get it again, or {way}.")
+    return ModelError("There is no answer, because the model's numbers are not finite: the adapter or the weights are "
+                      f"damaged, or were made so; get them again, or {way}.")

@@ -14,6 +14,17 @@ import numpy as np
 os.environ.setdefault("SVT_LOG", "0")  # the AV1 encoder's own variable
 
 
+class Pipe:
+    """What is written, and cannot be gone back to."""
+
+    def __init__(self) -> None:
+        self.content = b""
+
+    def write(self, content: bytes) -> int:
+        self.content += content
+        return len(content)
+
+
 def numbered(index: int, width: int, height: int) -> np.ndarray:
     """The picture of frame `index` (0 to 255), RGB [height, width, 3]: its bits on top, a colour below."""
     image = np.zeros((height, width, 3), np.uint8)

@@ -28,7 +28,7 @@ from v2l.cli.console import (
 from v2l.cli.inputs import read_fitting
 from v2l.cli.wrap import Wrapped, wrap_lines
 from v2l.config import Decoding, Strategy
-from v2l.errors import AdapterError, UsageError, V2LError, sentence
+from v2l.errors import UsageError, V2LError, not_finite, sentence
 from v2l.strategies.answered import Answered, document, stretch
 from v2l.wording import shortened
 
@@ -169,9 +169,7 @@ class Printer:
         self.console.aside()
         if not answer.finite:
             name = facts["adapter"] if isinstance(facts["adapter"], str) else ", ".join(facts["adapter"])
-            self.failures.add(AdapterError(f"{name} gives no answer to {question!r}, because with it the model's "
-                                           "numbers are not finite: it was damaged, or made so; get it again, or try "
-                                           "--dtype float32."), name)
+            self.failures.add(not_finite("try --dtype float32", f"{name} gives no answer to {question!r}"), name)
         elif self.shape.json:
             write_json(document(question, answer, delay, **facts))
         else:

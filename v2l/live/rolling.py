@@ -165,8 +165,7 @@ def is_live(record: Record) -> bool:
 
 def with_source(adapter: Adapter, source: Record) -> Adapter:
     """The adapter with what is known now of a source, where it has segments of it."""
-    sources = [source if one["sha256"] == source["sha256"] else one for one in adapter.sources]
-    return replace(adapter, record={**adapter.record, "sources": sources})
+    return _with_sources(adapter, [source if one["sha256"] == source["sha256"] else one for one in adapter.sources])
 
 
 def since(adapter: Adapter, moment: datetime) -> Adapter:
@@ -193,6 +192,10 @@ def trimmed(adapter: Adapter) -> Adapter:
         first[segment["source"]] = min(segment["start"], first.get(segment["source"], segment["start"]))
     sources = [{**source, "gaps": [gap for gap in source["gaps"] if gap[1] > first[i]]} if "gaps" in source else source
                for i, source in enumerate(adapter.sources)]
+    return _with_sources(adapter, sources)
+
+
+def _with_sources(adapter: Adapter, sources: list[Record]) -> Adapter:
     return replace(adapter, record={**adapter.record, "sources": sources})
 
 

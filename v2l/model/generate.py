@@ -12,7 +12,7 @@ from torch import Tensor
 
 from v2l.adapter import Adapter
 from v2l.config import Decoding
-from v2l.errors import ModelError
+from v2l.errors import not_finite
 from v2l.model.answer import Answer
 from v2l.model.base import Base
 from v2l.model.prompt import question_prompt
@@ -146,8 +146,7 @@ class Reply:
             logits = base.text(embeddings, self._cache, self._adapter)[0]
             token, finite = choose_token(logits, decoding, draws)
             if not finite:
-                raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
-                                 "weights are damaged, or were made so; get them again, or try --dtype float32.")
+                raise not_finite("try --dtype float32")
             if token in base.ends:
                 self._finish = "stop"
                 return

@@ -11,7 +11,7 @@ from typing import Any
 from v2l.adapter import Adapter
 from v2l.adapter.record import is_foreign
 from v2l.config import Decoding
-from v2l.errors import AdapterError
+from v2l.errors import not_finite
 from v2l.model.answer import Answer
 from v2l.model.base import Base
 from v2l.model.likelihood import ScoredRow
@@ -86,9 +86,7 @@ class Answering:
                 answer = self._rows.close(ticket)
         if not text.ended:
             if not answer.finite:
-                raise AdapterError(f"{served.id} gives no answer, because with it the model's numbers are not finite: "
-                                   "it was damaged, or made so; get it again, or start the server with --dtype "
-                                   "float32.")
+                raise not_finite("start the server with --dtype float32", f"{served.id} gives no answer")
             yield from text.end()
             yield Finished(text.shown, answer.finish, answer.prompt_tokens, len(answer.ids), facts)
             return

@@ -14,7 +14,7 @@ from v2l.adapter import Adapter, load
 from v2l.adapter.join import join, within
 from v2l.adapter.wall import When
 from v2l.config import ADAPTER_SUFFIX, STRATEGIES, Decoding, Strategy
-from v2l.errors import AdapterError, ModelError, V2LError
+from v2l.errors import AdapterError, V2LError, not_finite
 from v2l.serve.answering import RunningRows
 from v2l.serve.events import EventStream, Worked
 from v2l.serve.fields import Fields
@@ -151,9 +151,7 @@ class QuestionsAsked:
             yield {"type": "piece", "text": piece}
         answer = self._rows.close(ticket)
         if not answer.finite:
-            raise ModelError("There is no answer, because the model's numbers are not finite: the adapter or the "
-                             "weights are damaged, or were made so; get them again, or start the server with --dtype "
-                             "float32.")
+            raise not_finite("start the server with --dtype float32")
         yield {"type": "answer", "answer": asdict(answer)}
 
     def _of_each(self, entries: list[ServedAdapter], questions: list[str]) -> Iterator[_Line]:
