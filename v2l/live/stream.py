@@ -149,6 +149,8 @@ def _web(location: str, web: Web) -> OpenSource:
 
     options = {"protocol_whitelist": "none", "format_whitelist": _FORMATS["http"], "fpsprobesize": "0",
                "http_persistent": "0", "http_multiple": "0"}
+    # How long a list may stand still is told by the parent's patience, not by how often it was asked for in vain.
+    options |= {"max_reload": "1000000", "m3u8_hold_counters": "1000000"}
     # So long, at most, are pictures waited for that tell more than is known: of FLV, sound that may not come.
     options["analyzeduration"] = "2000000"
     try:
